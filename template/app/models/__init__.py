@@ -1,12 +1,12 @@
-"""The service's tables. Every module of this folder is imported: a new file needs no registration."""
+"""The service's tables: every module of this folder is imported, none needs registration."""
 
 from importlib import import_module
 from pathlib import Path
 
 from sqlmodel import SQLModel
 
-# Has to be set before the first table is declared: SQLAlchemy names a constraint when it attaches it
-# to its table. Without names, Alembic cannot drop or alter a constraint later.
+# Has to be set before the first table is declared: SQLAlchemy names a constraint when it attaches
+# it to its table. Without names, Alembic cannot drop or alter a constraint later.
 SQLModel.metadata.naming_convention = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
