@@ -1,0 +1,32 @@
+"""What endpoints ask for: `async def read_rooms(session: ReadSessionDep)`.
+
+Tests override `get_session` and `get_read_session`.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import Depends
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from app.core.database import async_session_maker, read_session_maker
+from app.core.security import Principal, require_principal
+
+
+async def get_session() -> AsyncIterator[AsyncSession]:
+    """A session for one request; the endpoint commits, whatever it did not commit is undone."""
+    async with async_session_maker() as session:
+        yield session
+
+
+async def get_read_session() -> AsyncIterator[AsyncSession]:
+    """A session for one request that only reads, in autocommit; it refuses to write."""
+    async with read_session_maker() as session:
+        yield session
+
+
+# `scope="function"` gives the connection back before the response is sent, so that a slow client
+# does not hold it.
+SessionDep = Annotated[AsyncSession, Depends(get_session, scope="function")]
+ReadSessionDep = Annotated[AsyncSession, Depends(get_read_session, scope="function")]
+PrincipalDep = Annotated[Principal, Depends(require_principal)]
