@@ -13,7 +13,12 @@ class AdminUser(SQLModel, table=True):
 
     id: int | None = Field(default=None, primary_key=True)
     username: str = Field(max_length=64, unique=True, description="In lower case")
-    password_hash: str = Field(max_length=255, description="Argon2id", repr=False)
+    password_hash: str = Field(
+        max_length=255,
+        repr=False,
+        description="Argon2id",
+        sa_column_kwargs={"info": {"sensitive": True}},
+    )
     is_active: bool = Field(
         default=True,
         sa_column_kwargs={"server_default": true()},

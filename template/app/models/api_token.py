@@ -23,7 +23,11 @@ class ApiToken(SQLModel, table=True):
         max_length=12, description="First characters of the token, to recognise it by in logs"
     )
     token_hash: str = Field(
-        max_length=64, unique=True, description="SHA-256 of the token, in hexadecimal", repr=False
+        max_length=64,
+        unique=True,
+        repr=False,
+        description="SHA-256 of the token, in hexadecimal",
+        sa_column_kwargs={"info": {"sensitive": True}},
     )
     created_at: datetime | None = Field(
         default=None,
