@@ -13,7 +13,7 @@ passwords = st.text(st.characters(exclude_characters="\0", exclude_categories=["
     ("url", "expected"),
     [
         ("mysql://u:p@h/db", "begins with mysql://"),
-        ("postgresql+psycopg://u:p@h/db", "begins with postgresql+psycopg://"),
+        ("postgresql+psycopg://u:p@h/db", r"begins with postgresql\+psycopg:"),
         ("postgresql://u:[YOUR-PASSWORD]@h/db", "still holds"),
         ("postgresql://u:a#b@h/db", "cannot be read|bare #"),
         ("postgresql://u:p@h:port/db", "cannot be read"),

@@ -1,0 +1,114 @@
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from sqlalchemy import func, select, text, update
+from sqlmodel import delete
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from app.core.database import (
+    AsyncReadOnlySession,
+    ReadOnlyViolationError,
+    async_session_maker,
+    engine,
+    read_session_maker,
+    sync_engine,
+)
+from app.models.audit_entry import AuditEntry
+
+
+@pytest.fixture
+async def committed_entry(test_database: str) -> AsyncIterator[AuditEntry]:
+    """A row that is really committed, for what a rolled-back transaction cannot show."""
+    entry = AuditEntry(actor="committed", action="test")
+    async with async_session_maker() as session:
+        session.add(entry)
+        await session.commit()
+    yield entry
+    async with async_session_maker() as session:
+        await session.exec(delete(AuditEntry).where(AuditEntry.actor == "committed"))
+        await session.commit()
+    await engine.dispose()
+
+
+@pytest.fixture
+async def read_session(db_session: AsyncSession) -> AsyncIterator[AsyncSession]:
+    async with AsyncReadOnlySession(
+        db_session.bind, join_transaction_mode="create_savepoint", autoflush=False
+    ) as session:
+        yield session
+
+
+class TestReadOnlySession:
+    async def test_refuses_to_flush(self, read_session: AsyncSession) -> None:
+        read_session.add(AuditEntry(actor="somebody", action="test"))
+
+        with pytest.raises(ReadOnlyViolationError, match="use SessionDep"):
+            await read_session.commit()
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            update(AuditEntry).values(actor="x"),
+            delete(AuditEntry),
+            text("DELETE FROM audit_entry"),
+            select(AuditEntry).with_for_update(),
+            select(delete(AuditEntry).returning(AuditEntry.id).cte("gone")),
+        ],
+        ids=["update", "delete", "text", "for update", "delete inside select"],
+    )
+    async def test_refuses_anything_but_reads(
+        self, read_session: AsyncSession, statement: object
+    ) -> None:
+        with pytest.raises(ReadOnlyViolationError, match="only selects"):
+            await read_session.execute(statement)
+
+    async def test_reads_committed_rows_without_a_transaction(
+        self, committed_entry: AuditEntry
+    ) -> None:
+        async with read_session_maker() as session:
+            found = await session.get(AuditEntry, committed_entry.id)
+            # Two statements of one transaction would give the same moment.
+            first = await session.scalar(select(func.transaction_timestamp()))
+            second = await session.scalar(select(func.transaction_timestamp()))
+
+        assert found is not None
+        assert found.actor == "committed"
+        assert first < second
+
+
+class TestIsolation:
+    async def test_commit_is_undone_part_one(self, db_session: AsyncSession) -> None:
+        db_session.add(AuditEntry(actor="isolation", action="test"))
+        await db_session.commit()
+        count = select(func.count()).where(AuditEntry.actor == "isolation")
+
+        assert await db_session.scalar(count) == 1
+
+    async def test_commit_is_undone_part_two(self, db_session: AsyncSession) -> None:
+        count = select(func.count()).where(AuditEntry.actor == "isolation")
+
+        assert await db_session.scalar(count) == 0
+
+    async def test_rollback_of_the_code_under_test_keeps_the_tests_rows(
+        self, db_session: AsyncSession
+    ) -> None:
+        db_session.add(AuditEntry(actor="kept", action="test"))
+        await db_session.commit()
+        await db_session.rollback()
+        count = select(func.count()).where(AuditEntry.actor == "kept")
+
+        assert await db_session.scalar(count) == 1
+
+
+async def test_requests_of_one_test_take_turns(client: httpx.AsyncClient) -> None:
+    import asyncio
+
+    answers = await asyncio.gather(*(client.get("/api/example/notes") for _ in range(5)))
+
+    assert [answer.status_code for answer in answers] == [200] * 5
+
+
+def test_pools_never_overflow() -> None:
+    assert engine.sync_engine.pool._max_overflow == 0  # type: ignore[attr-defined]
+    assert sync_engine.pool._max_overflow == 0  # type: ignore[attr-defined]
