@@ -60,9 +60,7 @@ def test_any_text_survives_a_database_url(username: str, password: str, database
 
 @given(password=passwords)
 def test_any_password_survives_a_redis_url(password: str) -> None:
-    url = build_url(
-        "rediss", username="default", password=password, host="h", port=6379, path="0"
-    )
+    url = build_url("rediss", username="default", password=password, host="h", port=6379, path="0")
 
     assert redis_parts(url)["REDIS_PASSWORD"] == password
     assert redis_parts(url)["REDIS_TLS"] is True
