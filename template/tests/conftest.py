@@ -20,7 +20,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
-from sqlmodel import Session, SQLModel
+from sqlmodel import Session
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core import database
@@ -146,7 +146,7 @@ def sync_db_session(sync_session_connection: Connection) -> Iterator[Session]:
 
 @pytest.fixture
 async def admin_client(sync_db_session: Session) -> AsyncIterator[httpx.AsyncClient]:
-    """An HTTP client that is logged in to the admin, inside the transaction of `sync_db_session`."""
+    """An HTTP client logged in to the admin, inside the transaction of `sync_db_session`."""
     from app.core.security import ensure_admin
 
     ensure_admin(sync_db_session, "tester", "correct horse battery staple")

@@ -1,4 +1,4 @@
-"""A real PgBouncer in front of the test database, as Supabase's pooler stands in front of a project.
+"""A real PgBouncer in front of the test database, as Supabase has a pooler before a project.
 
 PgBouncer is a program of the system (`apt-get install pgbouncer`). Where it is missing, tests that
 need it are skipped; in CI that is a failure, because nothing else would show the pooler at work.
@@ -84,7 +84,7 @@ def _configuration(mode: str, port: int, pool_size: int) -> str:
     )
     return f"""
 [databases]
-* = host={host} port={url.port or url.query.get("port", 5432)} user={url.username} {password}
+* = host={host} port={url.port or url.query.get("port", 5432)} user={url.username} password='{password}'
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {port}

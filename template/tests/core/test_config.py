@@ -2,6 +2,7 @@ import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
+import certifi
 import pytest
 
 from app.core import settings_base
@@ -201,8 +202,6 @@ class TestDatabase:
         assert local.database_connect_args["ssl"] is False
 
     def test_ca_file_means_verified(self, project: Path) -> None:
-        import certifi
-
         loaded = Settings(
             POSTGRES_HOST="db.example.com", POSTGRES_PASSWORD="p", POSTGRES_CA_FILE=certifi.where()
         )

@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import AsyncIterator
 
 import httpx
@@ -102,8 +103,6 @@ class TestIsolation:
 
 
 async def test_requests_of_one_test_take_turns(client: httpx.AsyncClient) -> None:
-    import asyncio
-
     answers = await asyncio.gather(*(client.get("/api/example/notes") for _ in range(5)))
 
     assert [answer.status_code for answer in answers] == [200] * 5
