@@ -78,13 +78,11 @@ def find_pgbouncer() -> str:
 
 def _configuration(mode: str, port: int, pool_size: int) -> str:
     url = make_url(settings.SYNC_DATABASE_URL)
-    host = url.host or url.query["host"]
-    password = (
-        f"password='{str(url.password).replace(chr(39), chr(39) * 2)}'" if url.password else ""
-    )
+    server = f"host={url.host or url.query['host']} port={url.port or url.query.get('port', 5432)}"
+    password = (url.password or "").replace("'", "''")
     return f"""
 [databases]
-* = host={host} port={url.port or url.query.get("port", 5432)} user={url.username} password='{password}'
+* = {server} user={url.username} password='{password}'
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {port}

@@ -1,0 +1,70 @@
+"""The service: composition only, each part is made in the module that owns it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+
+from app.api import api_router
+from app.api.pages import router as pages_router
+from app.core.admin import setup_admin
+from app.core.api_docs import setup_api_docs
+from app.core.config import BASE_DIR, settings
+from app.core.database import engine, sync_engine
+from app.core.errors import setup_errors
+from app.core.health import router as health_router
+from app.core.local_services import start_local_services
+from app.core.logging import configure_logging
+from app.core.messages import setup_message_handlers
+from app.core.middleware import middleware_stack
+from app.core.migrations import init_db
+from app.core.openapi_tags import setup_openapi
+from app.core.redis_pool import set_process_role
+from app.core.security import flush_token_uses
+
+
+@asynccontextmanager
+async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    """Make database and message handlers ready, and close every connection at the end.
+
+    Raises:
+        StartupError: when the service cannot start; its message says what to mend.
+    """
+    configure_logging()
+    set_process_role("api")
+    start_local_services()
+    await init_db()
+    setup_message_handlers()
+    yield
+    await flush_token_uses()
+    await engine.dispose()
+    sync_engine.dispose()
+
+
+def create_app() -> FastAPI:
+    """The application with everything that is enabled.
+
+    Raises:
+        StartupError: when a setting or an enabled extension is broken.
+    """
+    app = FastAPI(
+        title=settings.PROJECT_NAME,
+        description=settings.PROJECT_DESCRIPTION,
+        lifespan=lifespan,
+        middleware=middleware_stack(),
+        docs_url=None,
+        redoc_url=None,
+    )
+    setup_errors(app)
+    setup_openapi(app)
+    setup_api_docs(app)
+    app.include_router(health_router)
+    app.include_router(api_router)
+    app.include_router(pages_router)
+    app.mount("/static", StaticFiles(directory=BASE_DIR / "static"), name="static")
+    setup_admin(app)
+    return app
+
+
+app = create_app()
