@@ -1,0 +1,39 @@
+"""The API: every module of this folder and every extension's `api`, below `/api`.
+
+A module that defines `router` is found by itself. All routes here need a principal; page routes
+(`pages.py`) stand outside of it.
+"""
+
+from importlib import import_module
+from pathlib import Path
+
+from fastapi import APIRouter, Depends
+
+from app.core.extensions import ExtensionError, load_extensions
+from app.core.openapi_tags import extension_prefix
+from app.core.security import require_principal
+
+_NOT_IN_API = ("__init__", "pages")
+
+
+def _build_api_router() -> APIRouter:
+    router = APIRouter(prefix="/api", dependencies=[Depends(require_principal)])
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        if path.stem in _NOT_IN_API:
+            continue
+        module = import_module(f"{__name__}.{path.stem}")
+        if hasattr(module, "router"):
+            router.include_router(module.router)
+    for extension, module in load_extensions("api"):
+        if not isinstance(getattr(module, "router", None), APIRouter):
+            raise ExtensionError(
+                f"extension {extension!r} is broken: {module.__file__} defines no `router`; "
+                "add `router = APIRouter()`."
+            )
+        router.include_router(
+            module.router, prefix=extension_prefix(extension).removeprefix("/api")
+        )
+    return router
+
+
+api_router = _build_api_router()
