@@ -9,7 +9,7 @@ from fastapi.staticfiles import StaticFiles
 from app.api import api_router
 from app.api.pages import router as pages_router
 from app.core.admin import setup_admin
-from app.core.api_docs import setup_api_docs
+from app.core.api_docs import OPENAPI_URL, setup_api_docs
 from app.core.config import BASE_DIR, settings
 from app.core.database import engine, sync_engine
 from app.core.errors import setup_errors
@@ -31,7 +31,6 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
     Raises:
         StartupError: when the service cannot start; its message says what to mend.
     """
-    configure_logging()
     set_process_role("api")
     start_local_services()
     await init_db()
@@ -48,11 +47,13 @@ def create_app() -> FastAPI:
     Raises:
         StartupError: when a setting or an enabled extension is broken.
     """
+    configure_logging()
     app = FastAPI(
         title=settings.PROJECT_NAME,
         description=settings.PROJECT_DESCRIPTION,
         lifespan=lifespan,
         middleware=middleware_stack(),
+        openapi_url=OPENAPI_URL,
         docs_url=None,
         redoc_url=None,
     )

@@ -66,6 +66,10 @@ class Settings(ServiceSettings):
         [],
         description="Origins that browsers may call from, separated by commas; local allows all.",
     )
+    API_DOCS: bool | None = Field(
+        None,
+        description="Whether /scalar and /openapi.json are shown; unset, not in production.",
+    )
 
     # Database
     database_url_override: SecretStr | None = Field(
@@ -266,6 +270,15 @@ class Settings(ServiceSettings):
         if self.is_local and not self.CORS_ORIGINS:
             return ["*"]
         return [] if self.CORS_ORIGINS == ["none"] else self.CORS_ORIGINS
+
+    @property
+    def shows_api_docs(self) -> bool:
+        """Whether `/scalar` and `/openapi.json` are served.
+
+        Production keeps them back unless it is told: a service's routes are nobody's business
+        until its owner publishes them.
+        """
+        return self.ENVIRONMENT != "production" if self.API_DOCS is None else self.API_DOCS
 
     @property
     def uses_local_postgres(self) -> bool:
