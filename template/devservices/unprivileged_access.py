@@ -1,0 +1,109 @@
+"""What `nobody` can reach: as root, PostgreSQL's programs and data have to be where that user can.
+
+A project in a private home directory is closed to `nobody`, and opening the home directory is not
+ours to do. So programs are copied, and data is kept, in `/var/lib/devservices/`: root's own
+place, unlike `/var/tmp`, where anybody could have put something before.
+"""
+
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+
+from devservices.binaries import PostgresPrograms
+from devservices.errors import DevServicesError
+from devservices.processes import Identity
+
+STATE_DIRECTORY = Path("/var/lib/devservices")
+
+
+def reachable_programs(programs: PostgresPrograms, identity: Identity) -> PostgresPrograms:
+    """The same programs, copied (about 40 MB, once) when `identity` could not run them."""
+    directory = programs.directory.resolve()
+    if not identity or _others_can_enter(directory):
+        return programs
+    tree = directory.parent
+    # A newer wheel in the same place is another tree.
+    changed = (directory / "postgres").stat().st_mtime_ns
+    copy = STATE_DIRECTORY / f"postgresql-{programs.major}-{_digest(f'{tree} {changed}')}"
+    if not copy.exists():
+        _make_state_directory()
+        unfinished = Path(tempfile.mkdtemp(dir=STATE_DIRECTORY))
+        try:
+            for part in ("bin", "lib", "share"):
+                shutil.copytree(tree / part, unfinished / "tree" / part, symlinks=True)
+            _open_to_others(unfinished / "tree")
+            (unfinished / "tree").rename(copy)
+        except FileExistsError:
+            pass  # Another project's start was faster.
+        finally:
+            shutil.rmtree(unfinished)
+    return PostgresPrograms(copy / directory.name, programs.major)
+
+
+def reachable_data_directory(wanted: Path, identity: Identity) -> Path:
+    """Where PostgreSQL's data goes: `wanted`, or the place that `wanted` is made a link to.
+
+    Raises:
+        DevServicesError: when `wanted` links to the data of another project, as it does after
+            the project was moved or copied.
+    """
+    if not identity or (not wanted.is_symlink() and _others_can_enter(wanted.parent)):
+        return wanted
+    elsewhere = STATE_DIRECTORY / f"data-{_digest(str(wanted))}"
+    if wanted.is_symlink():
+        if wanted.readlink() != elsewhere:
+            raise DevServicesError(
+                f"{wanted} links to the data of a project at another place ({wanted.readlink()}). "
+                f"Was this project moved? Then move the data to {elsewhere} and the link with it. "
+                f"Was it copied? Then remove {wanted} to begin with an empty database."
+            )
+        return elsewhere
+    if wanted.exists():
+        raise DevServicesError(
+            f"{wanted} was readable to the user that runs PostgreSQL when it was made, and no "
+            f"longer is. Open {wanted.parent} to others again (chmod o+x, its parents too), or "
+            f"remove {wanted} to begin with an empty database."
+        )
+    # Without the link, `.data/` was removed, and with it, as its user would say, the data.
+    shutil.rmtree(elsewhere, ignore_errors=True)
+    _make_state_directory()
+    wanted.symlink_to(elsewhere)
+    return elsewhere
+
+
+def reachable_temporary_directory(identity: Identity) -> Path:
+    """A new short-named directory for temporary data, below the first place that can be used."""
+    places = [Path(tempfile.gettempdir())]
+    if identity:
+        places += [Path("/tmp"), Path("/var/tmp")]  # noqa: S108 (a fresh directory is made there)
+        places = [place for place in places if _others_can_enter(place)]
+    directory = Path(tempfile.mkdtemp(prefix="devservices-", dir=places[0]))
+    directory.chmod(0o711 if identity else 0o700)
+    return directory
+
+
+def _others_can_enter(directory: Path) -> bool:
+    """Whether a user without any special right can go through all of the path."""
+    directory = directory.resolve()
+    return all(path.stat().st_mode & stat.S_IXOTH for path in (directory, *directory.parents))
+
+
+def _make_state_directory() -> None:
+    STATE_DIRECTORY.mkdir(exist_ok=True)
+    STATE_DIRECTORY.chmod(0o755)  # whatever the umask
+
+
+def _open_to_others(tree: Path) -> None:
+    for parent, _, names in os.walk(tree):
+        Path(parent).chmod(0o755)
+        for name in names:
+            path = Path(parent, name)
+            if not path.is_symlink():
+                path.chmod(0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
