@@ -1,7 +1,8 @@
 """The API: every module of this folder and every extension's `api`, below `/api`.
 
-A module that defines `router` is found by itself. All routes here need a principal; page routes
-(`pages.py`) stand outside of it.
+A module that defines `router` is found by itself. All routes of `api_router` need a principal. Page
+routes do not stand below `/api`: core's are in `pages.py`, and what an extension's `api` offers as
+`page_router` is found at `/<name>`.
 """
 
 from importlib import import_module
@@ -27,13 +28,20 @@ def _build_api_router() -> APIRouter:
     for extension, module in load_extensions("api"):
         if not isinstance(getattr(module, "router", None), APIRouter):
             raise ExtensionError(
-                f"extension {extension!r} is broken: {module.__file__} defines no `router`; "
-                "add `router = APIRouter()`."
+                f"extension {extension!r} is broken: {module.__file__} defines no `router`. "
+                "Add `router = APIRouter()`."
             )
-        router.include_router(
-            module.router, prefix=extension_prefix(extension).removeprefix("/api")
-        )
+        router.include_router(module.router, prefix=extension_prefix(extension))
+    return router
+
+
+def _build_extension_pages_router() -> APIRouter:
+    router = APIRouter()
+    for extension, module in load_extensions("api"):
+        if hasattr(module, "page_router"):
+            router.include_router(module.page_router, prefix=extension_prefix(extension))
     return router
 
 
 api_router = _build_api_router()
+extension_pages_router = _build_extension_pages_router()

@@ -53,8 +53,8 @@ def setup_openapi(application: FastAPI) -> None:
 
 
 def extension_prefix(extension: str) -> str:
-    """Where an extension's API stands: `/api/hotel`; the skeleton's underscore is not shown."""
-    return f"/api/{extension.strip('_')}"
+    """Where an extension's routes stand, after `/api`, and its pages: `/hotel`, for `_hotel` too."""
+    return f"/{extension.strip('_')}"
 
 
 def extension_title(extension: str) -> str:
@@ -97,5 +97,6 @@ def _extension_groups() -> dict[str, tuple[str, str]]:
     groups = {}
     for hook in load_extensions("api"):
         first_line = (hook.module.__doc__ or "").strip().partition("\n")[0]
-        groups[extension_prefix(hook.extension)] = (extension_title(hook.extension), first_line)
+        prefix = f"/api{extension_prefix(hook.extension)}"
+        groups[prefix] = (extension_title(hook.extension), first_line)
     return groups

@@ -1,0 +1,10 @@
+"""What the extension does when something has happened."""
+
+from app.core.messages import Message, handles
+from app.extensions._example.tasks import count_words
+
+
+@handles("example.note-created", after_commit=True)
+def count_words_of_new_note(message: Message) -> None:
+    """Send the task once the note is there to be read."""
+    count_words.delay(message.payload["note_id"])
