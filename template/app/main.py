@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
-from app.api import api_router
+from app.api import api_router, extension_pages_router
 from app.api.pages import router as pages_router
 from app.core.admin import setup_admin
 from app.core.api_docs import OPENAPI_URL, setup_api_docs
@@ -63,6 +63,7 @@ def create_app() -> FastAPI:
     app.include_router(health_router)
     app.include_router(api_router)
     app.include_router(pages_router)
+    app.include_router(extension_pages_router)
     app.mount("/static", StaticFiles(directory=BASE_DIR / "static"), name="static")
     setup_admin(app)
     return app
