@@ -1,0 +1,86 @@
+"""Beat: RedBeat's scheduler, made to outlive a Redis that goes and comes back."""
+
+import logging
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import redis
+from kombu.exceptions import LimitExceeded
+from redbeat.schedulers import (  # type: ignore[import-untyped]
+    RedBeatScheduler,
+    acquire_distributed_beat_lock,
+    get_redis,
+)
+from redis.exceptions import LockError
+
+from app.core.local_services import start_local_services
+from app.core.redis_pool import set_process_role
+from app.core.schedules import collect_schedules
+
+logger = logging.getLogger(__name__)
+
+REDIS_LOST = (redis.ConnectionError, redis.TimeoutError, LimitExceeded)
+
+
+class Scheduler(RedBeatScheduler):  # type: ignore[misc]
+    """Keeps the schedule and the times of the last runs in Redis, over restarts of both sides.
+
+    RedBeat ends when Redis drops its connection, and when its lock is gone, as it is after each
+    restart of a Redis that keeps nothing. This one waits, takes the lock again and writes the
+    schedule again. Where two beats run, the one without the lock waits for it and sends nothing.
+    """
+
+    def setup_schedule(self) -> None:
+        """Write the collected schedule to Redis, and take out what left the code.
+
+        Raises:
+            ScheduleError: when a `schedules.py` is broken.
+        """
+        set_process_role("beat")
+        start_local_services()
+        self.app.conf.beat_schedule.update(collect_schedules())
+        while True:
+            try:
+                super().setup_schedule()
+            except REDIS_LOST as error:
+                self._report_lost(error)
+                time.sleep(self.max_interval)
+            else:
+                return
+
+    def tick(self, *args: Any, **kwargs: Any) -> float:  # noqa: ANN401 (RedBeat's signature)
+        """Send what is due; gives the seconds until the next look."""
+        seconds: float = self.max_interval
+        try:
+            if self.lock is None:
+                # Where Redis was lost while RedBeat took the lock, Celery has hidden the error.
+                acquire_distributed_beat_lock(SimpleNamespace(scheduler=self))
+            seconds = super().tick(*args, **kwargs)
+        except LockError:
+            self._begin_again()
+        except REDIS_LOST as error:
+            self._report_lost(error)
+        return seconds
+
+    def close(self) -> None:
+        """Give the lock back, so that another beat need not wait for it to expire."""
+        try:
+            super().close()
+        except REDIS_LOST as error:
+            self._report_lost(error)
+
+    def _begin_again(self) -> None:
+        try:
+            self.lock.acquire()
+            if not get_redis(self.app).exists(self.app.redbeat_conf.statics_key):
+                logger.error(
+                    "Redis has lost its data: tasks that were waiting are gone, and so are the "
+                    "times of the last runs. Beat writes the schedule again"
+                )
+            self.setup_schedule()
+        except REDIS_LOST as error:
+            self._report_lost(error)
+
+    def _report_lost(self, error: Exception) -> None:
+        logger.warning("Redis is lost (%s); beat looks again in %g s", error, self.max_interval)

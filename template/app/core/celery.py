@@ -1,0 +1,209 @@
+"""The task queue: `celery_app`, its configuration, and what happens around each task.
+
+Importing this module starts no server and asks for no address: Celery calls `configuration` when
+it first needs it.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from celery import Celery, Task, signals
+from celery.canvas import Signature
+from celery.result import AsyncResult
+from redis import Redis
+
+from app.core.config import BASE_DIR, settings
+from app.core.database import engine, sync_engine
+from app.core.local_services import start_local_services
+from app.core.logging import configure_logging
+from app.core.messages import setup_message_handlers
+from app.core.redis_pool import (
+    BACKEND,
+    redis_client,
+    run_redis_call,
+    set_process_role,
+    tls_options,
+)
+from app.core.request_context import bind_request_id, get_request_id, unbind_request_id
+from app.core.task_context import bind_task_id, unbind_task_id
+from app.core.task_limits import refuse_large_payload, refuse_long_delay
+
+logger = logging.getLogger(__name__)
+
+# `celery flower` looks for its settings in the current folder and, finding none, would start
+# without a login. A file that is named has to be there.
+os.environ.setdefault("FLOWER_CONF", str(BASE_DIR / "flowerconfig.py"))
+
+BEAT_LOOP_SECONDS = 5
+BEAT_LOCK_SECONDS = 5 * BEAT_LOOP_SECONDS
+"""How long a beat that died keeps another from taking over. RedBeat's default is 25 minutes."""
+
+BROKER_ATTEMPTS = {"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5}
+"""A sender learns within a second that Redis is lost; kombu's default would keep on trying."""
+
+
+class TaskQueue(Celery):
+    """Celery, with a check of everything that is sent, on the process's Redis connections."""
+
+    @property
+    def redbeat_redis(self) -> Redis:
+        """The client that RedBeat uses; without this attribute it would open one of its own."""
+        return redis_client()
+
+    def send_task(  # type: ignore[override]  # the options are passed on, whatever they are
+        self,
+        name: str,
+        args: Any = None,  # noqa: ANN401
+        kwargs: Any = None,  # noqa: ANN401
+        **options: Any,  # noqa: ANN401
+    ) -> AsyncResult[Any]:
+        """Send a task by name; `delay()`, `apply_async()`, retries and schedules come here too.
+
+        Raises:
+            PayloadTooLargeError: when the arguments exceed `CELERY_PAYLOAD_LIMIT` bytes.
+            DelayTooLongError: when `countdown` or `eta` and the task's longest run do not fit into
+                `CELERY_VISIBILITY_TIMEOUT`.
+            kombu.exceptions.EncodeError: when an argument cannot be written as JSON.
+            kombu.exceptions.OperationalError: when Redis is lost.
+        """
+        refuse_large_payload(name, args, kwargs, options)
+        refuse_long_delay(name, options.get("countdown"), options.get("eta"))
+        return super().send_task(name, args, kwargs, **options)
+
+
+celery_app = TaskQueue("service", include=["app.tasks"])
+
+
+async def enqueue(
+    task: Task[..., Any] | Signature[Any],
+    *args: Any,  # noqa: ANN401 (whatever the task takes)
+    **kwargs: Any,  # noqa: ANN401
+) -> AsyncResult[Any]:
+    """Send a task from async code without blocking the event loop; gives its id and state.
+
+    For options pass a signature: `await enqueue(export.signature(countdown=60), user_id)`.
+
+    Raises:
+        TaskRefusedError: when the task is refused, see `TaskQueue.send_task`.
+        kombu.exceptions.OperationalError: when Redis is lost.
+        RedisPoolBusyError: when Redis is too busy to take the task in time; it was not sent.
+    """
+    send: Callable[[], AsyncResult[Any]] = partial(task.apply_async, args, kwargs)
+    return await run_redis_call(send)
+
+
+def configuration() -> dict[str, Any]:
+    """Celery's settings.
+
+    Where a value is not a matter of taste, its comment says what it prevents.
+    """
+    redis_url = settings.REDIS_URL
+    tls = tls_options(settings) or None
+    return {
+        "broker_url": redis_url,
+        "broker_use_ssl": tls,
+        # Connections of this pool cost no socket. Only 1 would block remote control for ever.
+        "broker_pool_limit": 10,
+        "broker_connection_retry_on_startup": True,
+        "broker_transport_options": {
+            "visibility_timeout": settings.CELERY_VISIBILITY_TIMEOUT,
+            "global_keyprefix": settings.REDIS_KEY_PREFIX,
+            "socket_keepalive": True,
+            "socket_connect_timeout": 3,
+            **BROKER_ATTEMPTS,
+        },
+        "result_backend": f"{BACKEND}+{redis_url}",
+        "redis_backend_use_ssl": tls,
+        "result_backend_transport_options": {"global_keyprefix": settings.REDIS_KEY_PREFIX},
+        # One backend for all threads, not one for each.
+        "result_backend_thread_safe": True,
+        "result_expires": settings.CELERY_RESULT_EXPIRES,
+        # JSON only: what reads pickle runs whatever a stranger has written to Redis.
+        "accept_content": ["json"],
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "event_serializer": "json",
+        "timezone": settings.CELERY_TIMEZONE,
+        "task_publish_retry_policy": BROKER_ATTEMPTS,
+        # A task whose worker is lost runs again, so every task has to bear being run twice.
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "worker_prefetch_multiplier": 1,
+        "worker_cancel_long_running_tasks_on_connection_loss": True,
+        # Only the prefork pool can stop a task; solo lets it run and warns.
+        "task_time_limit": settings.CELERY_TASK_MAX_SECONDS,
+        "task_track_started": True,
+        "worker_pool": "solo",
+        "worker_concurrency": 1,
+        "beat_scheduler": "app.core.beat:Scheduler",
+        "beat_max_loop_interval": BEAT_LOOP_SECONDS,
+        "redbeat_redis_url": redis_url,
+        "redbeat_redis_options": {},
+        "redbeat_key_prefix": f"{settings.REDIS_KEY_PREFIX}redbeat:",
+        "redbeat_lock_timeout": BEAT_LOCK_SECONDS,
+    }
+
+
+celery_app.add_defaults(configuration)
+
+
+@signals.setup_logging.connect
+def _log_as_the_api_does(**_: Any) -> None:  # noqa: ANN401
+    configure_logging()
+
+
+@signals.celeryd_init.connect
+def _prepare_worker(**_: Any) -> None:  # noqa: ANN401
+    from celery.worker.consumer.gossip import Gossip  # noqa: PLC0415 (needed in workers only)
+    from celery.worker.consumer.mingle import Mingle  # noqa: PLC0415
+
+    # As `--without-gossip --without-mingle`, which nobody has to remember here: what workers tell
+    # one another costs each of them a connection, and nothing in a Redis setup needs it.
+    Gossip.compatible_transports = Mingle.compatible_transports = set()
+    set_process_role("worker")
+    start_local_services()
+
+
+@signals.worker_init.connect
+def _set_up_handlers(**_: Any) -> None:  # noqa: ANN401
+    setup_message_handlers()
+
+
+@signals.worker_process_init.connect
+def _leave_connections_to_parent(**_: Any) -> None:  # noqa: ANN401
+    # After a fork both processes would read from the same sockets.
+    sync_engine.dispose(close=False)
+    engine.sync_engine.dispose(close=False)
+
+
+@signals.before_task_publish.connect
+def _send_request_id(headers: dict[str, Any], **_: Any) -> None:  # noqa: ANN401
+    headers["request_id"] = get_request_id()
+
+
+@signals.task_prerun.connect
+def _begin_task(task_id: str, task: Task[..., Any], **_: Any) -> None:  # noqa: ANN401
+    bind_task_id(task_id)
+    request = task.request
+    token = bind_request_id(request.get("request_id") or get_request_id())
+    request.update(request_id_token=token, began=time.monotonic())
+
+
+@signals.task_postrun.connect
+def _end_task(task: Task[..., Any], **_: Any) -> None:  # noqa: ANN401
+    seconds = time.monotonic() - task.request.get("began")
+    if seconds > settings.CELERY_TASK_MAX_SECONDS:
+        logger.warning(
+            "%s ran %.0f s, longer than CELERY_TASK_MAX_SECONDS (%d): beyond "
+            "CELERY_VISIBILITY_TIMEOUT (%d) it is given to a second worker too",
+            task.name,
+            seconds,
+            settings.CELERY_TASK_MAX_SECONDS,
+            settings.CELERY_VISIBILITY_TIMEOUT,
+        )
+    unbind_request_id(task.request.get("request_id_token"))
+    unbind_task_id()

@@ -1,0 +1,276 @@
+"""Redis connections: one blocking pool a process, so that the plan's limit can be kept.
+
+Celery's own classes open connections for every thread, every channel and every result: beyond any
+setting. Here all commands of a process share `REDIS_POOL_SIZE` connections, whoever sends them:
+Celery's producers and results, RedBeat and the service's own code through `redis_client()`. Only
+what waits for messages keeps connections of its own, see `LISTENING_CONNECTIONS`.
+
+`Channel` and `Backend` override private methods of kombu and Celery. They stand in this one file,
+and a test counts what the server sees, so that it fails the day one of those methods changes.
+"""
+
+import os
+import re
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from queue import Empty
+from typing import Any, Literal, TypeVar
+
+import anyio
+import anyio.to_thread
+import redis
+from celery import states
+from celery.backends.base import SyncBackendMixin
+from celery.backends.redis import RedisBackend
+from kombu.exceptions import EncodeError, LimitExceeded
+from kombu.transport import TRANSPORT_ALIASES
+from kombu.transport import redis as kombu_redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from app.core.config import Settings, settings
+
+Role = Literal["api", "worker", "beat", "flower", "command"]
+
+LISTENING_CONNECTIONS: dict[Role, int] = {
+    "api": 0,
+    "worker": 2,  # one waits for tasks, one for remote control
+    "beat": 0,
+    "flower": 2,  # one receives events, one the answers of the workers it asks
+    "command": 0,
+}
+"""Connections that a process of each role may hold beside its pool."""
+
+CONNECT_TIMEOUT = 3.0
+SOCKET_TIMEOUT = 10.0
+"""Seconds. A command on the shared pool never blocks at the server, so 10 s mean a dead link."""
+
+HEALTH_CHECK_INTERVAL = 25
+"""Seconds of rest after which a connection is tested before use: firewalls drop idle ones."""
+
+
+class RedisPoolBusyError(LimitExceeded):
+    """All connections of this process stayed in use for `REDIS_POOL_TIMEOUT` seconds.
+
+    Not a `redis.ConnectionError`: kombu would try again, and so wait the timeout several times.
+    """
+
+
+class BlockingPool(redis.BlockingConnectionPool):
+    """A pool that makes its callers wait for a free connection, and says so when none comes."""
+
+    def get_connection(self, *_args: Any, **_options: Any) -> redis.Connection:  # noqa: ANN401
+        """A connection, at once or after waiting.
+
+        Raises:
+            RedisPoolBusyError: when none is free within the timeout.
+            redis.ConnectionError: when the server cannot be reached.
+        """
+        try:
+            connection: redis.Connection = super().get_connection()  # type: ignore[no-untyped-call]
+        except redis.ConnectionError as error:
+            if isinstance(error.__context__, Empty):
+                raise RedisPoolBusyError(
+                    f"all {self.max_connections} Redis connections of this process were in use "
+                    f"for {self.timeout:g} s (REDIS_POOL_SIZE, REDIS_POOL_TIMEOUT)"
+                ) from None
+            raise
+        return connection
+
+
+def build_pool(configuration: Settings, role: Role) -> BlockingPool:
+    """A pool of `REDIS_POOL_SIZE` connections; none is opened before it is needed.
+
+    Replies are text: results, schedules and messages are JSON, keys are plain words.
+    """
+    options: dict[str, Any] = {
+        "max_connections": configuration.REDIS_POOL_SIZE,
+        "timeout": configuration.REDIS_POOL_TIMEOUT,
+        "socket_timeout": SOCKET_TIMEOUT,
+        "socket_connect_timeout": CONNECT_TIMEOUT,
+        "socket_keepalive": True,
+        "health_check_interval": HEALTH_CHECK_INTERVAL,
+        "decode_responses": True,
+        "client_name": client_name(configuration, role),
+        # Trying again is for those who know whether the command may run twice.
+        "retry": Retry(NoBackoff(), 0),
+    }
+    options |= tls_options(configuration)
+    return BlockingPool.from_url(configuration.REDIS_URL, **options)
+
+
+def tls_options(configuration: Settings) -> dict[str, Any]:
+    """What redis-py, kombu and Celery are told about TLS; empty for `redis://`.
+
+    The server's certificate and name are always verified, with `REDIS_CA_FILE` where one is set.
+    """
+    if not configuration.REDIS_URL.startswith("rediss://"):
+        return {}
+    options: dict[str, Any] = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
+    if configuration.REDIS_CA_FILE is not None:
+        options["ssl_ca_certs"] = str(configuration.REDIS_CA_FILE)
+    return options
+
+
+def client_name(configuration: Settings, role: Role) -> str:
+    """Name that `CLIENT LIST` shows: service, role and process, as `shop:worker@host:4711`."""
+    service = re.sub(r"[^a-z0-9]+", "-", configuration.PROJECT_NAME.lower()).strip("-") or "service"
+    host = re.sub(r"[^!-~]+", "-", socket.gethostname())
+    return f"{service}:{role}@{host}:{os.getpid()}"
+
+
+def parse_client_name(name: str) -> str | None:
+    """Service and role from a name that `client_name` made, as `shop:worker`; else None."""
+    match = re.fullmatch(r"([a-z0-9-]+:[a-z]+)@\S+:\d+", name)
+    return match[1] if match else None
+
+
+class _Process:
+    """This process's role, pool and client."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.role: Role = "command"
+        self.client: redis.Redis | None = None
+
+    def name_connections(self) -> None:
+        if self.client is not None:
+            pool = self.client.connection_pool
+            pool.connection_kwargs["client_name"] = client_name(settings, self.role)
+
+
+_process = _Process()
+# A forked worker keeps the pool object, which redis-py empties in the child by itself.
+os.register_at_fork(after_in_child=_process.name_connections)
+
+
+def set_process_role(role: Role) -> None:
+    """Say what this process is; call it before the first command. The default is `command`."""
+    _process.role = role
+    _process.name_connections()
+
+
+def process_role() -> Role:
+    """What `set_process_role` was told."""
+    return _process.role
+
+
+def redis_client() -> redis.Redis:
+    """The process's client for any command, safe to use from all threads.
+
+    Keys of the service's own begin with `settings.REDIS_KEY_PREFIX`. From async code go through
+    `run_redis_call`.
+    """
+    with _process.lock:
+        if _process.client is None:
+            pool = build_pool(settings, _process.role)
+            _process.client = redis.Redis(connection_pool=pool)
+        return _process.client
+
+
+# Its own limiter: a stalled Redis must not use up the threads that sync endpoints and the admin
+# need. More threads than connections would only wait in the pool instead.
+_call_limiter = anyio.CapacityLimiter(settings.REDIS_POOL_SIZE)
+
+
+Result = TypeVar("Result")
+
+
+async def run_redis_call(call: Callable[[], Result]) -> Result:
+    """Run a call that talks to Redis in a thread, so that the event loop goes on.
+
+    Raises:
+        RedisPoolBusyError: when no thread is free within `REDIS_POOL_TIMEOUT` seconds. A call that
+            has begun is never given up: its outcome is always told.
+    """
+    with anyio.move_on_after(settings.REDIS_POOL_TIMEOUT):
+        return await anyio.to_thread.run_sync(call, limiter=_call_limiter)
+    raise RedisPoolBusyError(
+        f"no thread for Redis became free in {settings.REDIS_POOL_TIMEOUT:g} s: "
+        "earlier calls are still waiting for it"
+    )
+
+
+# What is overridden below is private, so no stub knows it: the bases are typed as Any.
+_KombuChannel: Any = kombu_redis.Channel
+_CeleryBackend: Any = RedisBackend
+
+
+class Channel(_KombuChannel):  # type: ignore[misc]
+    """kombu's channel, which sends all its commands through the shared pool.
+
+    kombu gives each channel two pools. The one here called asynchronous holds the connections that
+    wait for messages, and stays the channel's own.
+    """
+
+    keyprefix_fanout: str
+
+    def _get_pool(self, asynchronous: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002
+        if asynchronous:
+            return super()._get_pool(asynchronous=True)
+        database = self._prepare_virtual_host(self.connection.client.virtual_host)
+        self.keyprefix_fanout = self.keyprefix_fanout.format(db=database)
+        return redis_client().connection_pool
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002
+        parameters: dict[str, Any] = super()._connparams(asynchronous=asynchronous)
+        return parameters | {"client_name": client_name(settings, _process.role)}
+
+    def _create_client(self, asynchronous: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002
+        client = super()._create_client(asynchronous=asynchronous)
+        if asynchronous:
+            # Each new channel pings; on this client that would open a connection for nothing.
+            client.ping = super()._create_client(asynchronous=False).ping
+        return client
+
+    def _disconnect_pools(self) -> None:
+        self._pool = None  # a channel that closes must not close everybody's pool
+        super()._disconnect_pools()
+
+
+class Transport(kombu_redis.Transport):
+    """kombu's Redis transport with the channel above."""
+
+    Channel = Channel
+
+
+class Backend(SyncBackendMixin, _CeleryBackend):  # type: ignore[misc]
+    """Celery's result backend on the shared pool; it asks for a result instead of subscribing."""
+
+    connection_errors: tuple[type[Exception], ...]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **kwargs)
+        # Storing a result may wait for the pool again: a result given up is a result lost.
+        self.connection_errors = (*self.connection_errors, RedisPoolBusyError)
+
+    def _get_pool(self, **_parameters: Any) -> Any:  # noqa: ANN401
+        return redis_client().connection_pool
+
+    def on_task_call(self, producer: Any, task_id: str) -> None:  # noqa: ANN401
+        """Nothing: Celery's own subscribes to the result here, a connection for each sender."""
+
+    def encode(self, data: Any) -> Any:  # noqa: ANN401
+        """What is stored.
+
+        Raises:
+            EncodeError: when a result exceeds `CELERY_PAYLOAD_LIMIT`; the task fails with it.
+        """
+        payload = super().encode(data)
+        if _is_result(data) and len(payload) > settings.CELERY_PAYLOAD_LIMIT:
+            raise EncodeError(
+                f"the task's result has {len(payload)} bytes, more than the "
+                f"{settings.CELERY_PAYLOAD_LIMIT} of CELERY_PAYLOAD_LIMIT: "
+                "store it in the database and return its key"
+            )
+        return payload
+
+
+def _is_result(data: Any) -> bool:  # noqa: ANN401
+    return isinstance(data, dict) and data.get("status") == states.SUCCESS
+
+
+TRANSPORT_ALIASES["redis"] = TRANSPORT_ALIASES["rediss"] = f"{__name__}:Transport"
+BACKEND = f"{__name__}:Backend"

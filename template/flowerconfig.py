@@ -1,0 +1,30 @@
+"""Flower's settings: `celery -A app.core.celery flower` runs this file."""
+
+from flower.inspector import Inspector  # type: ignore[import-untyped]
+
+from app.core.celery import celery_app
+from app.core.config import StartupError, settings
+from app.core.local_services import start_local_services
+from app.core.redis_pool import set_process_role
+
+set_process_role("flower")
+start_local_services()
+
+port = settings.FLOWER_PORT
+address = "127.0.0.1" if settings.is_local else "0.0.0.0"  # noqa: S104 (inside a container)
+max_tasks = 10_000
+persistent = False
+
+if settings.FLOWER_PASSWORD:
+    basic_auth = [f"{settings.FLOWER_USERNAME}:{settings.FLOWER_PASSWORD.get_secret_value()}"]
+elif not settings.is_local:
+    raise StartupError(
+        f"FLOWER_PASSWORD is not set and ENVIRONMENT is {settings.ENVIRONMENT}: set it in the "
+        "environment, since whoever reaches Flower can stop workers and read arguments."
+    )
+
+# Flower asks workers with up to eight threads at once, two connections each.
+Inspector.max_concurrency = 1
+# A pooled broker connection keeps the socket on which it waited for answers; without the pool each
+# is closed when the answers are in.
+celery_app.conf.broker_pool_limit = 0
