@@ -89,7 +89,7 @@ class AdminAuthentication(AuthenticationBackend):
             version=user.session_version,
             ends_at=int(time.time()) + settings.ADMIN_SESSION_SECONDS,
         )
-        response = RedirectResponse(request.url_for("admin:index"), HTTPStatus.SEE_OTHER)
+        response = RedirectResponse(request.url_for("admin:index"), HTTPStatus.FOUND)
         self._remember_device(response, user)
         return response
 

@@ -1,7 +1,7 @@
 """Accounts of the admin from the command line.
 
-    python -m app.commands.admin_password set ada       a new password, and the account if need be
-    python -m app.commands.admin_password revoke ada    no way in, open sessions included
+`python -m app.commands.admin_password set ada` gives a new password, and the account if need be;
+`… revoke ada` leaves no way in and ends open sessions.
 """
 
 import argparse

@@ -1,8 +1,6 @@
 """API tokens from the command line.
 
-    python -m app.commands.token create billing-job --expires 90d
-    python -m app.commands.token list
-    python -m app.commands.token revoke billing-job
+`python -m app.commands.token create billing-job --expires 90d`, `… list`, `… revoke billing-job`
 """
 
 import argparse

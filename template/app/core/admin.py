@@ -7,7 +7,6 @@ then in the core's, then in SQLAdmin's own.
 
 import functools
 import inspect
-from http import HTTPStatus
 from types import ModuleType
 from typing import Any
 
@@ -17,8 +16,6 @@ from jinja2 import ChoiceLoader, FileSystemLoader
 from sqladmin import Admin, BaseView, ModelView
 from sqladmin.templating import Jinja2Templates
 from sqlalchemy import inspect as inspect_model
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Mapper
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -29,14 +26,14 @@ from app.admin.audit import admin_session_maker
 from app.admin.authentication import AdminAuthentication
 from app.admin.request_guard import AdminRequestGuard
 from app.core.config import StartupError, settings
+from app.core.errors import problem_for
 from app.core.extensions import ExtensionError, load_extensions
 from app.core.templates import TEMPLATES_DIR, extension_template_dirs
 
 ADMIN_PATH = "/admin"
-RETRY_AFTER_SECONDS = 5
 
 
-def mount_admin(app: FastAPI) -> "ServiceAdmin":
+def setup_admin(app: FastAPI) -> "ServiceAdmin":
     """Put the admin, with all its views, at /admin.
 
     Raises:
@@ -55,16 +52,16 @@ def mount_admin(app: FastAPI) -> "ServiceAdmin":
         authentication_backend=authentication,
     )
     authentication.templates = admin.templates
-    for error in (PoolTimeoutError, OperationalError):
-        admin.admin.add_exception_handler(error, admin.show_unavailable)
+    admin.admin.add_exception_handler(Exception, admin.show_failure)
     register_views(admin, views)
     for extension, module in load_extensions("admin"):
-        setup_admin = getattr(module, "setup_admin", None)
-        if not callable(setup_admin):
+        setup = getattr(module, "setup_admin", None)
+        if not callable(setup):
             raise ExtensionError(
-                f"extension {extension!r}: {module.__file__} has no function setup_admin(admin)."
+                f"extension {extension!r} is broken: {module.__file__} defines no "
+                "`setup_admin(admin)`. Add it."
             )
-        setup_admin(admin)
+        setup(admin)
     return admin
 
 
@@ -101,18 +98,19 @@ class ServiceAdmin(Admin):
             run_in_thread = functools.partial(anyio.to_thread.run_sync, run)
             instance._run_arbitrary_query = run_in_thread  # type: ignore[method-assign]  # noqa: SLF001
 
-    async def show_unavailable(self, request: Request, _error: Exception) -> Response:
-        """503: the pool has no free connection, or the database is away."""
+    async def show_failure(self, request: Request, error: Exception) -> Response:
+        """A page for what a view let through: 503 where a server is away or busy, otherwise 500.
+
+        Starlette raises the error again afterwards, so that it is logged as any other.
+        """
+        problem = problem_for(error)
         response = await self.templates.TemplateResponse(
             request,
             "sqladmin/error.html",
-            {
-                "status_code": HTTPStatus.SERVICE_UNAVAILABLE.value,
-                "message": "The database is busy or away. Try again in a moment.",
-            },
-            status_code=HTTPStatus.SERVICE_UNAVAILABLE,
+            {"status_code": problem.status_code, "message": problem.detail},
+            status_code=problem.status_code,
         )
-        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        response.headers.update(problem.headers or {})
         return response
 
 
