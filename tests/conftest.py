@@ -1,0 +1,117 @@
+"""Fixtures: the template as a tagged clone of this working tree, and projects rendered from it."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from copier import run_copy
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+Render = Callable[..., Path]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the long tests to CI, unless they are asked for by name or mark."""
+    if os.environ.get("CI") or config.getoption("markexpr") or config.getoption("keyword"):
+        return
+    if any("::" in argument for argument in config.args):
+        return
+    skip = pytest.mark.skip(reason="long: runs with CI=true or `make test-full`")
+    for item in items:
+        if item.get_closest_marker("full"):
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_git_identity() -> Iterator[None]:
+    """Commits of the tests need no configuration of git, and heed none."""
+    with pytest.MonkeyPatch.context() as patch:
+        for role in ("AUTHOR", "COMMITTER"):
+            patch.setenv(f"GIT_{role}_NAME", "Tests")
+            patch.setenv(f"GIT_{role}_EMAIL", "tests@example.com")
+        patch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+        patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+        yield
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Run git in a folder; its output."""
+    command = ["git", *arguments]
+    done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+def commit_all(folder: Path, message: str) -> None:
+    """Commit all that a folder holds, making it a repository where it is none."""
+    if not (folder / ".git").exists():
+        git(folder, "init", "--quiet", "--initial-branch", "main")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--allow-empty", "--message", message)
+
+
+def copy_of_working_tree(destination: Path) -> None:
+    """Copy what git tracks or would track here, uncommitted work included, links as links."""
+    listed = git(REPOSITORY, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    for name in filter(None, listed.split("\0")):
+        source, target = REPOSITORY / name, destination / name
+        if source.is_symlink() or source.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target, follow_symlinks=False)
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """This working tree as a release would be: a clean repository with one tag."""
+    folder = tmp_path_factory.mktemp("template") / "groundwork"
+    copy_of_working_tree(folder)
+    commit_all(folder, "Release")
+    git(folder, "tag", "v0.1.0")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def template_without_git(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same without a repository: a copy from it takes a fraction of the time."""
+    folder = tmp_path_factory.mktemp("plain") / "groundwork"
+    copy_of_working_tree(folder)
+    return folder
+
+
+def copy_template(source: Path, destination: Path, **answers: Any) -> Path:  # noqa: ANN401
+    """What `copier copy --defaults` does without `--trust`; the project's folder."""
+    run_copy(str(source), destination, data=answers, defaults=True, unsafe=False, quiet=True)
+    return destination
+
+
+@pytest.fixture
+def render(template: Path, tmp_path: Path) -> Render:
+    """Render a project from the tagged clone, as users do."""
+
+    def _render(name: str = "project", **answers: Any) -> Path:  # noqa: ANN401
+        return copy_template(template, tmp_path / name, **answers)
+
+    return _render
+
+
+@pytest.fixture
+def render_fast(
+    template_without_git: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Render:
+    """Render many; `test_fast_rendering_gives_the_same` holds that nothing else differs.
+
+    Copier asks git once for each file whether it heeds the executable bit, which is most of the
+    time of a copy and of no interest in a folder that is no repository.
+    """
+    monkeypatch.setattr(
+        "copier._main.Worker._sync_git_index_executable_bit", lambda *_arguments: None
+    )
+
+    def _render(name: str = "project", **answers: Any) -> Path:  # noqa: ANN401
+        return copy_template(template_without_git, tmp_path / name, **answers)
+
+    return _render
