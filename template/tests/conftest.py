@@ -23,13 +23,14 @@ from sqlalchemy.pool import NullPool
 from sqlmodel import Session
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.admin.audit import admin_session_maker
 from app.core import database
 from app.core.config import settings
 from app.core.dependencies import get_read_session, get_session
 from app.core.messages import setup_message_handlers
 from app.main import app
 
-pytest_plugins = ["tests.databases"]
+pytest_plugins = ["tests.databases", "tests.queue_processes"]
 
 
 @pytest.fixture(scope="session")
@@ -129,18 +130,17 @@ def sync_session_connection(test_database: str) -> Iterator[Connection]:
 def sync_db_session(sync_session_connection: Connection) -> Iterator[Session]:
     """A sync session, as the admin and the tasks use, whose commits the test's end undoes.
 
-    `sync_session_maker` works inside the same transaction until the test ends. It is another
-    transaction than `db_session`'s: neither sees what the other has not committed for good.
+    `sync_session_maker` and the admin work inside the same transaction until the test ends. It is
+    another transaction than `db_session`'s: neither sees what the other has not committed for good.
     """
     transaction = sync_session_connection.begin()
-    database.sync_session_maker.configure(
-        bind=sync_session_connection, join_transaction_mode="create_savepoint"
-    )
+    makers = (database.sync_session_maker, admin_session_maker)
+    for maker in makers:
+        maker.configure(bind=sync_session_connection, join_transaction_mode="create_savepoint")
     with database.sync_session_maker() as session:
         yield session
-    database.sync_session_maker.configure(
-        bind=database.sync_engine, join_transaction_mode="conditional_savepoint"
-    )
+    for maker in makers:
+        maker.configure(bind=database.sync_engine, join_transaction_mode="conditional_savepoint")
     transaction.rollback()
 
 
