@@ -5,7 +5,8 @@ image has neither that package nor the servers.
 """
 
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import psycopg2
@@ -48,6 +49,29 @@ def start_local_services() -> None:
             raise StartupError(str(error)) from None
         if settings.uses_local_postgres:
             _create_database_if_missing()
+
+
+@contextmanager
+def temporary_postgres() -> Iterator[str]:
+    """An empty PostgreSQL, gone at the end with all its data; gives its asyncpg URL.
+
+    Raises:
+        StartupError: when it cannot be started; the message says what to do.
+    """
+    try:
+        import devservices  # noqa: PLC0415 (absent in production)
+    except ImportError as error:
+        raise StartupError(
+            f"a database for comparison cannot be started here ({error}). Install the development "
+            "dependencies with `uv sync`, or set DATABASE_URL for this one command to a "
+            "PostgreSQL on this machine whose user may create databases."
+        ) from None
+    try:
+        with devservices.temporary_servers(redis=False) as addresses:
+            url = addresses.postgres.url.replace("postgresql", "postgresql+asyncpg", 1)
+            yield f"{url}/{MAINTENANCE_DATABASE}"
+    except devservices.DevServicesError as error:
+        raise StartupError(str(error)) from None
 
 
 def local_services_lease() -> "Lease | None":

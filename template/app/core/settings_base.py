@@ -176,10 +176,11 @@ def _explain(settings_cls: type[BaseSettings], error: ValidationError) -> list[s
 
 def where_set(name: str) -> str:
     """Where a setting gets its value from, in words: for messages to the operator."""
-    if os.environ.get(name):
-        return "set in the environment"
-    if name in dotenv_table():
+    value, in_dotenv = os.environ.get(name), dotenv_table().get(name)
+    if in_dotenv and value in (None, "", in_dotenv):  # `load_dotenv` copies .env's to the other
         return "set in .env"
+    if value:
+        return "set in the environment"
     if service_table().get(name.lower()) not in (None, ""):
         return "set in [tool.service] of pyproject.toml"
     return "not set"

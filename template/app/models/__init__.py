@@ -5,6 +5,8 @@ from pathlib import Path
 
 from sqlmodel import SQLModel
 
+import app.core.row_security  # noqa: F401 (protects every table that is created)
+
 # Has to be set before the first table is declared: SQLAlchemy names a constraint when it attaches
 # it to its table. Without names, Alembic cannot drop or alter a constraint later.
 SQLModel.metadata.naming_convention = {

@@ -1,0 +1,37 @@
+"""Row level security on every table, so that nothing is readable through Supabase's REST API.
+
+Supabase publishes the schema `public`: whoever knows the project's URL and its public key reads
+each table there that has no row level security. With it enabled and no policy written, only the
+table's owner sees rows, and the owner is the user that this service connects as.
+
+Source: https://supabase.com/docs/guides/database/postgres/row-level-security
+"""
+
+from sqlalchemy import DDL, Connection, Table, event, text
+
+TABLES_WITHOUT_ROW_SECURITY = """
+    SELECT relation.oid::regclass::text
+    FROM pg_class AS relation
+    WHERE relation.relkind IN ('r', 'p')
+      AND relation.relnamespace = 'public'::regnamespace
+      AND NOT relation.relrowsecurity
+      AND NOT EXISTS (
+        SELECT FROM pg_depend
+        WHERE classid = 'pg_class'::regclass AND objid = relation.oid AND deptype = 'e'
+      )
+    ORDER BY 1
+"""
+"""Tables of PostgreSQL extensions are theirs: this service cannot alter them."""
+
+_ENABLE = DDL("ALTER TABLE %(fullname)s ENABLE ROW LEVEL SECURITY")  # type: ignore[no-untyped-call]
+
+
+# On the class, so that it also covers `alembic_version`, whose metadata is Alembic's own.
+@event.listens_for(Table, "after_create")
+def _enable_after_create(table: Table, connection: Connection, **_options: object) -> None:
+    connection.execute(_ENABLE.against(table))
+
+
+def tables_without_row_security(connection: Connection) -> list[str]:
+    """Names of the tables of the schema `public` that lack row level security."""
+    return list(connection.scalars(text(TABLES_WITHOUT_ROW_SECURITY)))
