@@ -21,7 +21,6 @@ class Credentials:
     secret_key: str
     admin_username: str
     admin_password: str
-    flower_username: str
     flower_password: str
     api_token: str
 
@@ -48,7 +47,6 @@ def _generate() -> Credentials:
         secret_key=secrets.token_urlsafe(32),
         admin_username="admin",
         admin_password=secrets.token_urlsafe(12),
-        flower_username="flower",
         flower_password=secrets.token_urlsafe(12),
-        api_token=secrets.token_urlsafe(32),
+        api_token=f"api_{secrets.token_urlsafe(32)}",
     )

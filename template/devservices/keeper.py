@@ -28,7 +28,7 @@ from devservices import postgres, valkey
 from devservices.errors import DevServicesError, PortTakenError
 from devservices.lease import LOG_NAME, SOCKET_NAME
 from devservices.private_files import locked
-from devservices.processes import STOP_SECONDS, outcome, wait_until_gone
+from devservices.processes import STOP_SECONDS, describe_status, wait_until_gone
 from devservices.reservation import addresses_in
 
 LOCK_NAME = "keeper.lock"
@@ -172,8 +172,9 @@ class Keeper:
 
     def _report_ended_server(self) -> bool:
         for name, process in self._running.items():
-            if process.poll() is not None:
-                message = f"{self._servers[name].title} {outcome(process)}"
+            status = process.poll()
+            if status is not None:
+                message = f"{self._servers[name].title} {describe_status(status)}"
                 for lease in self._leases:
                     _send(lease, {"error": message})
                 return True

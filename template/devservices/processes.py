@@ -96,17 +96,17 @@ def wait_until_gone(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def outcome(process: subprocess.Popen[bytes]) -> str:
-    """How a process ended, in words."""
-    code = process.poll()
-    if code is None:
-        return "still runs"
-    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+def describe_status(status: int) -> str:
+    """How a process ended, in words, from the status that `subprocess` gives."""
+    if status < 0:
+        return f"was ended by {signal.Signals(-status).name}"
+    return f"ended with status {status}"
 
 
 def not_started_error(server: str, process: subprocess.Popen[bytes], log: Path) -> DevServicesError:
     """End a server that did not become ready; gives the error to raise for it."""
-    result = outcome(process)
+    status = process.poll()
+    result = "still runs" if status is None else describe_status(status)
     process.kill()
     process.wait()
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:]

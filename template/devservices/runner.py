@@ -1,0 +1,177 @@
+"""Several programs under one command: their output together, their end together.
+
+Each program is the leader of a process group of its own, so that a terminal's Ctrl-C reaches the
+runner alone, which then ends them in order. On Linux they also end when the runner is killed;
+elsewhere that leaves them running.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+import urllib.error
+import urllib.request
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from devservices.lease import Lease
+from devservices.processes import describe_status, signal_at_end_of_parent
+
+GRACE_SECONDS = 8.0
+"""Time that programs get to end by themselves, as a worker needs to finish its task."""
+
+_COLOURS = ("36", "33", "32", "35", "34", "31")
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program to run, what its environment has besides, and a URL that answers once it is up."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    url: str | None = None
+
+
+def run_together(programs: Sequence[Program], *, lease: Lease | None, announcement: str) -> int:
+    """Run all programs until one ends or this process is told to stop; then end them all.
+
+    Prints `announcement` when every URL answers. A second Ctrl-C does not wait for programs that
+    take long to end. Losing the servers of `lease` counts as the end of a program.
+
+    Returns:
+        0 when it was told to stop, 1 when a program or the servers ended by themselves.
+    """
+    return asyncio.run(_Runner(programs, lease, announcement).run())
+
+
+class _Runner:
+    def __init__(self, programs: Sequence[Program], lease: Lease | None, announcement: str) -> None:
+        self._programs = programs
+        self._lease = lease
+        self._announcement = announcement
+        self._processes: list[Process] = []
+        self._stopping = asyncio.Event()
+        self._impatient = asyncio.Event()
+        self._failure: str | None = None
+        width = max(len(program.name) for program in programs)
+        coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        self._prefixes = {
+            program.name: f"\033[{colour}m{program.name:<{width}} |\033[0m "
+            if coloured
+            else f"{program.name:<{width}} | "
+            for program, colour in zip(programs, _COLOURS * len(programs), strict=False)
+        }
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        for number in _STOP_SIGNALS:
+            loop.add_signal_handler(number, self._told_to_stop)
+        if self._lease is not None:
+            loop.add_reader(self._lease.fileno(), self._servers_lost)
+        tasks = []
+        try:
+            for program in self._programs:
+                process = await self._start(program)
+                tasks.append(asyncio.create_task(self._forward_output(program, process)))
+                tasks.append(asyncio.create_task(self._watch(program, process)))
+            tasks.append(asyncio.create_task(self._announce()))
+            await self._stopping.wait()
+            if self._failure:
+                self._print(f"{self._failure}; stopping the rest.")
+        finally:
+            await self._end_all()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return 1 if self._failure else 0
+
+    async def _start(self, program: Program) -> Process:
+        process = await asyncio.create_subprocess_exec(
+            *program.command,
+            stdin=DEVNULL,
+            stdout=PIPE,
+            stderr=STDOUT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **program.environment},
+            start_new_session=True,
+            preexec_fn=signal_at_end_of_parent(signal.SIGTERM),
+        )
+        self._processes.append(process)
+        return process
+
+    async def _forward_output(self, program: Program, process: Process) -> None:
+        assert process.stdout is not None  # noqa: S101 (a pipe was asked for)
+        rest = b""
+        # In pieces: a line can be longer than what a StreamReader's readline() takes.
+        while piece := await process.stdout.read(65536):
+            *lines, rest = (rest + piece).split(b"\n")
+            for line in lines:
+                self._print(self._prefixes[program.name] + line.decode(errors="replace"))
+        if rest:
+            self._print(self._prefixes[program.name] + rest.decode(errors="replace"))
+
+    async def _watch(self, program: Program, process: Process) -> None:
+        status = await process.wait()
+        self._fail(f"{program.name} {describe_status(status)}")
+
+    async def _announce(self) -> None:
+        await asyncio.gather(*[_answers(program.url) for program in self._programs if program.url])
+        self._print(self._announcement)
+
+    async def _end_all(self) -> None:
+        for process in self._processes:
+            with suppress(ProcessLookupError):
+                process.terminate()
+        all_gone = asyncio.create_task(self._all_gone())
+        impatient = asyncio.create_task(self._impatient.wait())
+        await asyncio.wait(
+            {all_gone, impatient}, timeout=GRACE_SECONDS, return_when=asyncio.FIRST_COMPLETED
+        )
+        impatient.cancel()
+        for process in self._processes:
+            # The whole group: also what a program started and did not end.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        await all_gone
+
+    async def _all_gone(self) -> None:
+        for process in self._processes:
+            await process.wait()
+
+    def _told_to_stop(self) -> None:
+        if self._stopping.is_set():
+            self._impatient.set()
+        self._stopping.set()
+
+    def _servers_lost(self) -> None:
+        assert self._lease is not None  # noqa: S101 (its descriptor was what turned readable)
+        asyncio.get_running_loop().remove_reader(self._lease.fileno())
+        self._fail(self._lease.reason_of_loss())
+
+    def _fail(self, reason: str) -> None:
+        if not self._stopping.is_set():
+            self._failure = reason
+        self._stopping.set()
+
+    def _print(self, text: str) -> None:
+        try:
+            print(text, flush=True)
+        except BrokenPipeError:
+            # Whoever read the output is gone, as `head` is when it has enough.
+            self._stopping.set()
+
+
+async def _answers(url: str) -> None:
+    """Wait until the URL gives any answer, be it a refusal."""
+    while True:
+        try:
+            await asyncio.to_thread(urllib.request.urlopen, url, timeout=2)
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            await asyncio.sleep(0.2)
+        else:
+            return
