@@ -1,0 +1,144 @@
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.commands import doctor
+from app.commands.doctor import Level
+from app.core.config import BASE_DIR, Settings, settings
+from app.core.migrations import MigrationState
+from app.core.redis_status import RedisStatus
+
+HEALTHY = RedisStatus(
+    version="8.0",
+    used_memory_bytes=2**20,
+    memory_limit_bytes=30 * 2**20,
+    eviction_policy="noeviction",
+    connected_clients=9,
+    connection_limit=30,
+    connections_by_role=None,
+    beat_lock_age_seconds=1.0,
+    heartbeat_age_seconds=30.0,
+)
+AT_HEADS = MigrationState(frozenset({"core_0001"}), missing=[], unknown=[], has_tables=True)
+
+
+def configure(monkeypatch: pytest.MonkeyPatch, **values: object) -> None:
+    parts = {"DATABASE_URL": None, "REDIS_URL": None, **values}
+    monkeypatch.setattr(doctor, "settings", Settings(_env_file=None, **parts))
+
+
+@pytest.mark.parametrize(
+    ("change", "level", "expected"),
+    [
+        ({"used_memory_bytes": 29 * 2**20}, Level.WARNING, "29.0 of 30.0 MiB"),
+        ({"eviction_policy": "allkeys-lru"}, Level.WARNING, "waiting tasks"),
+        ({"connected_clients": 30}, Level.PROBLEM, "30 of 30 in use"),
+        ({"beat_lock_age_seconds": None}, Level.WARNING, "no schedule fires"),
+        ({"heartbeat_age_seconds": None}, Level.WARNING, "heartbeat"),
+        ({"heartbeat_age_seconds": 200.0}, Level.WARNING, "heartbeat"),
+    ],
+)
+def test_what_is_wrong_with_redis(change: dict[str, object], level: Level, expected: str) -> None:
+    found = [each for each in doctor.judge_redis(replace(HEALTHY, **change)) if each.remedy]
+
+    assert [each.level for each in found] == [level]
+    assert expected in found[0].message
+
+
+def test_nothing_is_wrong_with_a_healthy_redis() -> None:
+    assert {each.level for each in doctor.judge_redis(HEALTHY)} == {Level.FINE}
+
+
+@pytest.mark.parametrize(
+    ("change", "level", "expected"),
+    [
+        ({"missing": ["core_0002"]}, Level.PROBLEM, "lacks core_0002"),
+        ({"unknown": ["hotel_0001"]}, Level.WARNING, "make db-forget extension=hotel"),
+        ({"unknown": ["3f2a91c0aaaa"]}, Level.WARNING, "ahead of this code"),
+    ],
+)
+def test_what_is_wrong_with_migrations(
+    change: dict[str, object], level: Level, expected: str
+) -> None:
+    [found] = doctor.judge_migrations(AT_HEADS._replace(**change))
+
+    assert found.level is level
+    assert expected in found.message
+
+
+@pytest.mark.parametrize(
+    ("values", "level", "expected"),
+    [
+        (
+            {
+                "POSTGRES_HOST": "aws-0-eu-west-1.pooler.supabase.com",
+                "POSTGRES_PORT": 6543,
+                "POSTGRES_PASSWORD": "p",
+                "POSTGRES_POOLER": "session",
+            },
+            Level.PROBLEM,
+            "is in transaction mode, but POSTGRES_POOLER says session",
+        ),
+        (
+            {"POSTGRES_HOST": "db.abc.supabase.co", "POSTGRES_PASSWORD": "p"},
+            Level.WARNING,
+            "IPv6",
+        ),
+        ({"API_WORKERS": 4}, Level.PROBLEM, "4 API x (5 + 1) + worker 1 + 1 for commands = 26"),
+    ],
+)
+def test_what_is_wrong_with_the_pooler(
+    monkeypatch: pytest.MonkeyPatch, values: dict[str, object], level: Level, expected: str
+) -> None:
+    configure(monkeypatch, **values)
+
+    found = [each for each in doctor.check_pooler() if each.level is not Level.FINE]
+
+    assert [each.level for each in found] == [level]
+    assert expected in found[0].message
+
+
+def test_transport_that_is_not_safe(monkeypatch: pytest.MonkeyPatch) -> None:
+    configure(
+        monkeypatch,
+        POSTGRES_HOST="db.example.com",
+        POSTGRES_PASSWORD="p",
+        REDIS_HOST="redis.example.com",
+        REDIS_PASSWORD="p",
+    )
+
+    messages = [each.message for each in doctor.check_transport()]
+
+    assert ["not verified" in messages[0], "unencrypted" in messages[1]] == [True, True]
+
+
+async def test_a_table_without_row_level_security(connection: AsyncConnection) -> None:
+    await connection.execute(text('CREATE TABLE "open to all" (id int)'))
+
+    [found] = await doctor.check_row_security(connection)
+
+    assert found.level is Level.PROBLEM
+    assert 'ALTER TABLE "open to all" ENABLE ROW LEVEL SECURITY;' in found.remedy
+
+
+@pytest.mark.slow
+def test_doctor_on_the_servers_of_this_run(test_database: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "app.commands.doctor"],
+        cwd=BASE_DIR,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "at the code's heads" in result.stdout
+    assert "row level security: on for every table" in result.stdout
+    assert "0 problems" in result.stdout
+    for secret in (settings.DATABASE_URL, settings.REDIS_URL):
+        assert secret not in result.stdout
