@@ -14,11 +14,6 @@ class ExampleNoteAdmin(ModelView, model=ExampleNote):
     name_plural = "Notes"
     icon = "fa-solid fa-note-sticky"
     category = "Example"
-    column_list: ClassVar = [
-        ExampleNote.id,
-        ExampleNote.title,
-        ExampleNote.word_count,
-        ExampleNote.created_at,
-    ]
-    column_searchable_list: ClassVar = [ExampleNote.title]
-    form_excluded_columns: ClassVar = [ExampleNote.word_count, ExampleNote.created_at]
+    column_list: ClassVar = ["id", "title", "word_count", "created_at"]
+    column_searchable_list: ClassVar = ["title"]
+    form_excluded_columns: ClassVar = ["word_count", "created_at"]

@@ -33,6 +33,7 @@ _CONFLICT_CODES = (
     "23P01",  # exclusion
 )
 _UNSTORABLE_CODES = (
+    "22000",  # asyncpg, before it sends a value that does not fit
     "22001",  # longer than the column
     "22003",  # number out of range
     "22008",  # date or time out of range
@@ -73,10 +74,7 @@ def is_conflict(error: BaseException) -> bool:
 
 def is_unstorable(error: BaseException) -> bool:
     """Whether a value that passed validation does not fit into its column."""
-    return any(
-        _sqlstate(cause) in _UNSTORABLE_CODES or isinstance(cause, asyncpg.exceptions.DataError)
-        for cause in _causes(error)
-    )
+    return any(_sqlstate(cause) in _UNSTORABLE_CODES for cause in _causes(error))
 
 
 def _is_outage(error: BaseException) -> bool:

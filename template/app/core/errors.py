@@ -90,17 +90,21 @@ def problem_response(request: Request, error: HTTPException) -> Response:
         return Response(status_code=error.status_code, headers=error.headers)
     document = _document(request, error)
     if _wants_page(request):
-        return templates.TemplateResponse(
-            request,
-            "error.html",
-            {"problem": document},
-            status_code=error.status_code,
-            headers=dict(error.headers or {}),
-        )
+        try:
+            return templates.TemplateResponse(
+                request,
+                "error.html",
+                {"problem": document},
+                status_code=error.status_code,
+                headers=error.headers,
+            )
+        except Exception:
+            # Maybe the page is what is broken; the document below needs nothing.
+            logger.exception("the error page failed")
     return JSONResponse(
         document,
         status_code=error.status_code,
-        headers=dict(error.headers or {}),
+        headers=error.headers,
         media_type=PROBLEM_MEDIA_TYPE,
     )
 

@@ -60,6 +60,9 @@ class HealthCheck:
 
     Whoever asks while a check is under way waits for that one, but not longer than the timeout. So
     probes hold at most one connection, also when nothing comes back.
+
+    Args:
+        ping: returns when the dependency has answered; has to end by itself when it does not.
     """
 
     def __init__(self, ping: Callable[[], Awaitable[None]]) -> None:
@@ -82,8 +85,7 @@ class HealthCheck:
     async def _check(self) -> DependencyHealth:
         started = monotonic()
         try:
-            async with asyncio.timeout(TIMEOUT_SECONDS):
-                await self._ping()
+            await self._ping()
         except (PoolTimeoutError, RedisPoolBusyError):
             result = DependencyHealth(state="down", reason="busy")
         except TimeoutError:
@@ -99,15 +101,15 @@ class HealthCheck:
 
 async def ping_database() -> None:
     """Ask the database for 1 on one of the pool's connections, so that probes add none."""
-    async with engine.connect() as connection:
+    async with asyncio.timeout(TIMEOUT_SECONDS), engine.connect() as connection:
         await connection.execute(text("SELECT 1"))
 
 
 async def ping_redis() -> None:
     """Ping Redis on one of the pool's connections.
 
-    The thread outlives the timeout by the socket's; that thread is the only one, see `HealthCheck`,
-    and it is none of those that sync endpoints share.
+    A thread cannot be cancelled: it ends with the pool's and the socket's timeouts. Until then it is
+    the only one, see `HealthCheck`, and it is none of those that sync endpoints share.
     """
     await to_thread.run_sync(redis_client().ping, limiter=_redis_thread)
 

@@ -53,7 +53,7 @@ def setup_openapi(application: FastAPI) -> None:
 
 
 def extension_prefix(extension: str) -> str:
-    """Where an extension's routes stand, after `/api`, and its pages: `/hotel`, for `_hotel` too."""
+    """Where an extension's pages stand, and after `/api` its API: `/hotel`, for `_hotel` too."""
     return f"/{extension.strip('_')}"
 
 
