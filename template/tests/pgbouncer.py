@@ -23,13 +23,12 @@ from app.core.config import settings
 
 
 @contextmanager
-def pgbouncer(mode: str, *, pool_size: int, log: Path | None = None) -> Iterator[dict[str, str]]:
+def pgbouncer(mode: str, *, pool_size: int) -> Iterator[dict[str, str]]:
     """Run a PgBouncer and give the environment that points the service at it.
 
     Args:
         mode: `session` or `transaction`.
         pool_size: server connections that it lends out for each database.
-        log: where its log is written.
     """
     program = find_pgbouncer()
     # PgBouncer refuses to run as root, so what it reads has to be readable for somebody else.
@@ -48,7 +47,7 @@ def pgbouncer(mode: str, *, pool_size: int, log: Path | None = None) -> Iterator
         process = subprocess.Popen(
             [program, str(configuration)],
             stdout=subprocess.DEVNULL,
-            stderr=(log or Path(folder) / "log").open("wb"),
+            stderr=subprocess.DEVNULL,
             **({"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if root else {}),
         )
         try:

@@ -62,7 +62,7 @@ class TestReadOnlySession:
         self, read_session: AsyncSession, statement: object
     ) -> None:
         with pytest.raises(ReadOnlyViolationError, match="only selects"):
-            await read_session.execute(statement)
+            await read_session.exec(statement)
 
     async def test_reads_committed_rows_without_a_transaction(
         self, committed_entry: AuditEntry
