@@ -43,6 +43,9 @@ def prepare_environment() -> None:
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker is None:
         _choose_servers()
+    else:
+        # Each worker of pytest-xdist has task queues of its own too.
+        os.environ["REDIS_KEY_PREFIX"] += f"{worker}:"
     settings = Settings.load()
     os.environ["POSTGRES_DB"] = name_of_test_database(settings.POSTGRES_DB, worker)
     if settings.database_url_override:

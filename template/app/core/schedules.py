@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-from celery.schedules import schedule as CelerySchedule  # noqa: N812 (a class in lower case)
+from celery.schedules import crontab
+from celery.schedules import schedule as interval
 from kombu.utils.json import JSONEncoder
 from redbeat.schedules import rrule  # type: ignore[import-untyped]
 
@@ -103,7 +104,7 @@ def _is_schedule(value: object) -> bool:
         return value > 0 and not isinstance(value, bool)
     if isinstance(value, timedelta):
         return value > timedelta()
-    return isinstance(value, CelerySchedule | rrule)
+    return isinstance(value, crontab | interval | rrule)
 
 
 def _words(error: Exception) -> str:

@@ -1,0 +1,304 @@
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+from kombu.exceptions import EncodeError, OperationalError
+
+from app.core.celery import celery_app, enqueue
+from app.core.config import Settings, settings
+from app.core.redis_pool import (
+    RedisPoolBusyError,
+    build_pool,
+    client_name,
+    parse_client_name,
+    process_role,
+    redis_client,
+    run_redis_call,
+)
+from app.tasks.diagnostics import ping
+from tests.queue_processes import QueueProcess
+from tests.redis_servers import RedisServer, free_port, tls_program
+
+THREADS = 50
+
+
+@pytest.fixture
+def observer() -> Iterator[redis.Redis]:
+    """A connection of its own, to look at the others."""
+    with redis.Redis.from_url(settings.REDIS_URL, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+def queue(observer: redis.Redis) -> Iterator[str]:
+    """A queue that no worker reads."""
+    yield "pool"
+    observer.delete(f"{settings.REDIS_KEY_PREFIX}pool")
+
+
+def connections_of_this_process(observer: redis.Redis) -> int:
+    own = f":{os.getpid()}"
+    return sum(each["name"].endswith(own) for each in observer.client_list())
+
+
+@contextmanager
+def most_connections(observer: redis.Redis) -> Iterator[list[int]]:
+    """Counts this process's connections as fast as the server answers, until the block ends."""
+    counts: list[int] = []
+    done = threading.Event()
+
+    def count() -> None:
+        while not done.is_set():
+            counts.append(connections_of_this_process(observer))
+
+    sampler = threading.Thread(target=count)
+    sampler.start()
+    try:
+        yield counts
+    finally:
+        done.set()
+        sampler.join()
+
+
+class TestLimit:
+    def test_fifty_threads_that_send_and_ask_stay_within_the_pool(
+        self, observer: redis.Redis, queue: str
+    ) -> None:
+        def send_and_ask(number: int) -> str:
+            task = ping.apply_async([f"{number}"], queue=queue)
+            return celery_app.AsyncResult(task.id).state
+
+        with most_connections(observer) as counts, ThreadPoolExecutor(THREADS) as pool:
+            states = list(pool.map(send_and_ask, range(500)))
+
+        assert states == ["PENDING"] * 500
+        assert observer.llen(f"{settings.REDIS_KEY_PREFIX}{queue}") == 500
+        assert len(counts) > 10
+        assert 1 <= max(counts) <= settings.REDIS_POOL_SIZE
+
+    def test_a_caller_waits_for_a_connection_that_comes_free(self) -> None:
+        pool = build_pool(settings, "command")
+        held = [pool.get_connection() for _ in range(settings.REDIS_POOL_SIZE)]
+        threading.Timer(0.2, pool.release, [held[0]]).start()
+
+        assert redis.Redis(connection_pool=pool).ping() is True
+
+        pool.disconnect()
+
+    def test_a_caller_that_waited_in_vain_gets_a_clear_error(self) -> None:
+        impatient = settings.model_copy(update={"REDIS_POOL_TIMEOUT": 0.1})
+        pool = build_pool(impatient, "command")
+        for _ in range(settings.REDIS_POOL_SIZE):
+            pool.get_connection()
+
+        with pytest.raises(RedisPoolBusyError, match=r"in use for 0.1 s \(REDIS_POOL_SIZE"):
+            redis.Redis(connection_pool=pool).ping()
+
+        pool.disconnect()
+
+    def test_a_busy_pool_is_not_tried_again_by_the_sender(self, queue: str) -> None:
+        pool = redis_client().connection_pool
+        held = [pool.get_connection() for _ in range(settings.REDIS_POOL_SIZE)]
+        waited, pool.timeout = pool.timeout, 0.1
+        began = time.monotonic()
+
+        with pytest.raises(RedisPoolBusyError):
+            ping.apply_async(["late"], queue=queue)
+
+        assert time.monotonic() - began < 0.3
+        pool.timeout = waited
+        for connection in held:
+            pool.release(connection)
+
+    def test_a_server_that_is_gone_is_told_within_two_seconds(self, tmp_path: Path) -> None:
+        with RedisServer(tmp_path) as server:
+            environment = os.environ | {"REDIS_URL": server.url}
+        answer = subprocess.run(
+            [sys.executable, "-c", SEND_TO_NOBODY], env=environment, capture_output=True, text=True
+        )
+        assert answer.returncode == 0, answer.stderr
+        seconds = float(answer.stdout)
+        assert seconds < 2
+
+
+SEND_TO_NOBODY = f"""
+import time
+from kombu.exceptions import OperationalError
+from app.tasks.diagnostics import ping
+began = time.monotonic()
+try:
+    ping.delay("nobody")
+except {OperationalError.__name__}:
+    print(time.monotonic() - began)
+"""
+
+
+class TestNames:
+    def test_a_connection_says_whose_it_is(self, observer: redis.Redis) -> None:
+        redis_client().ping()
+        names = [each["name"] for each in observer.client_list()]
+        assert client_name(settings, process_role()) in names
+
+    @pytest.mark.parametrize("name", ["Shop", "Größe & Co. 東京", "", "a b\nc"])
+    def test_any_project_name_gives_a_name_that_redis_takes(self, name: str) -> None:
+        configuration = settings.model_copy(update={"PROJECT_NAME": name})
+        pool = build_pool(configuration, "worker")
+        connection = pool.get_connection()
+        pool.disconnect()
+        told = client_name(configuration, "worker")
+        assert connection.client_name == told
+        assert (parse_client_name(told) or "").endswith(":worker")
+
+    def test_a_stranger_is_nobody(self) -> None:
+        assert parse_client_name("redis-cli") is None
+
+
+class TestAsyncCode:
+    async def test_the_event_loop_goes_on_while_redis_stands_still(
+        self, observer: redis.Redis, queue: str
+    ) -> None:
+        await enqueue(ping.signature(queue=queue), "warm")
+        observer.client_pause(300)
+
+        sending = asyncio.create_task(enqueue(ping.signature(queue=queue), "paused"))
+        turns = 0
+        while not sending.done():
+            await asyncio.sleep(0.005)
+            turns += 1
+
+        assert (await sending).id
+        assert turns > 20
+
+    async def test_a_call_that_finds_no_thread_gets_a_clear_error(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        release = threading.Event()
+        stalled = [
+            asyncio.create_task(run_redis_call(release.wait))
+            for _ in range(settings.REDIS_POOL_SIZE)
+        ]
+        await asyncio.sleep(0)
+        impatient = settings.model_copy(update={"REDIS_POOL_TIMEOUT": 0.1})
+        monkeypatch.setattr("app.core.redis_pool.settings", impatient)
+
+        with pytest.raises(RedisPoolBusyError, match="no thread"):
+            await run_redis_call(lambda: None)
+
+        release.set()
+        await asyncio.gather(*stalled)
+
+    async def test_a_call_that_has_begun_tells_its_outcome_however_late(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        impatient = settings.model_copy(update={"REDIS_POOL_TIMEOUT": 0.05})
+        monkeypatch.setattr("app.core.redis_pool.settings", impatient)
+
+        def slow() -> str:
+            threading.Event().wait(0.2)
+            return "sent"
+
+        assert await run_redis_call(slow) == "sent"
+
+
+class TestResults:
+    def test_a_result_above_the_limit_is_refused(self) -> None:
+        with pytest.raises(EncodeError, match="CELERY_PAYLOAD_LIMIT"):
+            celery_app.backend.store_result(
+                "too-large", "x" * settings.CELERY_PAYLOAD_LIMIT, "SUCCESS"
+            )
+
+    # redis-py 8 calls the command deprecated that Celery 5.7 stores results with.
+    @pytest.mark.filterwarnings("ignore:Call to deprecated setex")
+    def test_results_expire(self, observer: redis.Redis) -> None:
+        celery_app.backend.store_result("expires", "value", "SUCCESS")
+        key = f"{settings.REDIS_KEY_PREFIX}celery-task-meta-expires"
+        remaining = observer.ttl(key)
+        assert isinstance(remaining, int)
+        assert settings.CELERY_RESULT_EXPIRES - 5 <= remaining <= settings.CELERY_RESULT_EXPIRES
+        celery_app.AsyncResult("expires").forget()
+        assert not observer.exists(key)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an authority's certificate, and a key and certificate for `localhost`."""
+    folder = tmp_path_factory.mktemp("certificates")
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    (folder / "names").write_text("subjectAltName=DNS:localhost\n")
+    openssl("req", "-x509", *key, "-subj", "/CN=Test CA", "-keyout", "ca.key", "-out", "ca.crt")
+    openssl("req", *key, "-subj", "/CN=localhost", "-keyout", "redis.key", "-out", "redis.csr")
+    signed_by = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names")
+    openssl("x509", "-req", "-in", "redis.csr", *signed_by, "-out", "redis.crt")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tls_port(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Port of a server that speaks TLS alone to those who ask for it."""
+    program = tls_program()
+    if program is None:
+        pytest.skip("neither valkey-server nor redis-server with TLS is installed")
+    port = free_port()
+    options = [f"--tls-port {port}", "--tls-auth-clients no"]
+    for option, file in [("cert", "redis.crt"), ("key", "redis.key"), ("ca-cert", "ca.crt")]:
+        options.append(f"--tls-{option}-file {certificates / file}")
+    words = [word for option in options for word in option.split(" ")]
+    with RedisServer(tmp_path_factory.mktemp("tls"), *words, program=program):
+        yield port
+
+
+def tls_settings(port: int, **options: object) -> Settings:
+    values = {"ENVIRONMENT": "local", "REDIS_URL": f"rediss://localhost:{port}/0", **options}
+    return Settings(_env_file=None, **values)
+
+
+@pytest.mark.slow
+class TestTls:
+    def test_an_unknown_authority_is_refused(self, tls_port: int) -> None:
+        pool = build_pool(tls_settings(tls_port), "command")
+        with pytest.raises(redis.ConnectionError, match="CERTIFICATE_VERIFY_FAILED"):
+            redis.Redis(connection_pool=pool).ping()
+
+    def test_a_certificate_for_another_name_is_refused(
+        self, tls_port: int, certificates: Path
+    ) -> None:
+        url = f"rediss://127.0.0.1:{tls_port}/0"
+        configuration = tls_settings(
+            tls_port, REDIS_URL=url, REDIS_CA_FILE=certificates / "ca.crt"
+        )
+        with pytest.raises(redis.ConnectionError, match="CERTIFICATE_VERIFY_FAILED"):
+            redis.Redis(connection_pool=build_pool(configuration, "command")).ping()
+
+    def test_a_worker_runs_a_task_over_tls(self, tls_port: int, certificates: Path) -> None:
+        environment = {
+            "REDIS_URL": f"rediss://localhost:{tls_port}/0",
+            "REDIS_CA_FILE": str(certificates / "ca.crt"),
+        }
+        with QueueProcess("worker", **environment) as worker:
+            sent = subprocess.run(
+                [sys.executable, "-c", SEND_AND_WAIT],
+                env=os.environ | environment,
+                capture_output=True,
+                text=True,
+            )
+            worker.wait_for("pong: over TLS")
+        assert sent.stdout.strip() == "over TLS", sent.stderr
+
+
+SEND_AND_WAIT = """
+from app.tasks.diagnostics import ping
+print(ping.delay("over TLS").get(timeout=30)["message"])
+"""
