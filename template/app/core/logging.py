@@ -94,8 +94,8 @@ class SecretMask:
     def __init__(self, settings: Settings) -> None:
         values = [getattr(settings, name) for name in type(settings).model_fields]
         secrets = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
-        # A secret with quotes or backslashes looks different inside a JSON line.
-        forms = {form for secret in secrets for form in (secret, json.dumps(secret)[1:-1])}
+        # A secret with quotes or backslashes looks different inside of a JSON line.
+        forms = {form for secret in secrets for form in (secret, _inside_json(secret))}
         long_enough = [form for form in forms if len(form) >= SHORTEST_MASKED_SECRET]
         self._pattern = re.compile(
             "|".join(
@@ -110,6 +110,10 @@ class SecretMask:
     def __call__(self, line: str) -> str:
         """The line with `***` in place of each secret."""
         return self._pattern.sub(lambda m: f"{m['url'] or m['scheme'] or ''}***", line)
+
+
+def _inside_json(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
 def _is_extra(key: str) -> bool:
