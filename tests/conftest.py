@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,9 @@ from copier import run_copy
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 Render = Callable[..., Path]
+
+TEMPLATE_PATHS = ["copier.yml", "extensions_catalog", "hooks", "template"]
+"""All that a copy of the template reads."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -27,16 +30,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(skip)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _own_git_identity() -> Iterator[None]:
-    """Commits of the tests need no configuration of git, and heed none."""
-    with pytest.MonkeyPatch.context() as patch:
-        for role in ("AUTHOR", "COMMITTER"):
-            patch.setenv(f"GIT_{role}_NAME", "Tests")
-            patch.setenv(f"GIT_{role}_EMAIL", "tests@example.com")
-        patch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
-        patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-        yield
+@pytest.fixture(scope="session")
+def copier_template_paths() -> list[str]:
+    """What pytest-copier takes for the template."""
+    return TEMPLATE_PATHS
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -75,16 +72,30 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def template_without_git(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def template_without_git(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same without a repository: a copy from it takes a fraction of the time."""
     folder = tmp_path_factory.mktemp("plain") / "groundwork"
-    copy_of_working_tree(folder)
+    shutil.copytree(template, folder, symlinks=True, ignore=shutil.ignore_patterns(".git"))
     return folder
 
 
-def copy_template(source: Path, destination: Path, **answers: Any) -> Path:  # noqa: ANN401
+def copy_template(
+    source: Path,
+    destination: Path,
+    *,
+    exclude: Sequence[str] = (),
+    **answers: Any,  # noqa: ANN401
+) -> Path:
     """What `copier copy --defaults` does without `--trust`; the project's folder."""
-    run_copy(str(source), destination, data=answers, defaults=True, unsafe=False, quiet=True)
+    run_copy(
+        str(source),
+        destination,
+        data=answers,
+        exclude=exclude,
+        defaults=True,
+        unsafe=False,
+        quiet=True,
+    )
     return destination
 
 
