@@ -30,7 +30,7 @@ from app.core.dependencies import get_read_session, get_session
 from app.core.messages import setup_message_handlers
 from app.main import app
 
-pytest_plugins = ["tests.databases", "tests.queue_processes"]
+pytest_plugins = ["tests.databases", "tests.queue_processes", "tests.quick_passwords"]
 
 
 @pytest.fixture(scope="session")

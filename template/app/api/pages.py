@@ -30,11 +30,10 @@ async def read_start_page(request: Request) -> HTMLResponse:
 
 
 def _links() -> list[Link]:
-    links = [
-        Link("API", "/scalar", "Every endpoint, to read and to try"),
-        Link("Admin", "/admin", "Look at the data and change it"),
-    ]
-    if settings.is_local:  # elsewhere Flower is reachable only from inside
+    links = [Link("Admin", "/admin", "Look at the data and change it")]
+    if settings.shows_api_docs:
+        links.insert(0, Link("API", "/scalar", "Every endpoint, to read and to try"))
+    if settings.is_local:  # elsewhere Flower is not reachable from outside
         flower = f"http://127.0.0.1:{settings.FLOWER_PORT}"
         links.append(Link("Tasks", flower, "What the workers do, in Flower"))
     return links

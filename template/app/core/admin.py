@@ -132,7 +132,7 @@ def _refuse_sensitive_columns(view: ModelView) -> None:
         "column_details_list": view.get_details_columns(),
         "column_export_list": view.get_export_columns(),
         "column_import_list": view.get_import_columns(),
-        "form_columns": view.get_form_columns(),
+        "form_columns": view.get_form_columns() if view.can_create or view.can_edit else [],
         "column_searchable_list": view.column_searchable_list,
         "column_sortable_list": view.column_sortable_list,
     }
