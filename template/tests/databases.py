@@ -30,7 +30,8 @@ def refuse_other_databases(url: str) -> None:
         )
 
 
-def _engine(database: str) -> Engine:
+def database_engine(database: str) -> Engine:
+    """An engine in autocommit on one of the server's databases, for what cannot be undone."""
     url = make_url(settings.SYNC_DATABASE_URL).set(database=database)
     return create_engine(
         url,
@@ -42,8 +43,8 @@ def _engine(database: str) -> Engine:
 
 def create_database(name: str) -> None:
     """Create a test database unless it exists, over a connection to the configured one."""
-    refuse_other_databases(str(_engine(name).url))
-    with _engine(os.environ[BASE_DATABASE]).connect() as connection:
+    refuse_other_databases(str(database_engine(name).url))
+    with database_engine(os.environ[BASE_DATABASE]).connect() as connection:
         exists = connection.scalar(
             text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": name}
         )
@@ -52,10 +53,18 @@ def create_database(name: str) -> None:
             connection.execute(text(f"CREATE DATABASE {quoted}"))
 
 
+def drop_database(name: str) -> None:
+    """Drop a test database, whoever is connected to it."""
+    refuse_other_databases(str(database_engine(name).url))
+    with database_engine(os.environ[BASE_DATABASE]).connect() as connection:
+        quoted = connection.dialect.identifier_preparer.quote_identifier(name)
+        connection.execute(text(f"DROP DATABASE IF EXISTS {quoted} WITH (FORCE)"))
+
+
 def empty_database(name: str) -> None:
     """Drop everything that a test database holds, by dropping its schema `public`."""
-    refuse_other_databases(str(_engine(name).url))
-    with _engine(name).connect() as connection:
+    refuse_other_databases(str(database_engine(name).url))
+    with database_engine(name).connect() as connection:
         connection.execute(text("DROP SCHEMA public CASCADE"))
         connection.execute(text("CREATE SCHEMA public"))
 

@@ -87,7 +87,9 @@ class Settings(ServiceSettings):
     POSTGRES_PASSWORD: SecretStr | None = Field(
         None, description="Password, as it is: it needs no encoding. Quote it if it holds a #."
     )
-    POSTGRES_DB: str = Field("postgres", min_length=1, max_length=63, description="Database.")
+    POSTGRES_DB: str = Field(
+        "postgres", min_length=1, max_length=63, description="Name of the database."
+    )
     POSTGRES_POOLER: PoolerMode | None = Field(
         None,
         description="none, session or transaction; told from host and port for Supabase.",
