@@ -103,6 +103,7 @@ def _page(title: str, script_version: str) -> str:
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{html.escape(title)} API</title>
+<link rel="icon" href="static/favicon.svg">
 </head>
 <body>
 <script id="api-reference" data-url="openapi.json" data-configuration="{configuration}"></script>

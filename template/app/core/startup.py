@@ -32,8 +32,10 @@ class StartupErrorMiddleware:
         try:
             await self.app(scope, receive, hold_failure_back)
         except StartupError as error:
+            if failure is None:
+                raise
             # Not raised again: the server ends with a status of its own once it has the message.
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            await send({**failure, "message": str(error)})
         except BaseException:
             if failure is not None:
                 await send(failure)
