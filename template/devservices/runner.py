@@ -1,8 +1,8 @@
 """Several programs under one command: their output together, their end together.
 
 Each program is the leader of a process group of its own, so that a terminal's Ctrl-C reaches the
-runner alone, which then ends them in order. On Linux they also end when the runner is killed;
-elsewhere that leaves them running.
+runner alone, which then ends them in order. On Linux they also end when the runner is killed, or
+the `make` that it runs under; elsewhere that leaves them running.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from devservices.lease import Lease
 from devservices.processes import describe_status, signal_at_end_of_parent
@@ -72,6 +73,9 @@ class _Runner:
             loop.add_signal_handler(number, self._told_to_stop)
         if self._lease is not None:
             loop.add_reader(self._lease.fileno(), self._servers_lost)
+        ancestors = [os.pidfd_open(pid) for pid in _ancestors_up_to_make()]
+        for ancestor in ancestors:
+            loop.add_reader(ancestor, self._orphaned, ancestor)
         tasks = []
         try:
             for program in self._programs:
@@ -87,6 +91,8 @@ class _Runner:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            for ancestor in ancestors:
+                os.close(ancestor)
         return 1 if self._failure else 0
 
     async def _start(self, program: Program) -> Process:
@@ -146,6 +152,11 @@ class _Runner:
             self._impatient.set()
         self._stopping.set()
 
+    def _orphaned(self, ancestor: int) -> None:
+        # It stays readable for ever.
+        asyncio.get_running_loop().remove_reader(ancestor)
+        self._stopping.set()
+
     def _servers_lost(self) -> None:
         assert self._lease is not None  # noqa: S101 (its descriptor was what turned readable)
         asyncio.get_running_loop().remove_reader(self._lease.fileno())
@@ -162,6 +173,27 @@ class _Runner:
         except BrokenPipeError:
             # Whoever read the output is gone, as `head` is when it has enough.
             self._stopping.set()
+
+
+def _ancestors_up_to_make() -> list[int]:
+    """The processes between this one and the `make` it runs under, that one included.
+
+    `make` and `uv run` would not pass it on that they were killed. Nothing outside Linux.
+    """
+    if sys.platform != "linux":
+        return []
+    ancestors = []
+    pid = os.getppid()
+    while pid > 1:
+        ancestors.append(pid)
+        status = dict(
+            line.split(":\t", 1)
+            for line in Path("/proc", str(pid), "status").read_text(encoding="utf-8").splitlines()
+        )
+        if status["Name"] in ("make", "gmake"):
+            return ancestors
+        pid = int(status["PPid"])
+    return []
 
 
 async def _answers(url: str) -> None:
