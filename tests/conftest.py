@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from copier import run_copy
+from jinja2 import Environment
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -115,14 +116,29 @@ def render_fast(
 ) -> Render:
     """Render many; `test_fast_rendering_gives_the_same` holds that nothing else differs.
 
-    Copier asks git once for each file whether it heeds the executable bit, which is most of the
-    time of a copy and of no interest in a folder that is no repository.
+    Most of a copy's time is spent on asking git about the executable bit of each file, of no
+    interest in a folder that is no repository, and on compiling the same texts again.
     """
     monkeypatch.setattr(
         "copier._main.Worker._sync_git_index_executable_bit", lambda *_arguments: None
     )
+    monkeypatch.setattr(Environment, "compile", _compile_once)
 
     def _render(name: str = "project", **answers: Any) -> Path:  # noqa: ANN401
         return copy_template(template_without_git, tmp_path / name, **answers)
 
     return _render
+
+
+_compile = Environment.compile
+_compiled: dict[Any, Any] = {}
+
+
+def _compile_once(environment: Environment, source: Any, *arguments: Any) -> Any:  # noqa: ANN401
+    """Jinja's `compile`, remembering results: all environments have the same options."""
+    if not isinstance(source, str):
+        return _compile(environment, source, *arguments)
+    key = (source, *arguments)
+    if key not in _compiled:
+        _compiled[key] = _compile(environment, source, *arguments)
+    return _compiled[key]
