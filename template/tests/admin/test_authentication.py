@@ -110,9 +110,7 @@ class TestForgedSession:
     ) -> None:
         assert not await self.try_cookie(anonymous_client, cookie)
 
-    async def test_expired(
-        self, anonymous_client: httpx.AsyncClient, good: dict[str, Any]
-    ) -> None:
+    async def test_expired(self, anonymous_client: httpx.AsyncClient, good: dict[str, Any]) -> None:
         cookie = session_cookie(good | {"ends_at": time.time() - 1})
         assert not await self.try_cookie(anonymous_client, cookie)
 

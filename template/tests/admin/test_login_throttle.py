@@ -56,9 +56,7 @@ class TestClientLimit:
             reserve_attempt(sync_db_session, attempt(ada))
         assert 0 < caught.value.retry_after <= settings.ADMIN_LOGIN_WINDOW
 
-    def test_counts_all_usernames_together(
-        self, sync_db_session: Session, ada: AdminUser
-    ) -> None:
+    def test_counts_all_usernames_together(self, sync_db_session: Session, ada: AdminUser) -> None:
         for _ in range(LIMIT):
             reserve_attempt(sync_db_session, attempt())
         with pytest.raises(TooManyAttemptsError):

@@ -1,9 +1,9 @@
 import asyncio
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from sqlalchemy import event
@@ -18,6 +18,8 @@ from app.core.security.token_cache import KnownToken, TokenCache
 from app.core.security.token_uses import TokenUses
 from app.models.api_token import ApiToken
 
+Result = TypeVar("Result")
+
 
 def soon() -> datetime:
     return datetime.now(UTC) + timedelta(hours=1)
@@ -29,12 +31,19 @@ def stored(session: Session, name: str) -> ApiToken:
     ).one()
 
 
+async def call(
+    session: AsyncSession, function: Callable[..., Result], *arguments: object
+) -> Result:
+    """The function's result, on the sync face of the session, committed."""
+    result = await session.run_sync(function, *arguments)
+    await session.commit()
+    return result
+
+
 async def make_token(
     session: AsyncSession, name: str = "job", expires_at: datetime | None = None
 ) -> str:
-    token = await session.run_sync(lambda sync: create_api_token(sync, name, expires_at))
-    await session.commit()
-    return token
+    return await call(session, create_api_token, name, expires_at)
 
 
 @contextmanager
@@ -123,8 +132,7 @@ class TestFindToken:
 
     async def test_refuses_a_revoked_token(self, db_session: AsyncSession) -> None:
         token = await make_token(db_session)
-        await db_session.run_sync(revoke_api_token, "job")
-        await db_session.commit()
+        await call(db_session, revoke_api_token, "job")
         assert await find_token(token) is None
 
     async def test_refuses_an_expired_token_even_when_remembered(
@@ -136,7 +144,7 @@ class TestFindToken:
 
         class Later(datetime):
             @classmethod
-            def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+            def now(cls, _zone: Any = None) -> datetime:  # type: ignore[override]
                 return expires_at
 
         monkeypatch.setattr(api_tokens, "datetime", Later)

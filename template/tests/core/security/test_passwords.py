@@ -1,7 +1,6 @@
 import pytest
 
-from app.core.security import generate_password, hash_password, verify_password
-from app.core.security import passwords
+from app.core.security import generate_password, hash_password, passwords, verify_password
 
 
 class TestVerifyPassword:
