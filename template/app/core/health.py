@@ -108,8 +108,8 @@ async def ping_database() -> None:
 async def ping_redis() -> None:
     """Ping Redis on one of the pool's connections.
 
-    A thread cannot be cancelled: it ends with the pool's and the socket's timeouts. Until then it is
-    the only one, see `HealthCheck`, and it is none of those that sync endpoints share.
+    A thread cannot be cancelled: it ends with the pool's and the socket's timeouts. Until then it
+    is the only one, see `HealthCheck`, and it is none of those that sync endpoints share.
     """
     await to_thread.run_sync(redis_client().ping, limiter=_redis_thread)
 

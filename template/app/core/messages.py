@@ -12,7 +12,7 @@ another extension, without importing it. There are two kinds:
 
 * **Before commit** (the default): runs inside `publish`, on the sender's session, each handler in
   a savepoint of its own. What it writes is committed with the sender's work, or undone with it.
-  When it raises, its own writes alone are undone. A savepoint costs two round trips.
+  When it raises, its own writes alone are undone. A savepoint that is used costs two round trips.
 * **After commit** (`after_commit=True`): runs when the sender's transaction has been committed and
   has given its connection back; for mail, tasks and whatever cannot be undone. It gets a session
   of its own, which is committed when it returns. If the sender's transaction, or the savepoint in
@@ -33,8 +33,10 @@ from typing import Any
 
 from anyio import CapacityLimiter, to_thread
 from sqlalchemy import event
+from sqlalchemy.orm import Session as OrmSession
 from sqlalchemy.orm import SessionTransaction
 from sqlalchemy.util import await_only
+from sqlalchemy.util.concurrency import in_greenlet
 from sqlmodel import Session
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -75,7 +77,6 @@ class _Pending:
     name: str
     payload: Mapping[str, Any]
     transaction: SessionTransaction
-    is_async: bool
     is_committed: bool = False
 
 
@@ -106,12 +107,12 @@ async def publish(session: AsyncSession, name: str, payload: Mapping[str, Any]) 
     Raises:
         sqlalchemy.exc.SQLAlchemyError: when what the sender added before does not pass its flush.
     """
-    await session.run_sync(partial(_publish, name=name, payload=payload, is_async=True))
+    await session.run_sync(partial(_publish, name=name, payload=payload))
 
 
 def publish_sync(session: Session, name: str, payload: Mapping[str, Any]) -> None:
     """Send a message from a task or any other sync code; see `publish`."""
-    _publish(session, name=name, payload=payload, is_async=False)
+    _publish(session, name=name, payload=payload)
 
 
 def setup_message_handlers() -> None:
@@ -130,7 +131,6 @@ def _publish(
     *,
     name: str,
     payload: Mapping[str, Any],
-    is_async: bool,
 ) -> None:
     registered = list(_handlers.get(name, {}).values())
     if not registered:
@@ -141,7 +141,7 @@ def _publish(
         if not handler.after_commit:
             _run_in_savepoint(handler, Message(name, payload, session))
     if any(handler.after_commit for handler in registered):
-        _wait_for_commit(session, name, payload, is_async=is_async)
+        _wait_for_commit(session, name, payload)
 
 
 def _run_in_savepoint(handler: _Registered, message: Message) -> None:
@@ -152,21 +152,17 @@ def _run_in_savepoint(handler: _Registered, message: Message) -> None:
         logger.exception("handler %s failed for message %s", handler.label, message.name)
 
 
-def _wait_for_commit(
-    session: Session, name: str, payload: Mapping[str, Any], *, is_async: bool
-) -> None:
-    if _PENDING not in session.info:
-        session.info[_PENDING] = []
-        event.listen(session, "after_commit", _note_commit)
-        event.listen(session, "after_transaction_end", _run_committed)
+def _wait_for_commit(session: Session, name: str, payload: Mapping[str, Any]) -> None:
     transaction = session.get_nested_transaction() or session.get_transaction() or session.begin()
-    session.info[_PENDING].append(_Pending(name, payload, transaction, is_async))
+    pending = _Pending(name, payload, transaction)
+    session.info.setdefault(_PENDING, []).append(pending)
 
 
-def _note_commit(session: Session) -> None:
+@event.listens_for(OrmSession, "after_commit")
+def _note_commit(session: OrmSession) -> None:
     """The innermost transaction has committed: its messages now hang on the one around it."""
     transaction = session.get_nested_transaction() or session.get_transaction()
-    for pending in session.info[_PENDING]:
+    for pending in session.info.get(_PENDING, ()):
         if transaction is None or pending.transaction is not transaction:
             continue
         if transaction.parent is None:
@@ -175,15 +171,18 @@ def _note_commit(session: Session) -> None:
             pending.transaction = transaction.parent
 
 
-def _run_committed(session: Session, transaction: SessionTransaction) -> None:
+@event.listens_for(OrmSession, "after_transaction_end")
+def _run_committed(session: OrmSession, transaction: SessionTransaction) -> None:
     """A transaction has ended and given its connection back: run or forget its messages."""
-    ended = [p for p in session.info[_PENDING] if p.transaction is transaction]
-    session.info[_PENDING] = [p for p in session.info[_PENDING] if p.transaction is not transaction]
+    waiting: list[_Pending] = session.info.get(_PENDING, [])
+    ended = [pending for pending in waiting if pending.transaction is transaction]
+    # Taken out first: a handler may use this session again.
+    waiting[:] = [pending for pending in waiting if pending.transaction is not transaction]
     for pending in ended:
         if not pending.is_committed:
             continue
         run = partial(_run_after_commit, pending.name, pending.payload)
-        if pending.is_async:
+        if in_greenlet():  # an AsyncSession: this is the event loop's thread
             await_only(to_thread.run_sync(run, limiter=_after_commit_threads))
         else:
             run()

@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
+from anyio import to_thread
 from fastapi import FastAPI
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.core import health
+from app.core.database import engine
 from app.core.errors import setup_errors
 from app.core.health import HealthCheck, router
 from app.core.middleware import middleware_stack
@@ -36,7 +38,7 @@ async def http(test_database: str) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client
-    await health.engine.dispose()
+    await engine.dispose()
 
 
 @pytest.fixture
@@ -166,7 +168,7 @@ class TestHealthCheck:
 
         async def ping() -> None:
             pings.append(1)
-            await health.to_thread.run_sync(stuck.wait)
+            await to_thread.run_sync(stuck.wait)
 
         check = HealthCheck(ping)
         results = [await check.health() for _ in range(3)]

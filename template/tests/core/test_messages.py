@@ -2,23 +2,24 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
 
 import pytest
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import QueuePool
 from sqlmodel import Session, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core import messages
+from app.core.config import settings
 from app.core.messages import Message, handles, publish, publish_sync, setup_message_handlers
 from app.core.request_context import bind_request_id, get_request_id, unbind_request_id
 from app.models.audit_entry import AuditEntry
 
 
 @pytest.fixture(autouse=True)
-def handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_other_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(messages, "_handlers", {})
-    yield
 
 
 @pytest.fixture
@@ -38,6 +39,13 @@ def noting(calls: list[str]) -> list[str]:
 
 def entry(actor: str) -> AuditEntry:
     return AuditEntry(action="test", actor=actor)
+
+
+def broken_entry() -> AuditEntry:
+    """Violates NOT NULL when it is flushed."""
+    broken = entry("broken")
+    broken.action = None  # type: ignore[assignment]
+    return broken
 
 
 async def actors(session: AsyncSession) -> set[str]:
@@ -60,7 +68,7 @@ class TestBeforeCommit:
         assert await actors(db_session) == set()
 
     async def test_sees_what_the_sender_has_not_flushed(self, db_session: AsyncSession) -> None:
-        seen = []
+        seen: list[str] = []
 
         @handles("order.placed")
         def look(message: Message) -> None:
@@ -81,7 +89,7 @@ class TestBeforeCommit:
 
         @handles("order.placed")
         def break_the_transaction(message: Message) -> None:
-            message.session.add(AuditEntry(action=None))
+            message.session.add(broken_entry())
 
         @handles("order.placed")
         def write(message: Message) -> None:
@@ -103,7 +111,7 @@ class TestBeforeCommit:
         def never(message: Message) -> None:
             pytest.fail("ran on a broken transaction")
 
-        db_session.add(AuditEntry(action=None))
+        db_session.add(broken_entry())
         with pytest.raises(IntegrityError):
             await publish(db_session, "order.placed", {})
 
@@ -133,9 +141,7 @@ class TestAfterCommit:
         await db_session.commit()
         assert noting == ["1", "2"]
 
-    async def test_not_after_a_rollback(
-        self, db_session: AsyncSession, noting: list[str]
-    ) -> None:
+    async def test_not_after_a_rollback(self, db_session: AsyncSession, noting: list[str]) -> None:
         await publish(db_session, "order.placed", {"number": 1})
         await db_session.rollback()
         db_session.add(entry("later"))
@@ -202,6 +208,48 @@ class TestAfterCommit:
         assert not commit.done()
         release.set()
         await commit
+
+    async def test_the_senders_connection_is_free_by_then(
+        self, test_database: str, calls: list[str]
+    ) -> None:
+        engine = create_async_engine(
+            test_database, connect_args=settings.database_connect_args, pool_size=1
+        )
+        pool = engine.sync_engine.pool
+        assert isinstance(pool, QueuePool)
+
+        @handles("order.placed")
+        def look_before(message: Message) -> None:
+            message.session.connection()
+            calls.append(f"before {pool.checkedout()}")
+
+        @handles("order.placed", after_commit=True)
+        def look_after(message: Message) -> None:
+            calls.append(f"after {pool.checkedout()}")
+
+        async with AsyncSession(engine) as session:
+            await publish(session, "order.placed", {})
+            await session.commit()
+        await engine.dispose()
+        assert calls == ["before 1", "after 0"]
+
+    async def test_of_a_handlers_own_message_runs_in_a_thread_too(
+        self, db_session: AsyncSession
+    ) -> None:
+        threads = []
+
+        @handles("order.placed")
+        def pass_on(message: Message) -> None:
+            publish_sync(message.session, "order.noted", {})
+
+        @handles("order.noted", after_commit=True)
+        def look(message: Message) -> None:
+            threads.append(threading.current_thread())
+
+        await publish(db_session, "order.placed", {})
+        await db_session.commit()
+        assert len(threads) == 1
+        assert threads[0] is not threading.main_thread()
 
     async def test_failure_reaches_neither_the_others_nor_the_sender(
         self, db_session: AsyncSession, calls: list[str], caplog: pytest.LogCaptureFixture

@@ -1,5 +1,6 @@
 """The documentation's navigation: every route is in a group, an extension's in its own."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -21,15 +22,15 @@ def operations(schema: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 class TestGroupTags:
-    def group(self, **paths: list[str] | None) -> dict[str, Any]:
+    def group(self, paths: Mapping[str, Sequence[str] | None]) -> dict[str, Any]:
         schema: dict[str, Any] = {"paths": {}}
         for path, tags in paths.items():
-            schema["paths"][path] = {"get": {} if tags is None else {"tags": tags}}
+            schema["paths"][path] = {"get": {} if tags is None else {"tags": list(tags)}}
         group_tags(schema, HOTEL)
         return schema
 
     def test_untagged_routes_get_their_groups_name(self) -> None:
-        schema = self.group(**{"/api/x": None, "/api/hotel/rooms": None})
+        schema = self.group({"/api/x": None, "/api/hotel/rooms": None})
         assert schema["x-tagGroups"] == [
             {"name": "Core", "tags": ["Core"]},
             {"name": "Hotel", "tags": ["Hotel"]},
@@ -37,18 +38,18 @@ class TestGroupTags:
         assert schema["paths"]["/api/hotel/rooms"]["get"]["tags"] == ["Hotel"]
 
     def test_a_prefix_is_a_whole_part_of_the_path(self) -> None:
-        schema = self.group(**{"/api/hotels": ["Chains"], "/api/hotel": ["Rooms"]})
+        schema = self.group({"/api/hotels": ["Chains"], "/api/hotel": ["Rooms"]})
         assert schema["x-tagGroups"] == [
             {"name": "Core", "tags": ["Chains"]},
             {"name": "Hotel", "tags": ["Rooms"]},
         ]
 
     def test_cores_tags_keep_their_order_and_others_follow(self) -> None:
-        schema = self.group(**{"/a": ["Own"], "/b": [APITag.TASKS], "/c": [APITag.HEALTH]})
+        schema = self.group({"/a": ["Own"], "/b": [APITag.TASKS], "/c": [APITag.HEALTH]})
         assert schema["x-tagGroups"] == [{"name": "Core", "tags": ["Health", "Tasks", "Own"]}]
 
     def test_descriptions(self) -> None:
-        schema = self.group(**{"/a": [APITag.HEALTH], "/api/hotel/rooms": ["Rooms"]})
+        schema = self.group({"/a": [APITag.HEALTH], "/api/hotel/rooms": ["Rooms"]})
         by_name = {tag["name"]: tag["description"] for tag in schema["tags"]}
         assert by_name["Rooms"] == "Rooms and who sleeps in them."
         assert by_name["Health"]

@@ -1,0 +1,133 @@
+"""Routes below `/api/example`."""
+
+import httpx
+import pytest
+from sqlmodel import select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from app.core import messages
+from app.core.celery import celery_app
+from app.extensions._example.models import ExampleNote
+from app.extensions._example.settings import ExampleSettings
+
+NOTES = "/api/example/notes"
+
+
+@pytest.fixture
+async def note(db_session: AsyncSession) -> ExampleNote:
+    note = ExampleNote(title="Shopping", body="milk and bread")
+    db_session.add(note)
+    await db_session.commit()
+    return note
+
+
+class TestCreateNote:
+    @pytest.mark.parametrize(
+        ("values", "pointer"),
+        [
+            ({}, "/title"),
+            ({"title": ""}, "/title"),
+            ({"title": "x" * 201}, "/title"),
+            ({"title": "x", "body": "x" * 10_001}, "/body"),
+        ],
+    )
+    async def test_refuses_what_does_not_fit(
+        self, client: httpx.AsyncClient, values: dict[str, str], pointer: str
+    ) -> None:
+        answer = await client.post(NOTES, json=values)
+        assert answer.status_code == 422
+        assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
+
+    async def test_refuses_a_character_that_the_database_cannot_hold(
+        self, client: httpx.AsyncClient
+    ) -> None:
+        answer = await client.post(NOTES, json={"title": "a\x00b"})
+        assert answer.status_code == 422
+
+    async def test_keeps_the_note(
+        self, client: httpx.AsyncClient, db_session: AsyncSession
+    ) -> None:
+        answer = await client.post(NOTES, json={"title": "Shopping", "body": "milk"})
+        assert answer.status_code == 201, answer.text
+        created = answer.json()
+        assert created["title"] == "Shopping"
+        assert created["word_count"] is None
+        kept = (await db_session.exec(select(ExampleNote))).one()
+        assert kept.id == created["id"]
+
+    async def test_id_and_time_are_not_the_callers(self, client: httpx.AsyncClient) -> None:
+        sent = {"title": "x", "id": 77, "word_count": 5, "created_at": "2000-01-01T00:00:00Z"}
+        created = (await client.post(NOTES, json=sent)).json()
+        assert created["id"] != 77
+        assert created["word_count"] is None
+        assert not created["created_at"].startswith("2000")
+
+    async def test_survives_a_handler_that_fails(
+        self, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(message: messages.Message) -> None:
+            raise ConnectionRefusedError
+
+        monkeypatch.setattr(messages, "_handlers", {})
+        messages.handles("example.note-created", after_commit=True)(fail)
+        answer = await client.post(NOTES, json={"title": "Shopping"})
+        assert answer.status_code == 201
+
+
+class TestReadNote:
+    @pytest.mark.parametrize("note_id", ["0", "-1", "x", "2147483648"])
+    async def test_refuses_an_id_that_cannot_be(
+        self, client: httpx.AsyncClient, note_id: str
+    ) -> None:
+        assert (await client.get(f"{NOTES}/{note_id}")).status_code == 422
+
+    async def test_unknown(self, client: httpx.AsyncClient) -> None:
+        answer = await client.get(f"{NOTES}/2147483647")
+        assert answer.status_code == 404
+        assert answer.json()["detail"] == "There is no note 2147483647."
+
+    async def test_gives_the_note(self, client: httpx.AsyncClient, note: ExampleNote) -> None:
+        answer = await client.get(f"{NOTES}/{note.id}")
+        assert answer.status_code == 200
+        assert answer.json()["body"] == "milk and bread"
+
+
+class TestListNotes:
+    @pytest.fixture
+    async def three_notes(
+        self, db_session: AsyncSession, monkeypatch: pytest.MonkeyPatch
+    ) -> list[int]:
+        small_page = ExampleSettings(PAGE_SIZE=2)
+        monkeypatch.setattr("app.extensions._example.api.notes.example_settings", small_page)
+        notes = [ExampleNote(title=title) for title in ("one", "two", "three")]
+        db_session.add_all(notes)
+        await db_session.commit()
+        return [note.id or 0 for note in notes]
+
+    async def test_refuses_a_start_that_cannot_be(self, client: httpx.AsyncClient) -> None:
+        assert (await client.get(NOTES, params={"after": -1})).status_code == 422
+
+    async def test_comes_in_pages(self, client: httpx.AsyncClient, three_notes: list[int]) -> None:
+        first = (await client.get(NOTES)).json()
+        assert [note["title"] for note in first] == ["one", "two"]
+        second = (await client.get(NOTES, params={"after": first[-1]["id"]})).json()
+        assert [note["title"] for note in second] == ["three"]
+
+
+class TestDeleteNote:
+    async def test_unknown(self, client: httpx.AsyncClient) -> None:
+        assert (await client.delete(f"{NOTES}/2147483647")).status_code == 404
+
+    async def test_is_gone(self, client: httpx.AsyncClient, note: ExampleNote) -> None:
+        assert (await client.delete(f"{NOTES}/{note.id}")).status_code == 204
+        assert (await client.get(f"{NOTES}/{note.id}")).status_code == 404
+
+
+class TestRecountWords:
+    async def test_unknown(self, client: httpx.AsyncClient) -> None:
+        assert (await client.post(f"{NOTES}/2147483647/word-count")).status_code == 404
+
+    async def test_sends_the_task(self, client: httpx.AsyncClient, note: ExampleNote) -> None:
+        answer = await client.post(f"{NOTES}/{note.id}/word-count")
+        assert answer.status_code == 202, answer.text
+        assert celery_app.AsyncResult(answer.json()["task_id"]).state == "PENDING"
