@@ -111,10 +111,8 @@ def render(template: Path, tmp_path: Path) -> Render:
 
 
 @pytest.fixture
-def render_fast(
-    template_without_git: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Render:
-    """Render many; `test_fast_rendering_gives_the_same` holds that nothing else differs.
+def fast_copier(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies in a fraction of the time; `test_fast_rendering_gives_the_same` holds that it is safe.
 
     Most of a copy's time is spent on asking git about the executable bit of each file, of no
     interest in a folder that is no repository, and on compiling the same texts again.
@@ -123,6 +121,11 @@ def render_fast(
         "copier._main.Worker._sync_git_index_executable_bit", lambda *_arguments: None
     )
     monkeypatch.setattr(Environment, "compile", _compile_once)
+
+
+@pytest.fixture
+def render_fast(fast_copier: None, template_without_git: Path, tmp_path: Path) -> Render:  # noqa: ARG001
+    """Render many projects, from a template without git."""
 
     def _render(name: str = "project", **answers: Any) -> Path:  # noqa: ANN401
         return copy_template(template_without_git, tmp_path / name, **answers)

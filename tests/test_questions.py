@@ -12,6 +12,8 @@ import yaml
 from tests.combinations import HOSTILE_TEXTS, SUPABASE, configuration, questions, values_of
 from tests.conftest import Render, copy_template
 
+pytestmark = pytest.mark.usefixtures("fast_copier")
+
 SESSION = SUPABASE.format(port=5432)
 TRANSACTION = SUPABASE.format(port=6543)
 REDIS_CLOUD = "redis-12345.c1.eu-central-1-1.ec2.redns.redis-cloud.com:12345"

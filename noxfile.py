@@ -1,0 +1,87 @@
+"""Checks of this repository and of the service in `template/`, each in an environment of its own.
+
+`nox` runs them all; `nox --session lint` one of them.
+"""
+
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2026.10"
+nox.options.default_venv_backend = "uv"
+nox.options.error_on_external_run = True
+nox.options.sessions = ["lint", "typecheck", "tests", "docs"]
+
+SERVICE_TYPES = ["app", "devservices", "tests", "alembic/env.py", "flowerconfig.py"]
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and common mistakes, here and in the service where it stands."""
+    install(session, "lint")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    config = str(rendered(session) / "pyproject.toml")
+    with session.chdir("template"):
+        for command in (["check"], ["format", "--check"]):
+            session.run("ruff", *command, "--config", config, ".", "../extensions_catalog")
+
+
+@nox.session
+def typecheck(session: nox.Session) -> None:
+    """Strict types, here and in the service where it stands."""
+    install(session)
+    session.run("mypy")
+    project = rendered(session)
+    # The service has an environment of its own: what it imports has to be installed.
+    session.run_install("uv", "sync", "--quiet", "--project", str(project), external=True)
+    mypy = str(project / ".venv" / "bin" / "mypy")
+    config = str(project / "pyproject.toml")
+    with session.chdir("template"):
+        session.run(mypy, "--config-file", config, *SERVICE_TYPES, external=True)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The tests: the quick tier, or all of them with CI=true."""
+    install(session)
+    session.run("pytest", "--numprocesses", "auto", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation site, into `site/`."""
+    install(session, "docs")
+    session.run("zensical", "build", "--strict", "--clean")
+
+
+def install(session: nox.Session, group: str = "dev") -> None:
+    """Install a dependency group of pyproject.toml into the session's environment."""
+    session.run_install(
+        "uv",
+        "sync",
+        "--quiet",
+        "--no-default-groups",
+        "--group",
+        group,
+        env={"UV_PROJECT_ENVIRONMENT": session.virtualenv.location},
+        external=True,
+    )
+
+
+def rendered(session: nox.Session) -> Path:
+    """A project with all defaults: its pyproject.toml configures the checks of the service."""
+    project = Path(session.create_tmp()) / "project"
+    session.run(
+        "copier",
+        "copy",
+        "--quiet",
+        "--defaults",
+        "--overwrite",
+        "--vcs-ref",
+        "HEAD",
+        ".",
+        str(project),
+        silent=True,
+    )
+    return project

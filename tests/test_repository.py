@@ -1,0 +1,100 @@
+"""The repository itself: what lies where, and what never gets in."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.combinations import configuration
+from tests.conftest import REPOSITORY, git
+
+TOP_LEVEL = {
+    "CHANGELOG.md",
+    "LICENSE",
+    "Makefile",
+    "README.md",
+    "copier.yml",
+    "docs",
+    "extensions_catalog",
+    "hooks",
+    "mkdocs.yml",
+    "noxfile.py",
+    "pyproject.toml",
+    "template",
+    "tests",
+    "zensical.toml",
+}
+REQUIRED = TOP_LEVEL - {"mkdocs.yml", "zensical.toml"} | {".ci"}
+
+FORBIDDEN = {
+    "a registry's address": r"https?://[^ \"'`]+/simple\b|(index|registry)[-_]?url *[=:] *\"?https?://",
+    "a path of somebody's machine": r"/(home|root|Users)/[a-z]\w*/|/work/\w",
+    "a private key": "-----BEGIN " + "[A-Z ]*PRIVATE KEY-----",
+}
+
+
+def tracked() -> list[str]:
+    """What git tracks, and what it would track with the next commit."""
+    listed = git(REPOSITORY, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    return [name for name in listed.split("\0") if name and (REPOSITORY / name).is_file()]
+
+
+def test_top_level() -> None:
+    names = {name.split("/")[0] for name in tracked()}
+    assert {name for name in names if not name.startswith(".")} <= TOP_LEVEL
+    assert names >= REQUIRED
+
+
+@pytest.mark.parametrize("what", FORBIDDEN)
+def test_no_file_holds(what: str) -> None:
+    pattern = re.compile(FORBIDDEN[what])
+    found = []
+    for name in tracked():
+        content = (REPOSITORY / name).read_bytes()
+        if b"\0" not in content and name != "tests/test_repository.py":
+            found += [name for line in content.decode().splitlines() if pattern.search(line)]
+    assert found == []
+
+
+def test_no_lock_files() -> None:
+    locks = {"uv.lock", "poetry.lock", "package-lock.json", "Pipfile.lock"}
+    assert [name for name in tracked() if Path(name).name in locks] == []
+
+
+def test_python_is_plain_python() -> None:
+    """T4: no Jinja in Python, neither by suffix nor by content of what is rendered."""
+    assert [name for name in tracked() if ".py.jinja" in name] == []
+
+
+def test_the_one_link_leads_to_the_catalogue() -> None:
+    links = [name for name in tracked_links() if (REPOSITORY / name).is_symlink()]
+    assert links == ["template/app/extensions"]
+    assert (REPOSITORY / links[0]).resolve() == REPOSITORY / "extensions_catalog"
+
+
+def tracked_links() -> list[str]:
+    return [name for name in git(REPOSITORY, "ls-files", "-z").split("\0") if name]
+
+
+def test_catalogue_and_its_list_agree() -> None:
+    """A folder of the catalogue is an extension that can be chosen, and the other way round."""
+    folders = {
+        path.name
+        for path in (REPOSITORY / "extensions_catalog").iterdir()
+        if (path / "__init__.py").exists()
+    }
+    assert folders == {"_example", *configuration()["extension_catalogue"]["default"]}
+
+
+def test_names_of_extensions_can_be_removed_again() -> None:
+    """Copier compares folders with a function that passes over these names."""
+    for name in configuration()["extension_catalogue"]["default"]:
+        assert re.fullmatch(r"[a-z][a-z0-9_]*", name)
+        assert name.lower() not in {"tags", "rcs", "cvs"}
+
+
+def test_changelog_begins_with_what_is_not_released_yet() -> None:
+    text = (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
+    first = re.search(r"^## (.+)$", text, re.MULTILINE)
+    assert first
+    assert "Unreleased" in first[1]

@@ -1,0 +1,183 @@
+"""`copier update`: nothing moves without reason, edits survive, conflicts are seen and stopped."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from copier import run_update
+from pytest_copier.plugin import CopierFixture
+
+from tests.conftest import commit_all, copy_template, git
+
+pytestmark = pytest.mark.usefixtures("fast_copier")
+
+
+@pytest.fixture
+def releases(template: Path, tmp_path: Path) -> Path:
+    """A template of its own for one test, whose next release the test writes."""
+    folder = tmp_path / "releases"
+    git(tmp_path, "clone", "--quiet", str(template), str(folder))
+    return folder
+
+
+@pytest.fixture
+def project(releases: Path, tmp_path: Path) -> Path:
+    """A committed project of the first release."""
+    folder = copy_template(releases, tmp_path / "project", project_name='Acme & "Söhne" #1')
+    commit_all(folder, "Start")
+    return folder
+
+
+def release(folder: Path, tag: str) -> None:
+    commit_all(folder, f"Release {tag}")
+    git(folder, "tag", tag)
+
+
+def update(project: Path, **answers: object) -> None:
+    run_update(project, data=answers, defaults=True, overwrite=True, unsafe=False, quiet=True)
+
+
+def edit(path: Path, before: str, after: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert before in text
+    path.write_text(text.replace(before, after, 1), encoding="utf-8")
+
+
+def test_unchanged_answers_change_nothing(copier: CopierFixture, tmp_path: Path) -> None:
+    project = copier.copy(tmp_path / "project", project_name="Acme {{ 7 * 7 }}")
+    commit_all(project.path, "Start")
+    copier.update(project.path)
+    assert git(project.path, "status", "--porcelain") == ""
+
+
+def test_new_release_with_nothing_new_changes_the_recorded_version_alone(
+    releases: Path, project: Path
+) -> None:
+    release(releases, "v0.1.1")
+    update(project)
+    assert git(project, "diff", "--name-only").split() == [".copier-answers.yml"]
+
+
+def test_edits_survive_beside_the_template_s_change(releases: Path, project: Path) -> None:
+    edit(releases / "template/AGENTS.md.jinja", "## Check a change", "## Check each change")
+    (releases / "template/NEWS.md").write_text("# News\n", encoding="utf-8")
+    release(releases, "v0.2.0")
+    edit(project / "AGENTS.md", "exits 0 with conflicts too", "exits 0, alas")
+    edit(project / "app/main.py", '"""', '"""Ours. ')
+    (project / "app/own.py").write_text("OURS = True\n", encoding="utf-8")
+    (project / ".editorconfig").unlink()
+    commit_all(project, "Work")
+    update(project)
+    text = (project / "AGENTS.md").read_text(encoding="utf-8")
+    assert "## Check each change" in text
+    assert "exits 0, alas" in text
+    assert (project / "app/main.py").read_text(encoding="utf-8").startswith('"""Ours. ')
+    assert (project / "NEWS.md").exists()
+    assert (project / "app/own.py").exists()
+    assert not (project / ".editorconfig").exists()
+    assert git(project, "diff", "--name-only", "--diff-filter=U") == ""
+
+
+def test_readme_belongs_to_its_owner(releases: Path, project: Path) -> None:
+    edit(releases / "template/README.md.jinja", "## Start", "## Begin")
+    release(releases, "v0.2.0")
+    (project / "README.md").write_text("# Ours\n", encoding="utf-8")
+    commit_all(project, "Work")
+    update(project)
+    assert (project / "README.md").read_text(encoding="utf-8") == "# Ours\n"
+
+
+def test_changed_answers_move_what_follows_from_them(project: Path) -> None:
+    connection = "postgresql://shop@db.example.com/orders"
+    update(project, database="postgresql", postgres_connection=connection, ci="gitlab")
+    assert "db.example.com" in (project / "pyproject.toml").read_text(encoding="utf-8")
+    assert (project / ".gitlab-ci.yml").exists()
+    assert not (project / ".github").exists()
+    commit_all(project, "Answers")
+    update(project, database="none")
+    assert "db.example.com" not in (project / "pyproject.toml").read_text(encoding="utf-8")
+    remembered = yaml.safe_load((project / ".copier-answers.yml").read_text(encoding="utf-8"))
+    assert "postgres_connection" not in remembered
+
+
+def test_dependencies_that_the_owner_moved_on_conflict_in_one_line_at_most(
+    releases: Path, project: Path
+) -> None:
+    """A date pins the versions: a list of constraints would conflict in each of its lines."""
+    pinned = 'exclude-newer = "'
+    edit(releases / "template/pyproject.toml.jinja", pinned, f"{pinned}2027-")
+    release(releases, "v0.2.0")
+    edit(project / "pyproject.toml", pinned, f"{pinned}2028-")
+    commit_all(project, "make upgrade")
+    update(project)
+    text = (project / "pyproject.toml").read_text(encoding="utf-8")
+    assert text.count("<<<<<<<") == 1
+    conflict = text.split("<<<<<<<")[1].split(">>>>>>>")[0].splitlines()[1:]
+    assert len([line for line in conflict if line.startswith("exclude-newer")]) == 2
+    assert len(conflict) == 3  # both lines and what separates them
+
+
+def test_dependencies_that_nobody_moved_follow_the_release(releases: Path, project: Path) -> None:
+    pinned = 'exclude-newer = "'
+    edit(releases / "template/pyproject.toml.jinja", pinned, f"{pinned}2027-")
+    release(releases, "v0.2.0")
+    update(project)
+    assert f"{pinned}2027-" in (project / "pyproject.toml").read_text(encoding="utf-8")
+
+
+class TestConflicts:
+    """A conflict leaves markers, which the project's own commit hooks refuse."""
+
+    @pytest.fixture
+    def conflicting(self, releases: Path, project: Path) -> Path:
+        edit(releases / "template/AGENTS.md.jinja", "## Check a change", "## Check each change")
+        release(releases, "v0.2.0")
+        edit(project / "AGENTS.md", "## Check a change", "## Check our changes")
+        commit_all(project, "Work")
+        update(project)
+        return project
+
+    def test_is_shown_with_both_sides(self, conflicting: Path) -> None:
+        text = (conflicting / "AGENTS.md").read_text(encoding="utf-8")
+        assert "<<<<<<< before updating\n## Check our changes" in text
+        assert "## Check each change\n>>>>>>> after updating" in text
+        assert "UU AGENTS.md" in git(conflicting, "status", "--porcelain")
+
+    def test_markers_are_refused(self, conflicting: Path) -> None:
+        git(conflicting, "add", "AGENTS.md")
+        done = run_hook(conflicting, "conflict-markers")
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert "AGENTS.md" in done.stdout
+
+    def test_rejected_patch_is_refused(self, project: Path) -> None:
+        (project / "AGENTS.md.rej").write_text("@@ -1 +1 @@\n", encoding="utf-8")
+        git(project, "add", "--force", "AGENTS.md.rej")
+        done = run_hook(project, "rejected-patches")
+        assert done.returncode == 1
+        assert "bring its change in by hand" in done.stdout
+
+    def test_dotenv_is_refused(self, project: Path) -> None:
+        (project / ".env").write_text("POSTGRES_PASSWORD=x\n", encoding="utf-8")
+        assert "?? .env" not in git(project, "status", "--porcelain")
+        git(project, "add", "--force", ".env")
+        assert run_hook(project, "secrets").returncode == 1
+
+    def test_a_clean_project_is_not_refused(self, project: Path) -> None:
+        for hook in ("conflict-markers", "rejected-patches", "secrets"):
+            done = run_hook(project, hook)
+            assert done.returncode == 0, done.stdout + done.stderr
+
+
+def run_hook(project: Path, hook: str) -> subprocess.CompletedProcess[str]:
+    """Run one commit hook over the project, with the tools that run these tests."""
+    config = (project / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    own_tools = project / ".git" / "pre-commit-config.yaml"
+    own_tools.write_text(config.replace("uv run ", ""), encoding="utf-8")
+    return subprocess.run(
+        ["pre-commit", "run", hook, "--all-files", "--config", str(own_tools)],
+        cwd=project,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
