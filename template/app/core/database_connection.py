@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from asyncpg import PostgresError  # type: ignore[import-untyped]
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
@@ -43,7 +44,7 @@ async def connect(
     try:
         try:
             connection = await engine.connect()
-        except (OSError, DBAPIError) as error:
+        except (OSError, PostgresError, DBAPIError) as error:
             raise StartupError(_explain(error, engine.url.host, engine.url.port)) from None
         try:
             yield connection
@@ -53,10 +54,11 @@ async def connect(
         await engine.dispose()
 
 
-def _explain(error: OSError | DBAPIError, host: str | None, port: int | None) -> str:
+def _explain(error: Exception, host: str | None, port: int | None) -> str:
     server = f"PostgreSQL at {host or settings.POSTGRES_HOST}:{port or settings.POSTGRES_PORT}"
-    if isinstance(error, DBAPIError):
-        return _explain_refusal(error, server)
+    if not isinstance(error, OSError):
+        # SQLAlchemy 2.1 wraps what the driver raises while it connects, 2.0 does not.
+        return _explain_refusal(error.orig if isinstance(error, DBAPIError) else error, server)
     if isinstance(error, ssl.SSLError):
         return (
             f"the certificate of {server} is not trusted ({error.reason}). Download the server's "
@@ -74,9 +76,9 @@ def _explain(error: OSError | DBAPIError, host: str | None, port: int | None) ->
     )
 
 
-def _explain_refusal(error: DBAPIError, server: str) -> str:
-    code = getattr(error.orig, "pgcode", None)
-    said = str(error.orig).partition("\n")[0].rpartition(">: ")[2]
+def _explain_refusal(error: BaseException | None, server: str) -> str:
+    code = getattr(error, "sqlstate", None)
+    said = str(error).partition("\n")[0].rpartition(">: ")[2]
     if code in REFUSED_LOGIN or "password authentication failed" in said:
         return (
             f"{server} refuses the login of {settings.POSTGRES_USER!r} ({said}). Correct "
