@@ -41,6 +41,7 @@ from sqlmodel import Session
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core import database
+from app.core.error_causes import is_outage
 from app.core.extensions import load_extensions
 
 logger = logging.getLogger(__name__)
@@ -148,8 +149,8 @@ def _run_in_savepoint(handler: _Registered, message: Message) -> None:
     try:
         with message.session.begin_nested():
             handler.call(message)
-    except Exception:
-        logger.exception("handler %s failed for message %s", handler.label, message.name)
+    except Exception as error:  # noqa: BLE001 (no handler may stop the others)
+        _log_failure(handler, message.name, error)
 
 
 def _wait_for_commit(session: Session, name: str, payload: Mapping[str, Any]) -> None:
@@ -196,5 +197,16 @@ def _run_after_commit(name: str, payload: Mapping[str, Any]) -> None:
             with database.sync_session_maker() as session:
                 handler.call(Message(name, payload, session))
                 session.commit()
-        except Exception:
-            logger.exception("handler %s failed for message %s", handler.label, name)
+        except Exception as error:  # noqa: BLE001 (no handler may stop the others)
+            _log_failure(handler, name, error)
+
+
+def _log_failure(handler: _Registered, name: str, error: Exception) -> None:
+    # During an outage every message fails alike; the stack would say nothing that is not known.
+    logger.error(
+        "handler %s failed for message %s: %r",
+        handler.label,
+        name,
+        error,
+        exc_info=None if is_outage(error) else error,
+    )

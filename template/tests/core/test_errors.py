@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import AsyncIterator
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import asyncpg  # type: ignore[import-untyped]
 import httpx
@@ -324,12 +324,37 @@ class TestCausesInTheDatabase:
         assert not is_outage(caught.value)
         assert not is_conflict(caught.value)
 
+    async def test_no_free_connection(self, test_database: str, driver: str) -> None:
+        options: dict[str, Any] = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 0.01}
+        with pytest.raises(PoolTimeoutError) as caught:
+            await _connect_twice(driver, options)
+        assert problem_for(caught.value).status_code == 503
+
     async def test_no_server(self, driver: str) -> None:
         port = _free_port()
         url = f"postgresql+{driver}://user:password@127.0.0.1:{port}/database"
         with pytest.raises((OSError, DBAPIError)) as caught:
             await _connect(url)
         assert problem_for(caught.value).status_code == 503
+
+
+async def _connect_twice(driver: str, options: dict[str, Any]) -> None:
+    if driver == "asyncpg":
+        arguments = settings.database_connect_args
+        engine = create_async_engine(settings.DATABASE_URL, connect_args=arguments, **options)
+        try:
+            async with engine.connect(), engine.connect():
+                pass
+        finally:
+            await engine.dispose()
+    else:
+        arguments = settings.sync_connect_args
+        sync_engine = create_engine(settings.SYNC_DATABASE_URL, connect_args=arguments, **options)
+        try:
+            with sync_engine.connect(), sync_engine.connect():
+                pass
+        finally:
+            sync_engine.dispose()
 
 
 async def _connect(url: str) -> None:
