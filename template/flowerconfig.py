@@ -16,7 +16,13 @@ max_tasks = 10_000
 persistent = False
 
 if settings.FLOWER_PASSWORD:
-    basic_auth = [f"{settings.FLOWER_USERNAME}:{settings.FLOWER_PASSWORD.get_secret_value()}"]
+    login = f"{settings.FLOWER_USERNAME}:{settings.FLOWER_PASSWORD.get_secret_value()}"
+    if not login.isascii():
+        raise StartupError(
+            "FLOWER_USERNAME or FLOWER_PASSWORD holds a character outside ASCII, which Flower "
+            "cannot compare: choose letters, digits and signs of ASCII."
+        )
+    basic_auth = [login]
 elif not settings.is_local:
     raise StartupError(
         f"FLOWER_PASSWORD is not set and ENVIRONMENT is {settings.ENVIRONMENT}: set it in the "

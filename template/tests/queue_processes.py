@@ -4,11 +4,18 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
+import kombu.pools
 import pytest
+import redis
 
-from app.core.config import BASE_DIR
+from app.core import redis_pool
+from app.core.celery import celery_app
+from app.core.config import BASE_DIR, settings
+from tests.redis_servers import RedisServer
 
 START_SECONDS = 30
 """Much longer than a start takes, for a machine that is busy."""
@@ -54,9 +61,7 @@ class QueueProcess:
             return next((line for line in self.lines[after:] if text in line), None)
 
         with self._changed:
-            self._changed.wait_for(
-                lambda: found() or not self._reader.is_alive(), timeout=seconds
-            )
+            self._changed.wait_for(lambda: found() or not self._reader.is_alive(), timeout=seconds)
             line = found()
         assert line is not None, f"{text!r} was not written:\n{self.output}"
         return line
@@ -100,3 +105,38 @@ def worker() -> Iterator[QueueProcess]:
     with QueueProcess("worker") as process:
         process.wait_for("ready.")
         yield process
+
+
+@pytest.fixture
+def use_redis(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., RedisServer]]:
+    """Starts a Redis with options of the test's own, which this process uses until its end.
+
+    For what must not be done to a server that others use: fill it, pause it, limit it.
+    """
+    with ExitStack() as stack:
+
+        def start(*options: str) -> RedisServer:
+            server = stack.enter_context(RedisServer(tmp_path, *options))
+            there = settings.model_copy(
+                update={"REDIS_HOST": "127.0.0.1", "REDIS_PORT": server.port, "REDIS_DB": 0}
+                | {"REDIS_PASSWORD": None, "REDIS_TLS": False, "redis_url_override": server.url}
+            )
+            pool = redis_pool.build_pool(there, "command")
+            client = redis.Redis(connection_pool=pool)
+            stack.callback(pool.disconnect)
+            monkeypatch.setattr(redis_pool._process, "client", client)
+            _forget_connections()
+            return server
+
+        yield start
+        monkeypatch.undo()
+        _forget_connections()
+
+
+def _forget_connections() -> None:
+    # The next sender makes its channel on the pool of the moment.
+    kombu.pools.reset()
+    celery_app._after_fork()  # type: ignore[attr-defined]
+    celery_app.backend.__dict__.pop("client", None)

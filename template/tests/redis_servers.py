@@ -65,7 +65,7 @@ def tls_program() -> str | None:
         program = shutil.which(name)
         if program is None:
             continue
-        # Without a certificate a server with TLS complains about that, one without about the option.
+        # Without a certificate, a server that knows TLS complains about that.
         answer = subprocess.run(
             [program, "--port", "0", "--tls-port", "1"], capture_output=True, text=True, check=False
         )

@@ -73,12 +73,13 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc]
     def _begin_again(self) -> None:
         try:
             self.lock.acquire()
-            if not get_redis(self.app).exists(self.app.redbeat_conf.statics_key):
+            has_schedule = get_redis(self.app).exists(self.app.redbeat_conf.statics_key)
+            self.setup_schedule()
+            if not has_schedule:
                 logger.error(
                     "Redis has lost its data: tasks that were waiting are gone, and so are the "
-                    "times of the last runs. Beat writes the schedule again"
+                    "times of the last runs. Beat has written the schedule again"
                 )
-            self.setup_schedule()
         except REDIS_LOST as error:
             self._report_lost(error)
 

@@ -31,7 +31,7 @@ def waiting() -> int:
 class TestPayload:
     def test_arguments_above_the_limit_are_not_sent(self) -> None:
         with pytest.raises(PayloadTooLargeError, match=r"CELERY_PAYLOAD_LIMIT.*send its key"):
-            ping.apply_async(["x" * settings.CELERY_PAYLOAD_LIMIT], queue=QUEUE)
+            ping.apply_async(("x" * settings.CELERY_PAYLOAD_LIMIT,), queue=QUEUE)
         assert waiting() == 0
 
     def test_a_task_sent_by_name_is_measured_too(self) -> None:
@@ -46,12 +46,12 @@ class TestPayload:
         assert waiting() == 0
 
     def test_arguments_just_below_the_limit_are_sent(self) -> None:
-        ping.apply_async(["x" * (settings.CELERY_PAYLOAD_LIMIT - 100)], queue=QUEUE)
+        ping.apply_async(("x" * (settings.CELERY_PAYLOAD_LIMIT - 100),), queue=QUEUE)
         assert waiting() == 1
 
     def test_what_is_no_json_is_refused(self) -> None:
         with pytest.raises(EncodeError, match="not JSON serializable"):
-            ping.apply_async([object()], queue=QUEUE)
+            ping.apply_async((object(),), queue=QUEUE)
         assert waiting() == 0
 
 
@@ -59,7 +59,7 @@ class TestDelay:
     @pytest.mark.parametrize("seconds", [LONGEST_DELAY + 5, 86400])
     def test_a_countdown_that_ends_too_late_is_not_sent(self, seconds: int) -> None:
         with pytest.raises(DelayTooLongError, match="CELERY_VISIBILITY_TIMEOUT"):
-            ping.apply_async(["later"], countdown=seconds, queue=QUEUE)
+            ping.apply_async(("later",), countdown=seconds, queue=QUEUE)
         assert waiting() == 0
 
     @pytest.mark.parametrize("aware", [True, False])
@@ -67,10 +67,10 @@ class TestDelay:
         eta = datetime.now(UTC) + timedelta(seconds=LONGEST_DELAY + 60)
         with pytest.raises(DelayTooLongError):
             ping.apply_async(
-                ["later"], eta=eta if aware else eta.replace(tzinfo=None), queue=QUEUE
+                ("later",), eta=eta if aware else eta.replace(tzinfo=None), queue=QUEUE
             )
         assert waiting() == 0
 
     def test_a_delay_that_fits_is_sent(self) -> None:
-        ping.apply_async(["soon"], countdown=LONGEST_DELAY - 5, queue=QUEUE)
+        ping.apply_async(("soon",), countdown=LONGEST_DELAY - 5, queue=QUEUE)
         assert waiting() == 1

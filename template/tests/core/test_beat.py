@@ -1,0 +1,182 @@
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import redis
+from redbeat.schedulers import RedBeatSchedulerEntry  # type: ignore[import-untyped]
+
+from app.core import redis_pool
+from app.core.beat import Scheduler
+from app.core.celery import TaskQueue, celery_app, configuration
+from app.core.config import BASE_DIR, settings
+from app.tasks.heartbeat import heartbeat
+from app.tasks.schedules import SCHEDULES
+from tests.queue_processes import QueueProcess
+from tests.redis_servers import RedisServer
+
+EVERY_SECOND = "test.every-second"
+
+
+def key(name: str) -> str:
+    return f"{settings.REDIS_KEY_PREFIX}redbeat:{name}"
+
+
+class TestStoredSchedule:
+    """What beat's start makes of the schedule that an earlier start has stored."""
+
+    @pytest.fixture(autouse=True)
+    def role(self) -> Iterator[None]:
+        """Beat's role ends with the test."""
+        before = redis_pool.process_role()
+        yield
+        redis_pool.set_process_role(before)
+        celery_app.conf.beat_schedule.clear()
+        client = redis_pool.redis_client()
+        for stored in client.scan_iter(f"{settings.REDIS_KEY_PREFIX}redbeat:*"):
+            client.delete(stored)
+
+    def start_beat(self) -> None:
+        celery_app.conf.beat_schedule.clear()
+        Scheduler(app=celery_app)
+
+    def test_an_entry_that_left_the_code_leaves_redis(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        client = redis_pool.redis_client()
+        with monkeypatch.context() as earlier:
+            earlier.setitem(SCHEDULES, "gone", {"task": heartbeat.name, "schedule": 60})
+            self.start_beat()
+            assert client.exists(key("core.gone"))
+
+        self.start_beat()
+
+        assert client.exists(key("core.heartbeat"))
+        assert not client.exists(key("core.gone"))
+        assert client.zscore(key(":schedule"), key("core.gone")) is None
+
+    def test_a_changed_entry_keeps_the_time_of_its_last_run(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.start_beat()
+        entry = RedBeatSchedulerEntry.from_key(key("core.heartbeat"), app=celery_app)
+        entry.reschedule(last_run_at=entry.last_run_at - timedelta(seconds=30))
+        monkeypatch.setitem(SCHEDULES["heartbeat"], "schedule", 3600)
+
+        self.start_beat()
+
+        changed = RedBeatSchedulerEntry.from_key(key("core.heartbeat"), app=celery_app)
+        assert changed.schedule.run_every == timedelta(hours=1)
+        assert changed.last_run_at == entry.last_run_at
+
+
+class Elsewhere(TaskQueue):
+    """The queue on another Redis, for looking at a schedule there."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        super().__init__("elsewhere", set_as_current=False)
+        self.add_defaults(configuration)
+        self.conf.redbeat_key_prefix = "redbeat:"
+        self._client = client
+
+    @property
+    def redbeat_redis(self) -> redis.Redis:
+        return self._client
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of the test's own that keeps nothing over a restart."""
+    with RedisServer(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def processes(server: RedisServer) -> Iterator[tuple[QueueProcess, QueueProcess]]:
+    """Beat and a worker on that server, both up."""
+    environment = {"REDIS_URL": server.url, "REDIS_KEY_PREFIX": ""}
+    with ExitStack() as stack:
+        beat = stack.enter_context(QueueProcess("beat", "--max-interval", "1", **environment))
+        worker = stack.enter_context(QueueProcess("worker", **environment))
+        beat.wait_for("Acquired lock")
+        worker.wait_for("ready.")
+        yield beat, worker
+
+
+def run_heartbeat_every_second(server: RedisServer) -> None:
+    with server.client() as client:
+        entry = RedBeatSchedulerEntry(
+            EVERY_SECOND, heartbeat.name, timedelta(seconds=1), app=Elsewhere(client)
+        )
+        entry.save()
+
+
+def wait_for_heartbeat(server: RedisServer) -> None:
+    """Return when a heartbeat went from beat through the broker to the worker."""
+    with server.client() as client:
+        client.config_set("notify-keyspace-events", "K$")
+        with client.pubsub() as events:
+            events.psubscribe("__keyspace@0__:heartbeat")
+            assert events.get_message(timeout=5), "no answer to the subscription"
+            assert events.get_message(timeout=20), "no heartbeat within 20 s"
+
+
+@pytest.mark.slow
+def test_beat_and_worker_live_on_when_redis_comes_back_empty(
+    server: RedisServer, processes: tuple[QueueProcess, QueueProcess]
+) -> None:
+    beat, worker = processes
+    run_heartbeat_every_second(server)
+    wait_for_heartbeat(server)
+
+    server.kill()
+    beat.wait_for("Redis is lost")
+    server.start()
+
+    beat.wait_for("Redis has lost its data")
+    with server.client() as client:
+        assert client.exists("redbeat:core.heartbeat")
+    run_heartbeat_every_second(server)
+    wait_for_heartbeat(server)
+    assert beat.is_running()
+    assert worker.is_running()
+
+
+@pytest.mark.slow
+def test_the_schedule_fires_on_after_beat_is_restarted(server: RedisServer) -> None:
+    environment = {"REDIS_URL": server.url, "REDIS_KEY_PREFIX": ""}
+    with QueueProcess("beat", "--max-interval", "1", **environment) as beat:
+        beat.wait_for("Acquired lock")
+        run_heartbeat_every_second(server)
+        with server.client() as client:
+            assert client.brpop("celery", timeout=20), "nothing was sent"
+    with server.client() as client:
+        stopped = RedBeatSchedulerEntry.from_key(f"redbeat:{EVERY_SECOND}", Elsewhere(client))
+        assert not client.exists("redbeat::lock")
+        client.delete("celery")
+
+    with (
+        QueueProcess("beat", "--max-interval", "1", **environment),
+        server.client() as client,
+    ):
+        assert client.brpop("celery", timeout=20), "nothing was sent after the restart"
+
+    with server.client() as client:
+        restarted = RedBeatSchedulerEntry.from_key(f"redbeat:{EVERY_SECOND}", Elsewhere(client))
+    assert restarted.last_run_at > stopped.last_run_at
+    assert restarted.total_run_count > stopped.total_run_count
+
+
+@pytest.mark.slow
+def test_a_broken_schedule_ends_beat_with_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import app.tasks.schedules as s; s.SCHEDULES['heartbeat']['task'] = 'app.tasks.nothing'"
+    )
+    path = os.pathsep.join([str(tmp_path), str(BASE_DIR)])
+    with QueueProcess("beat", PYTHONPATH=path) as beat:
+        assert beat.exit_status() == 1
+        line = beat.wait_for("error: ")
+    assert "app/tasks/schedules.py: entry 'heartbeat' names the task" in line
+    assert "Traceback" not in beat.output
