@@ -7,8 +7,8 @@ connection or lock is held while a password is verified, which is slow by intent
 Two limits hold for an unknown browser. One is its network address's. The other is the
 username's, ten times as high, against guesses from many addresses. Whoever wants to lock an
 administrator out can only use up these: a browser in which the administrator has logged in before
-bears a device cookie and has its own count. A new password (`make admin-password`) forgets the
-username's failures. Source for device cookies:
+bears a device cookie and has its own count. And a new password (`make admin-password`) lets its
+user start from zero. Source for device cookies:
 https://owasp.org/www-community/Slow_Down_Online_Guessing_Attacks_with_Device_Cookies
 """
 
@@ -106,14 +106,15 @@ def _refuse_at_limit(session: Session, attempt: LoginAttempt) -> None:
         session, device == attempt.device, limit=settings.ADMIN_LOGIN_ATTEMPTS
     ):
         return
-    of_client = [device.is_(None), col(AuditEntry.client) == attempt.client]
-    of_username = [device.is_(None), col(AuditEntry.subject_id) == _subject(attempt)]
+    counted = [device.is_(None)]
     if attempt.user and attempt.user.password_changed_at:
-        of_username.append(col(AuditEntry.occurred_at) > attempt.user.password_changed_at)
+        counted.append(col(AuditEntry.occurred_at) > attempt.user.password_changed_at)
+    of_client = col(AuditEntry.client) == attempt.client
+    of_username = col(AuditEntry.subject_id) == _subject(attempt)
     attempts = settings.ADMIN_LOGIN_ATTEMPTS
     if wait := max(
-        _seconds_to_wait(session, *of_client, limit=attempts),
-        _seconds_to_wait(session, *of_username, limit=attempts * USERNAME_FACTOR),
+        _seconds_to_wait(session, of_client, *counted, limit=attempts),
+        _seconds_to_wait(session, of_username, *counted, limit=attempts * USERNAME_FACTOR),
     ):
         raise TooManyAttemptsError(wait)
 

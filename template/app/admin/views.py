@@ -40,7 +40,13 @@ class AdminUserAdmin(ModelView, model=AdminUser):
     name = "Administrator"
     icon = "fa-solid fa-user-shield"
     category = "Access"
+    category_icon = "fa-solid fa-lock"
     column_list = ("username", "is_active", "last_login_at", "created_at")
+    column_labels = {  # noqa: RUF012 (as SQLAdmin types it)
+        "is_active": "Active",
+        "last_login_at": "Last log-in",
+        "created_at": "Since",
+    }
     column_details_list = (*column_list, "password_changed_at")
     column_searchable_list = ("username",)
     column_sortable_list = ("username", "last_login_at", "created_at")
@@ -105,15 +111,23 @@ class ApiTokenAdmin(ModelView, model=ApiToken):
     name = "API token"
     icon = "fa-solid fa-key"
     category = "Access"
+    category_icon = "fa-solid fa-lock"
     can_create = can_edit = can_delete = False
     column_list = ("name", "hint", "created_at", "expires_at", "last_used_at", "revoked_at")
     column_details_list = column_list
+    column_labels = {  # noqa: RUF012
+        "hint": "Begins with",
+        "created_at": "Since",
+        "expires_at": "Expires",
+        "last_used_at": "Last used",
+        "revoked_at": "Revoked",
+    }
     column_searchable_list = ("name", "hint")
     column_sortable_list = ("name", "created_at", "expires_at", "last_used_at")
     column_default_sort = "name"
     column_filters = (
         IsSetFilter(ApiToken.revoked_at, title="Revoked"),
-        DateRangeFilter(ApiToken.last_used_at),
+        DateRangeFilter(ApiToken.last_used_at, title="Last used"),
     )
     column_formatters = dict.fromkeys(
         ("created_at", "expires_at", "last_used_at", "revoked_at"), short_time
@@ -161,17 +175,26 @@ class AuditEntryAdmin(ModelView, model=AuditEntry):
     name_plural = "Audit"
     icon = "fa-solid fa-clock-rotate-left"
     category = "Access"
+    category_icon = "fa-solid fa-lock"
     can_create = can_edit = can_delete = False
     column_list = ("occurred_at", "actor", "action", "subject_type", "subject_id", "client")
     column_details_list = (*column_list, "details")
+    column_labels = {  # noqa: RUF012
+        "occurred_at": "When",
+        "actor": "Who",
+        "action": "What",
+        "subject_type": "Table",
+        "subject_id": "Key",
+        "client": "From",
+    }
     column_export_list = [*column_details_list]  # noqa: RUF012 (as SQLAdmin types it)
     column_searchable_list = ("actor", "subject_type", "subject_id", "client")
     column_sortable_list = ("occurred_at", "actor", "action")
     column_default_sort = ("id", True)
     column_filters = (
-        AuditActionFilter(AuditEntry.action),
-        DateRangeFilter(AuditEntry.occurred_at),
-        OperationColumnFilter(AuditEntry.actor),
+        AuditActionFilter(AuditEntry.action, title="What"),
+        DateRangeFilter(AuditEntry.occurred_at, title="When"),
+        OperationColumnFilter("actor", title="Who"),
     )
     column_formatters = {"occurred_at": short_time}  # noqa: RUF012
     column_formatters_detail = {  # noqa: RUF012

@@ -84,11 +84,15 @@ class ServiceAdmin(Admin):
         return templates
 
     def add_model_view(self, view: type[ModelView]) -> None:
-        """Add the view.
+        """Add the view, with readable labels for the columns that it names none for.
 
         Raises:
             StartupError: when it would show a column that is marked as sensitive.
         """
+        mapper: Mapper[Any] = inspect_model(view.model)
+        names = mapper.all_orm_descriptors.keys()
+        labels: dict[Any, str] = {name: name.replace("_", " ").capitalize() for name in names}
+        view.column_labels = labels | dict(view.column_labels)
         super().add_model_view(view)
         instance = self.views[-1]
         if isinstance(instance, ModelView):

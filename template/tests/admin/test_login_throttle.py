@@ -114,8 +114,10 @@ class TestUsernameLimit:
 
     def test_a_new_password_forgets(self, sync_db_session: Session, ada: AdminUser) -> None:
         self.guess_from_many_addresses(sync_db_session, ada)
+        for _ in range(LIMIT):
+            reserve_attempt(sync_db_session, attempt(client="203.0.113.77"))
         user = set_admin_password(sync_db_session, "ada", "another password")
-        reserve_attempt(sync_db_session, attempt(user))
+        reserve_attempt(sync_db_session, attempt(user, client="203.0.113.77"))
 
 
 class TestDevice:
@@ -128,8 +130,15 @@ class TestDevice:
             reserve_attempt(sync_db_session, attempt(ada, device="known"))
 
     async def test_lets_the_administrator_in_while_the_address_is_blocked(
-        self, admin_client: httpx.AsyncClient, anonymous_client: httpx.AsyncClient
+        self,
+        admin_client: httpx.AsyncClient,
+        anonymous_client: httpx.AsyncClient,
+        sync_db_session: Session,
     ) -> None:
+        tester = sync_db_session.exec(select(AdminUser)).one()
+        tester.password_changed_at = datetime.now(UTC) - timedelta(days=1)
+        sync_db_session.add(tester)
+        sync_db_session.commit()
         wrong = {"username": "tester", "password": "wrong"}
         for _ in range(LIMIT):
             assert (await anonymous_client.post("/admin/login", data=wrong)).status_code == 400
