@@ -72,7 +72,7 @@ def _explain(error: Exception, host: str | None, port: int | None) -> str:
     reason = "no answer in time" if isinstance(error, TimeoutError) else (error.strerror or error)
     return (
         f"{server} cannot be reached ({reason}). Start it, or correct "
-        f"{_setting('POSTGRES_HOST')} and {_setting('POSTGRES_PORT')}."
+        f"{_settings('POSTGRES_HOST', 'POSTGRES_PORT')}."
     )
 
 
@@ -82,23 +82,25 @@ def _explain_refusal(error: BaseException | None, server: str) -> str:
     if code in REFUSED_LOGIN or "password authentication failed" in said:
         return (
             f"{server} refuses the login of {settings.POSTGRES_USER!r} ({said}). Correct "
-            f"{_setting('POSTGRES_USER')} and {_setting('POSTGRES_PASSWORD')}."
+            f"{_settings('POSTGRES_USER', 'POSTGRES_PASSWORD')}."
         )
     if code == MISSING_DATABASE:
         return (
             f"{server} has no database {settings.POSTGRES_DB!r}. Create it with "
-            f"`createdb {settings.POSTGRES_DB}`, or correct {_setting('POSTGRES_DB')}."
+            f"`createdb {settings.POSTGRES_DB}`, or correct {_settings('POSTGRES_DB')}."
         )
     if code == NO_CONNECTION_LEFT:
         return (
             f"{server} has no connection left ({said}). Stop what else uses it, or lower "
-            f"{_setting('POSTGRES_POOL_SIZE')}."
+            f"POSTGRES_POOL_SIZE ({where_set('POSTGRES_POOL_SIZE')})."
         )
-    return f"{server} refuses the connection ({said}). Check {_setting('POSTGRES_HOST')}."
+    return (
+        f"{server} refuses the connection ({said}). Check "
+        f"{_settings('POSTGRES_HOST', 'POSTGRES_USER')}."
+    )
 
 
-def _setting(name: str) -> str:
-    """The setting that decides, and where it is set: `DATABASE_URL` stands for all the parts."""
-    in_url = settings.database_url_override and name != "POSTGRES_POOL_SIZE"
-    decisive = "DATABASE_URL" if in_url else name
-    return f"{decisive} ({where_set(decisive)})"
+def _settings(*names: str) -> str:
+    """The settings that decide, and where each is set: `DATABASE_URL` stands for all the parts."""
+    decisive = ["DATABASE_URL"] if settings.database_url_override else list(names)
+    return " and ".join(f"{name} ({where_set(name)})" for name in decisive)

@@ -127,6 +127,18 @@ def test_each_branch_gets_its_tables_and_nothing_else(project: Path, fresh_datab
     assert drop.read_text().count("op.drop_table(") == 2
 
 
+def test_a_hosted_project_is_no_place_for_comparison(fresh_database: str) -> None:
+    """A throw-away server is: the hosted one, which does not even exist here, is never asked."""
+    outcome = alembic(
+        fresh_database,
+        "check",
+        DATABASE_URL="postgresql://postgres:password@hosted.invalid/postgres",
+        POSTGRES_SSLMODE="",
+    )
+
+    assert outcome.status == 0, outcome.output
+
+
 def test_an_extension_has_to_be_enabled(project: Path, fresh_database: str) -> None:
     outcome = alembic(
         fresh_database, "-x", "extension=departed", "revision", "-m", "probe", project=project

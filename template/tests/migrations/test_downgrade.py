@@ -57,6 +57,11 @@ def test_one_step_back_is_refused_where_several_branches_are_applied(
         (["bbb", "inn_0001"], "service@-1"),
         (["bbb", "inn_0001"], "inn@base"),
         (["bbb", "inn_0001"], "aaa"),
+        ([], "base"),
+        (["inn_0001"], "hotel@base"),
+        # Alembic refuses these itself.
+        ([], "-1"),
+        (["inn_0001"], "nobody@base"),
     ],
 )
 def test_the_named_branch_alone_goes_without_a_question(

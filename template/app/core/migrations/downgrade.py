@@ -4,6 +4,7 @@ import sys
 from collections.abc import Collection
 
 from alembic.script import Script, ScriptDirectory
+from alembic.script.revision import RevisionError
 
 from app.core.config import StartupError
 from app.core.migrations.branches import SERVICE
@@ -26,7 +27,8 @@ def confirm_downgrade(
     """
     if target.startswith("-") and len(rows) > 1:
         raise StartupError(_explain_ambiguity(script, rows))
-    revisions = _revisions_to_go(script, rows, target)
+    if not (revisions := _revisions_to_go(script, rows, target)):
+        return
     named = _named_branches(script, target)
     more = [revision for revision in revisions if not named & revision.branch_labels]
     if not more or is_confirmed:
@@ -43,7 +45,11 @@ def confirm_downgrade(
 
 
 def _revisions_to_go(script: ScriptDirectory, rows: Collection[str], target: str) -> list[Script]:
-    return list(script.iterate_revisions(tuple(rows), target, select_for_downgrade=True))
+    try:
+        return list(script.iterate_revisions(tuple(rows), target, select_for_downgrade=True))
+    except RevisionError:
+        # Alembic has a message for a target that it cannot go to.
+        return []
 
 
 def _named_branches(script: ScriptDirectory, target: str) -> set[str]:
