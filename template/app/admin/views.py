@@ -29,6 +29,12 @@ from app.models.audit_entry import AuditAction, AuditEntry
 
 
 def short_time(row: Any, name: str) -> str:  # noqa: ANN401 (a row of any view)
+    """A column formatter: the time in UTC, to the minute."""
+    moment: datetime | None = getattr(row, name)
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}" if moment else ""
+
+
+def exact_time(row: Any, name: str) -> str:  # noqa: ANN401 (a row of any view)
     """A column formatter: the time in UTC, to the second."""
     moment: datetime | None = getattr(row, name)
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if moment else ""
@@ -196,9 +202,9 @@ class AuditEntryAdmin(ModelView, model=AuditEntry):
         DateRangeFilter(AuditEntry.occurred_at, title="When"),
         OperationColumnFilter("actor", title="Who"),
     )
-    column_formatters = {"occurred_at": short_time}  # noqa: RUF012
+    column_formatters = {"occurred_at": exact_time}  # noqa: RUF012
     column_formatters_detail = {  # noqa: RUF012
-        "occurred_at": short_time,
+        "occurred_at": exact_time,
         "details": lambda row, _: Markup("<pre>{}</pre>").format(json.dumps(row.details, indent=2)),
     }
     export_max_rows = 10_000
