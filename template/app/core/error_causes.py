@@ -77,6 +77,12 @@ def is_unstorable(error: BaseException) -> bool:
     return any(_sqlstate(cause) in _UNSTORABLE_CODES for cause in _causes(error))
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says of itself, without the rows and parameters that the database adds."""
+    message = str(error.orig if isinstance(error, DBAPIError) else error)
+    return message.partition("\n")[0]
+
+
 def _is_outage(error: BaseException) -> bool:
     if isinstance(error, DBAPIError):
         code = _sqlstate(error)

@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.core.error_causes import is_conflict, is_outage, is_unstorable
+from app.core.error_causes import first_line, is_conflict, is_outage, is_unstorable
 from app.core.problem_schema import PROBLEM_MEDIA_TYPE
 from app.core.request_context import get_request_id
 from app.core.templates import templates
@@ -130,7 +130,10 @@ async def answer_unhandled_error(request: Request, error: Exception) -> Response
     problem = problem_for(error)
     if problem.status_code < HTTPStatus.INTERNAL_SERVER_ERROR or is_outage(error):
         logger.warning(
-            "answered %s because of %s: %s", problem.status_code, type(error).__name__, error
+            "answered %s because of %s: %s",
+            problem.status_code,
+            type(error).__name__,
+            first_line(error),
         )
     else:
         logger.error("unhandled error", exc_info=error)

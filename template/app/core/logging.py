@@ -40,6 +40,8 @@ def configure_logging() -> None:
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
+    # httpx logs every URL that it calls, and with the query what may be somebody's key.
+    logging.getLogger("httpx").setLevel(max(logging.WARNING, root.level))
     # `app.core.access_log` writes the line instead, with request id and path template. Without
     # handlers uvicorn does not even format its own.
     logging.getLogger("uvicorn.access").propagate = False

@@ -41,7 +41,7 @@ from sqlmodel import Session
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core import database
-from app.core.error_causes import is_outage
+from app.core.error_causes import first_line, is_outage
 from app.core.extensions import load_extensions
 
 logger = logging.getLogger(__name__)
@@ -204,9 +204,10 @@ def _run_after_commit(name: str, payload: Mapping[str, Any]) -> None:
 def _log_failure(handler: _Registered, name: str, error: Exception) -> None:
     # During an outage every message fails alike; the stack would say nothing that is not known.
     logger.error(
-        "handler %s failed for message %s: %r",
+        "handler %s failed for message %s: %s: %s",
         handler.label,
         name,
-        error,
+        type(error).__name__,
+        first_line(error),
         exc_info=None if is_outage(error) else error,
     )

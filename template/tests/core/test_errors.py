@@ -19,7 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.core.config import BASE_DIR, settings
-from app.core.error_causes import is_conflict, is_outage, is_unstorable
+from app.core.error_causes import first_line, is_conflict, is_outage, is_unstorable
 from app.core.errors import Problem, problem_for, setup_errors
 from app.core.middleware import middleware_stack
 from app.core.redis_pool import RedisPoolBusyError
@@ -300,6 +300,15 @@ class TestCausesInTheDatabase:
         error = await self.error_of(driver, statements)
         assert isinstance(error, IntegrityError)
         assert problem_for(error).status_code == 409
+
+    async def test_a_conflicts_line_in_the_log_shows_no_row(
+        self, test_database: str, driver: str
+    ) -> None:
+        error = await self.error_of(driver, "INSERT INTO parent VALUES (1)")
+        assert "INSERT" in str(error)
+        assert "INSERT" not in first_line(error)
+        assert "(id)=(1)" not in first_line(error)
+        assert "parent_pkey" in first_line(error)
 
     @pytest.mark.parametrize("statements", MISTAKES.values(), ids=MISTAKES)
     async def test_mistake(self, test_database: str, driver: str, statements: str) -> None:

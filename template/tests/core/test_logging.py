@@ -139,6 +139,10 @@ class TestConfigureLogging:
         configure_logging()
         assert isinstance(self.own_handlers()[0].formatter, formatter)
 
+    def test_urls_that_are_called_are_not_logged(self) -> None:
+        configure_logging()
+        assert not logging.getLogger("httpx").isEnabledFor(logging.INFO)
+
     def test_uvicorn_writes_through_it_and_keeps_no_access_log(self) -> None:
         logging.getLogger("uvicorn.error").addHandler(logging.NullHandler())
         configure_logging()
