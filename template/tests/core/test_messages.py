@@ -196,15 +196,16 @@ class TestAfterCommit:
     async def test_a_slow_one_does_not_hold_up_the_event_loop(
         self, db_session: AsyncSession
     ) -> None:
-        release = threading.Event()
+        running, release = threading.Event(), threading.Event()
 
         @handles("order.placed", after_commit=True)
         def wait(message: Message) -> None:
+            running.set()
             assert release.wait(timeout=10)
 
         await publish(db_session, "order.placed", {})
         commit = asyncio.create_task(db_session.commit())
-        await asyncio.sleep(0.01)
+        assert await asyncio.to_thread(running.wait, 10)
         assert not commit.done()
         release.set()
         await commit
