@@ -1,0 +1,46 @@
+"""The health check of the processes that answer no requests."""
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from app.commands.alive import is_connected, main
+from app.core.config import settings
+from app.core.redis_pool import client_name
+
+HOST = socket.gethostname()
+
+
+@pytest.fixture
+def worker_connection() -> Iterator[redis.Redis]:
+    name = client_name(settings, "worker")
+    client = redis.Redis.from_url(settings.REDIS_URL, client_name=name)
+    client.ping()
+    yield client
+    client.close()
+
+
+def test_without_a_process_it_fails_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["beat"]) == 1
+    assert capsys.readouterr().err == "no beat on this machine is connected to Redis\n"
+
+
+@pytest.mark.usefixtures("worker_connection")
+def test_a_connected_process_is_alive() -> None:
+    assert main(["worker"]) == 0
+
+
+@pytest.mark.usefixtures("worker_connection")
+def test_another_machine_s_process_says_nothing_of_this_one() -> None:
+    assert not is_connected("worker", f"not-{HOST}")
+
+
+def test_redis_out_of_reach_fails_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unreachable = redis.Redis(port=1, socket_connect_timeout=1)
+    monkeypatch.setattr("app.commands.alive.redis_client", lambda: unreachable)
+    assert main(["worker"]) == 1
+    assert "cannot be reached" in capsys.readouterr().err
