@@ -1,6 +1,7 @@
 """Runs at each Alembic command that touches the database or writes a revision."""
 
 import asyncio
+import logging
 from argparse import Namespace
 from contextlib import nullcontext
 from functools import partial
@@ -23,7 +24,13 @@ from app.core.migrations.branches import (
 )
 from app.core.migrations.downgrade import confirm_downgrade
 from app.core.migrations.scratch_database import migrate_scratch, scratch_database
-from app.core.migrations.state import note_applied, read_rows, read_state, refuse_unknown_revisions
+from app.core.migrations.state import (
+    explain_ahead,
+    note_applied,
+    read_rows,
+    read_state,
+    refuse_unknown_revisions,
+)
 from app.core.migrations.upgrade import lock_migrations
 
 # The settings have read `.env` already; a migration may want a variable that they do not know.
@@ -71,8 +78,13 @@ def migrate(connection: Connection) -> None:
     configure(connection=connection)
     with context.begin_transaction():
         lock_migrations(connection)
+        state = read_state(connection, script, target_metadata)
+        if alembic_command is command.upgrade and state.is_ahead and "leave-ahead" in x_arguments:
+            # Code that was rolled back has nothing to apply, and has to start all the same.
+            logging.getLogger("alembic").warning("%s", explain_ahead(state))
+            return
         if not getattr(options, "purge", False):
-            refuse_unknown_revisions(read_state(connection, script, target_metadata))
+            refuse_unknown_revisions(state)
         if alembic_command is command.downgrade:
             confirm_downgrade(
                 script,

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import pytest
@@ -34,6 +35,9 @@ def pgbouncer(mode: str, *, pool_size: int) -> Iterator[dict[str, str]]:
     # PgBouncer refuses to run as root, so what it reads has to be readable for somebody else.
     root = os.geteuid() == 0
     user = pwd.getpwnam("nobody") if root else pwd.getpwuid(os.geteuid())
+    identity: dict[str, Any] = {}
+    if root:
+        identity = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
     with tempfile.TemporaryDirectory(prefix="pgbouncer-") as folder, socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         port = reserved.getsockname()[1]
@@ -48,7 +52,7 @@ def pgbouncer(mode: str, *, pool_size: int) -> Iterator[dict[str, str]]:
             [program, str(configuration)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            **({"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if root else {}),
+            **identity,
         )
         try:
             _wait_until_it_answers(port, process)

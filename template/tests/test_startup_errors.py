@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from sqlalchemy.engine import make_url
@@ -39,7 +40,7 @@ def start(command: tuple[str, ...], **environment: str) -> subprocess.CompletedP
     )
 
 
-def with_database(**changes: str | int) -> str:
+def with_database(**changes: Any) -> str:
     """The test run's connection string with other parts."""
     url = make_url(settings.SYNC_DATABASE_URL).set(drivername="postgresql", **changes)
     return url.render_as_string(hide_password=False)

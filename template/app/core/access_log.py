@@ -4,6 +4,7 @@ import logging
 from time import perf_counter
 
 from fastapi.routing import iter_route_contexts
+from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -38,6 +39,9 @@ class RequestContextMiddleware:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
+        if self._templates is None:
+            # Now, because a mounted application puts itself into the scope.
+            self._templates = _path_templates(scope["app"])
         request_id = accepted_request_id(_sent_request_id(scope))
         token = bind_request_id(request_id)
         started = perf_counter()
@@ -87,19 +91,27 @@ class RequestContextMiddleware:
         )
 
     def _path_template(self, scope: Scope) -> str:
-        """The matched route's whole path; the path as it was sent where no route of ours matched.
+        """The matched route's whole path; the path as it was sent where no route matched.
 
-        An included router's route knows its path without the prefixes, hence the table.
+        An included router's route knows its path without the prefixes, hence the table; a mounted
+        application's route knows its own part, and Starlette adds the mount to `root_path`.
         """
-        if self._templates is None:
-            self._templates = {
-                id(context.original_route): context.path
-                for context in iter_route_contexts(scope["app"].routes)
-                if isinstance(context.original_route, Route) and context.path
-            }
-        template = self._templates.get(id(scope.get("route")))
+        route = scope.get("route")
+        if template := (self._templates or {}).get(id(route)):
+            return template
+        if isinstance(route, Route):
+            mount = scope["root_path"].removeprefix(scope.get("app_root_path", ""))
+            return f"{mount}{route.path}"
         # The raw path is percent-encoded, so it cannot break the line.
-        return template or scope.get("raw_path", b"").decode("ascii", "backslashreplace")
+        return str(scope.get("raw_path", b""), "ascii", "backslashreplace")
+
+
+def _path_templates(app: Starlette) -> dict[int, str]:
+    return {
+        id(context.original_route): context.path
+        for context in iter_route_contexts(app.routes)
+        if isinstance(context.original_route, Route) and context.path
+    }
 
 
 def _sent_request_id(scope: Scope) -> str | None:

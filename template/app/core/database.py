@@ -23,6 +23,8 @@ engine = create_async_engine(
     pool_size=settings.POSTGRES_POOL_SIZE,
     max_overflow=0,
     pool_timeout=settings.POSTGRES_POOL_TIMEOUT,
+    # Elsewhere a logged error must not carry what people have entered.
+    hide_parameters=not settings.is_local,
 )
 
 sync_engine = create_engine(
@@ -31,6 +33,7 @@ sync_engine = create_engine(
     pool_size=settings.POSTGRES_SYNC_POOL_SIZE,
     max_overflow=0,
     pool_timeout=settings.POSTGRES_POOL_TIMEOUT,
+    hide_parameters=not settings.is_local,
 )
 
 

@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.core.error_causes import first_line, is_conflict, is_outage, is_unstorable
 from app.core.problem_schema import PROBLEM_MEDIA_TYPE
 from app.core.request_context import get_request_id
+from app.core.task_limits import PayloadTooLargeError
 from app.core.templates import templates
 
 logger = logging.getLogger(__name__)
@@ -76,6 +77,10 @@ def problem_for(error: Exception) -> Problem:
         )
     if is_conflict(error):
         return Problem(HTTPStatus.CONFLICT, "The change contradicts what is already stored.")
+    if isinstance(error, PayloadTooLargeError):
+        return Problem(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "This is more than one task can be given."
+        )
     if is_unstorable(error):
         return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "A value is outside of what can be stored.")
     return Problem(

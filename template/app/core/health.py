@@ -117,6 +117,7 @@ async def ping_redis() -> None:
 checks = {"database": HealthCheck(ping_database), "redis": HealthCheck(ping_redis)}
 
 
+@router.head("/live", include_in_schema=False)
 @router.get("/live")
 async def read_liveness(response: Response) -> Alive:
     """Whether the process serves requests."""
@@ -124,6 +125,7 @@ async def read_liveness(response: Response) -> Alive:
     return Alive()
 
 
+@router.head("/ready", include_in_schema=False)
 @router.get("/ready")
 async def read_readiness(response: Response) -> Ready:
     """Whether database and Redis answer; 503 with the same `checks` when one does not."""

@@ -42,6 +42,8 @@ def configure_logging() -> None:
         logging.getLogger(name).propagate = True
     # httpx logs every URL that it calls, and with the query what may be somebody's key.
     logging.getLogger("httpx").setLevel(max(logging.WARNING, root.level))
+    # What changed is not worth a line at each save: uvicorn says that it starts anew.
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
     # `app.core.access_log` writes the line instead, with request id and path template. Without
     # handlers uvicorn does not even format its own.
     logging.getLogger("uvicorn.access").propagate = False

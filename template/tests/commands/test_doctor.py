@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -26,9 +27,11 @@ HEALTHY = RedisStatus(
 AT_HEADS = MigrationState(frozenset({"core_0001"}), missing=[], unknown=[], has_tables=True)
 
 
-def configure(monkeypatch: pytest.MonkeyPatch, **values: object) -> None:
+def configure(monkeypatch: pytest.MonkeyPatch, **values: Any) -> None:
     # What the test run itself is configured with stands in the environment.
-    own = dict.fromkeys(["DATABASE_URL", "REDIS_URL", "POSTGRES_SSLMODE", "POSTGRES_POOLER"])
+    own: dict[str, Any] = dict.fromkeys(
+        ["DATABASE_URL", "REDIS_URL", "POSTGRES_SSLMODE", "POSTGRES_POOLER"]
+    )
     parts = {**own, **values}
     monkeypatch.setattr(doctor, "settings", Settings(_env_file=None, **parts))
 
@@ -44,7 +47,7 @@ def configure(monkeypatch: pytest.MonkeyPatch, **values: object) -> None:
         ({"heartbeat_age_seconds": 200.0}, Level.WARNING, "heartbeat"),
     ],
 )
-def test_what_is_wrong_with_redis(change: dict[str, object], level: Level, expected: str) -> None:
+def test_what_is_wrong_with_redis(change: dict[str, Any], level: Level, expected: str) -> None:
     found = [each for each in doctor.judge_redis(replace(HEALTHY, **change)) if each.remedy]
 
     assert [each.level for each in found] == [level]
@@ -63,9 +66,7 @@ def test_nothing_is_wrong_with_a_healthy_redis() -> None:
         ({"unknown": ["3f2a91c0aaaa"]}, Level.WARNING, "ahead of this code"),
     ],
 )
-def test_what_is_wrong_with_migrations(
-    change: dict[str, object], level: Level, expected: str
-) -> None:
+def test_what_is_wrong_with_migrations(change: dict[str, Any], level: Level, expected: str) -> None:
     [found] = doctor.judge_migrations(AT_HEADS._replace(**change))
 
     assert found.level is level
@@ -94,7 +95,7 @@ def test_what_is_wrong_with_migrations(
     ],
 )
 def test_what_is_wrong_with_the_pooler(
-    monkeypatch: pytest.MonkeyPatch, values: dict[str, object], level: Level, expected: str
+    monkeypatch: pytest.MonkeyPatch, values: dict[str, Any], level: Level, expected: str
 ) -> None:
     configure(monkeypatch, **values)
 

@@ -11,8 +11,7 @@ import os
 import sys
 from collections import Counter
 
-from sqlalchemy import Integer, Text, cast, literal
-from sqlmodel import select
+from sqlalchemy import Integer, Text, cast, literal, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core.database import async_session_maker, engine, read_session_maker
@@ -25,7 +24,9 @@ async def one_transaction(session: AsyncSession, number: int) -> str:
     """`right`, or `wrong row`: reads back what was sent, in statements of several shapes."""
     shape = (number + os.getpid()) % 3
     numbers = [number * 10 + position for position in range(shape + 2)]
-    row = (await session.exec(select(*(cast(literal(n), Integer) for n in numbers)))).one()
+    columns = [cast(literal(n), Integer) for n in numbers]
+    connection = await session.connection()
+    row = (await connection.execute(select(*columns))).one()
     text = f"{os.getpid()}-{number}"
     echo = await session.scalar(select(cast(literal(text), Text)).where(literal(number) == number))
     await session.commit()

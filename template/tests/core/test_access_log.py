@@ -39,6 +39,13 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
     async def read_readiness() -> None:
         raise ConnectionRefusedError
 
+    mounted = FastAPI()
+
+    @mounted.get("/reports/{name}")
+    async def read_report(name: str) -> str:
+        return name
+
+    app.mount("/back-office", mounted)
     api = APIRouter(prefix="/api")
     api.include_router(rooms, prefix="/hotel")
     app.include_router(api)
@@ -97,6 +104,13 @@ class TestLine:
         assert line.__dict__["status"] == 200
         assert line.__dict__["duration_ms"] >= 0
         assert "secret" not in line.getMessage()
+
+    async def test_has_the_whole_template_in_a_mounted_application(
+        self, http: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        await http.get("/back-office/reports/7")
+        [line] = access_lines(caplog)
+        assert line.__dict__["path"] == "/back-office/reports/{name}"
 
     async def test_has_the_path_as_sent_where_nothing_matched(
         self, http: httpx.AsyncClient, caplog: pytest.LogCaptureFixture

@@ -1,10 +1,11 @@
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import func, select, text, update
-from sqlmodel import delete
+from sqlmodel import col, delete
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core.database import (
@@ -27,7 +28,7 @@ async def committed_entry(test_database: str) -> AsyncIterator[AuditEntry]:
         await session.commit()
     yield entry
     async with async_session_maker() as session:
-        await session.exec(delete(AuditEntry).where(AuditEntry.actor == "committed"))
+        await session.exec(delete(AuditEntry).where(col(AuditEntry.actor) == "committed"))
         await session.commit()
     await engine.dispose()
 
@@ -54,12 +55,12 @@ class TestReadOnlySession:
             delete(AuditEntry),
             text("DELETE FROM audit_entry"),
             select(AuditEntry).with_for_update(),
-            select(delete(AuditEntry).returning(AuditEntry.id).cte("gone")),
+            select(delete(AuditEntry).returning(col(AuditEntry.id)).cte("gone")),
         ],
         ids=["update", "delete", "text", "for update", "delete inside select"],
     )
     async def test_refuses_anything_but_reads(
-        self, read_session: AsyncSession, statement: object
+        self, read_session: AsyncSession, statement: Any
     ) -> None:
         with pytest.raises(ReadOnlyViolationError, match="only selects"):
             await read_session.exec(statement)
@@ -75,6 +76,8 @@ class TestReadOnlySession:
 
         assert found is not None
         assert found.actor == "committed"
+        assert first is not None
+        assert second is not None
         assert first < second
 
 
@@ -82,12 +85,12 @@ class TestIsolation:
     async def test_commit_is_undone_part_one(self, db_session: AsyncSession) -> None:
         db_session.add(AuditEntry(actor="isolation", action="test"))
         await db_session.commit()
-        count = select(func.count()).where(AuditEntry.actor == "isolation")
+        count = select(func.count()).where(col(AuditEntry.actor) == "isolation")
 
         assert await db_session.scalar(count) == 1
 
     async def test_commit_is_undone_part_two(self, db_session: AsyncSession) -> None:
-        count = select(func.count()).where(AuditEntry.actor == "isolation")
+        count = select(func.count()).where(col(AuditEntry.actor) == "isolation")
 
         assert await db_session.scalar(count) == 0
 
@@ -97,7 +100,7 @@ class TestIsolation:
         db_session.add(AuditEntry(actor="kept", action="test"))
         await db_session.commit()
         await db_session.rollback()
-        count = select(func.count()).where(AuditEntry.actor == "kept")
+        count = select(func.count()).where(col(AuditEntry.actor) == "kept")
 
         assert await db_session.scalar(count) == 1
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-import asyncpg
+import asyncpg  # type: ignore[import-untyped]
 import psycopg2
 import pytest
 from sqlalchemy import create_engine, text

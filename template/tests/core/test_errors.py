@@ -23,6 +23,7 @@ from app.core.error_causes import first_line, is_conflict, is_outage, is_unstora
 from app.core.errors import Problem, problem_for, setup_errors
 from app.core.middleware import middleware_stack
 from app.core.redis_pool import RedisPoolBusyError
+from app.core.task_limits import PayloadTooLargeError
 
 MEMBERS = {"type", "title", "status", "detail", "instance", "request_id"}
 
@@ -166,6 +167,9 @@ class TestUnhandled:
         await http.get("/api/bug")
         records = [record for record in caplog.records if record.exc_info]
         assert [record.name for record in records] == ["app.core.errors"]
+
+    async def test_a_task_that_is_too_large(self) -> None:
+        assert problem_for(PayloadTooLargeError("70000 bytes")).status_code == 413
 
     async def test_outage_is_one_line_and_says_when_to_come_back(
         self, http: httpx.AsyncClient, caplog: pytest.LogCaptureFixture

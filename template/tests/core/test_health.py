@@ -105,6 +105,13 @@ class TestReady:
         assert answer.status_code == 503
         assert answer.json()["checks"]["database"]["reason"] == "timeout"
 
+    @pytest.mark.parametrize("probe", ["live", "ready"])
+    async def test_answers_to_head(self, http: httpx.AsyncClient, probe: str) -> None:
+        answer = await http.head(f"/health/{probe}")
+
+        assert answer.status_code == 200
+        assert not answer.content
+
     async def test_database_and_redis_are_up(self, http: httpx.AsyncClient) -> None:
         answer = await http.get("/health/ready")
         assert answer.status_code == 200, answer.text

@@ -120,6 +120,18 @@ class TestDatabaseAhead:
         assert "error: the database is ahead of this code" in outcome.output
         assert "Traceback" not in outcome.output
 
+    @pytest.mark.slow
+    async def test_a_deployment_that_rolls_back_leaves_it(self, fresh_database: str) -> None:
+        """What the compose file runs before the service starts; anywhere else it upgrades."""
+        command = ("-x", "leave-ahead", "upgrade", "heads")
+
+        upgraded = alembic(fresh_database, *command)
+        await replace_rows("f00dfeed1234")
+        left = alembic(fresh_database, *command)
+
+        assert (upgraded.status, left.status) == (0, 0), upgraded.output + left.output
+        assert "ahead of this code: it has f00dfeed1234" in left.output
+
 
 class TestExtensionThatLeft:
     @pytest.fixture
