@@ -133,10 +133,11 @@ def configuration() -> dict[str, Any]:
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "worker_prefetch_multiplier": 1,
-        "worker_cancel_long_running_tasks_on_connection_loss": True,
         # Only the prefork pool can stop a task; solo lets it run and warns.
         "task_time_limit": settings.CELERY_TASK_MAX_SECONDS,
         "task_track_started": True,
+        # `--pool processes` on the command line changes it; Celery takes `--pool prefork` for its
+        # own default, which does not.
         "worker_pool": "solo",
         "worker_concurrency": 1,
         "beat_scheduler": "app.core.beat:Scheduler",
@@ -164,6 +165,9 @@ def _prepare_worker(**_: Any) -> None:  # noqa: ANN401
     # As `--without-gossip --without-mingle`, which nobody has to remember here: what workers tell
     # one another costs each of them a connection, and nothing in a Redis setup needs it.
     Gossip.compatible_transports = Mingle.compatible_transports = set()
+    # A task that ends while Redis is away waits to store its result, and is then acknowledged.
+    # In workers only: the API has to answer instead of waiting.
+    celery_app.conf.result_backend_always_retry = True
     set_process_role("worker")
     start_local_services()
 

@@ -1,7 +1,8 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import redis
@@ -12,6 +13,7 @@ from app.core.redis_pool import redis_client
 from app.core.request_context import bind_request_id, unbind_request_id
 from app.tasks.diagnostics import ping
 from tests.queue_processes import QueueProcess
+from tests.redis_servers import RedisServer
 
 RESULT_SECONDS = 30
 
@@ -88,3 +90,26 @@ class TestWorker:
         with redis.Redis.from_url(settings.REDIS_URL, decode_responses=True) as observer:
             names = [each["name"] for each in observer.client_list()]
         assert sum(name.endswith(f":{worker.pid}") for name in names) == 3
+
+
+@pytest.mark.slow
+def test_a_task_that_ends_while_redis_is_away_keeps_its_result_and_runs_once(
+    use_redis: Callable[..., RedisServer], tmp_path: Path
+) -> None:
+    server = use_redis("--appendonly", "yes", "--appendfsync", "always")
+    end = tmp_path / "end"
+    arguments = ("worker", "--include", "tests.queue_tasks")
+    with QueueProcess(*arguments, REDIS_URL=server.url) as worker:
+        task = celery_app.send_task("tests.wait_for_file", [str(end)])
+        waiting = ping.delay("still there")
+        worker.wait_for("tests.wait_for_file")
+
+        server.kill()
+        end.touch()
+        worker.wait_for("Failed operation _store_result")
+        server.start()
+
+        assert task.get(timeout=RESULT_SECONDS) == "seen"
+        assert waiting.get(timeout=RESULT_SECONDS)["message"] == "still there"
+        received = [line for line in worker.lines if task.id in line and "received" in line]
+        assert len(received) == 1
