@@ -237,6 +237,8 @@ def _send(lease: socket.socket, message: dict[str, object]) -> None:
 
 
 if __name__ == "__main__":
+    if os.fork() != 0:
+        os._exit(0)  # The keeper outlives whoever started it, while others hold leases.
     main(
         Path(sys.argv[1]),
         socket.socket(fileno=int(sys.argv[2])),

@@ -94,7 +94,8 @@ def start_keeper(data: Path, *, postgres: bool, redis: bool, temporary: bool = F
     command = [sys.executable, "-m", "devservices.keeper", str(data), str(keepers.fileno())]
     log_descriptor = os.open(data / LOG_NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with keepers, os.fdopen(log_descriptor, "wb") as log:
-        subprocess.Popen(  # Left running: it ends with the last lease.
+        # What is started here only forks off the keeper, which thus is nobody's child to wait for.
+        starter = subprocess.Popen(
             [*command, "--temporary"] if temporary else command,
             cwd="/",
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
@@ -105,6 +106,7 @@ def start_keeper(data: Path, *, postgres: bool, redis: bool, temporary: bool = F
             # Ctrl-C in a terminal is for its user's programs; they end, and the keeper with them.
             start_new_session=True,
         )
+        starter.wait()
     try:
         return _request(ours, data, postgres=postgres, redis=redis)
     except _KeeperGoneError:

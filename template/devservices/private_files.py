@@ -45,11 +45,6 @@ def remember(path: Path, generate: Callable[[], Mapping[str, object]]) -> dict[s
             if not path.exists():
                 _write(path, generate())
             content = json.loads(path.read_text(encoding="utf-8"))
-    except PermissionError as error:
-        raise DevServicesError(
-            f"{path} belongs to another user, who started the service here before. "
-            f"Make it yours (chown -R {os.geteuid()} {path.parent}) or remove {path.parent}."
-        ) from error
     except ValueError as error:
         raise DevServicesError(
             f"{path} is not valid JSON ({error}). Mend it, or remove it to have it made again."
@@ -66,9 +61,16 @@ def locked(path: Path, *, seconds: float) -> Iterator[int]:
     The lock is the kernel's (flock): it is gone with the last process that has the descriptor.
 
     Raises:
+        DevServicesError: when the file is another user's.
         TimeoutError: when somebody else holds it for longer than `seconds`.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except PermissionError as error:
+        raise DevServicesError(
+            f"{path.parent} belongs to another user, who started the service here before. "
+            f"Make it yours (chown -R {os.geteuid()} {path.parent}) or remove it."
+        ) from error
     try:
         deadline = time.monotonic() + seconds
         while not try_lock(descriptor):

@@ -8,14 +8,15 @@ the `make` that it runs under; elsewhere that leaves them running.
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import urllib.error
 import urllib.request
-from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from devservices.lease import Lease
 from devservices.processes import describe_status, signal_at_end_of_parent
@@ -50,13 +51,18 @@ def run_together(programs: Sequence[Program], *, lease: Lease | None, announceme
 
 
 class _Runner:
+    # asyncio's own subprocesses count as running while anything holds their output open, as a
+    # child that they left behind does. So children are waited for on SIGCHLD instead.
+
     def __init__(self, programs: Sequence[Program], lease: Lease | None, announcement: str) -> None:
         self._programs = programs
         self._lease = lease
         self._announcement = announcement
-        self._processes: list[Process] = []
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._unfinished_lines: dict[str, bytes] = {}
         self._stopping = asyncio.Event()
         self._impatient = asyncio.Event()
+        self._all_gone = asyncio.Event()
         self._failure: str | None = None
         width = max(len(program.name) for program in programs)
         coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
@@ -71,81 +77,84 @@ class _Runner:
         loop = asyncio.get_running_loop()
         for number in _STOP_SIGNALS:
             loop.add_signal_handler(number, self._told_to_stop)
+        loop.add_signal_handler(signal.SIGCHLD, self._notice_ended)
         if self._lease is not None:
             loop.add_reader(self._lease.fileno(), self._servers_lost)
         ancestors = [os.pidfd_open(pid) for pid in _ancestors_up_to_make()]
         for ancestor in ancestors:
             loop.add_reader(ancestor, self._orphaned, ancestor)
-        tasks = []
+        announcement = asyncio.create_task(self._announce())
         try:
             for program in self._programs:
-                process = await self._start(program)
-                tasks.append(asyncio.create_task(self._forward_output(program, process)))
-                tasks.append(asyncio.create_task(self._watch(program, process)))
-            tasks.append(asyncio.create_task(self._announce()))
+                self._start(program)
             await self._stopping.wait()
             if self._failure:
                 self._print(f"{self._failure}; stopping the rest.")
         finally:
+            announcement.cancel()
             await self._end_all()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             for ancestor in ancestors:
                 os.close(ancestor)
         return 1 if self._failure else 0
 
-    async def _start(self, program: Program) -> Process:
-        process = await asyncio.create_subprocess_exec(
-            *program.command,
-            stdin=DEVNULL,
-            stdout=PIPE,
-            stderr=STDOUT,
+    def _start(self, program: Program) -> None:
+        process = subprocess.Popen(
+            program.command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            bufsize=0,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **program.environment},
             start_new_session=True,
-            preexec_fn=signal_at_end_of_parent(signal.SIGTERM),
+            preexec_fn=signal_at_end_of_parent(signal.SIGTERM),  # noqa: PLW1509 (libc alone)
         )
-        self._processes.append(process)
-        return process
-
-    async def _forward_output(self, program: Program, process: Process) -> None:
         assert process.stdout is not None  # noqa: S101 (a pipe was asked for)
-        rest = b""
-        # In pieces: a line can be longer than what a StreamReader's readline() takes.
-        while piece := await process.stdout.read(65536):
-            *lines, rest = (rest + piece).split(b"\n")
-            for line in lines:
-                self._print(self._prefixes[program.name] + line.decode(errors="replace"))
-        if rest:
-            self._print(self._prefixes[program.name] + rest.decode(errors="replace"))
+        os.set_blocking(process.stdout.fileno(), False)
+        self._processes[program.name] = process
+        asyncio.get_running_loop().add_reader(
+            process.stdout.fileno(), self._forward_output, program.name, process.stdout
+        )
 
-    async def _watch(self, program: Program, process: Process) -> None:
-        status = await process.wait()
-        self._fail(f"{program.name} {describe_status(status)}")
+    def _forward_output(self, name: str, output: IO[bytes]) -> bool:
+        """Print what a program has written; whether there may be more at once."""
+        piece = output.read(65536)
+        if piece is None:
+            return False
+        *lines, rest = (self._unfinished_lines.pop(name, b"") + piece).split(b"\n")
+        if not piece:
+            asyncio.get_running_loop().remove_reader(output.fileno())
+            output.close()
+            lines, rest = [rest] if rest else [], b""
+        self._unfinished_lines[name] = rest
+        for line in lines:
+            self._print(self._prefixes[name] + line.decode(errors="replace"))
+        return bool(piece)
+
+    def _notice_ended(self) -> None:
+        statuses = {name: process.poll() for name, process in self._processes.items()}
+        for name, status in statuses.items():
+            if status is not None:
+                self._fail(f"{name} {describe_status(status)}")
+        if None not in statuses.values():
+            self._all_gone.set()
 
     async def _announce(self) -> None:
         await asyncio.gather(*[_answers(program.url) for program in self._programs if program.url])
         self._print(self._announcement)
 
     async def _end_all(self) -> None:
-        for process in self._processes:
-            with suppress(ProcessLookupError):
-                process.terminate()
-        all_gone = asyncio.create_task(self._all_gone())
-        impatient = asyncio.create_task(self._impatient.wait())
-        await asyncio.wait(
-            {all_gone, impatient}, timeout=GRACE_SECONDS, return_when=asyncio.FIRST_COMPLETED
-        )
-        impatient.cancel()
-        for process in self._processes:
+        for process in self._processes.values():
+            process.terminate()
+        await _first_of(self._all_gone, self._impatient, seconds=GRACE_SECONDS)
+        for process in self._processes.values():
             # The whole group: also what a program started and did not end.
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-        await all_gone
-
-    async def _all_gone(self) -> None:
-        for process in self._processes:
-            await process.wait()
+        for name, process in self._processes.items():
+            process.wait()
+            output = process.stdout
+            while output is not None and not output.closed and self._forward_output(name, output):
+                pass
 
     def _told_to_stop(self) -> None:
         if self._stopping.is_set():
@@ -173,6 +182,13 @@ class _Runner:
         except BrokenPipeError:
             # Whoever read the output is gone, as `head` is when it has enough.
             self._stopping.set()
+
+
+async def _first_of(*events: asyncio.Event, seconds: float) -> None:
+    tasks = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
 
 
 def _ancestors_up_to_make() -> list[int]:
