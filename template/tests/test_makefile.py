@@ -63,8 +63,9 @@ def test_help_is_the_default_and_lists_every_target() -> None:
     ("arguments", "expected"),
     [
         ("dev", ["uv run python -m app.commands.dev"]),
-        ("test", ["uv run pytest --numprocesses auto "]),
-        ("test args=-x", ["uv run pytest --numprocesses auto -x"]),
+        ("test", ['uv run pytest --numprocesses auto -m "not slow" ']),
+        ("test args=-x", ['uv run pytest --numprocesses auto -m "not slow" -x']),
+        ("test-all", ["uv run pytest --numprocesses auto "]),
         ("lint", ["uv run ruff check .", "uv run ruff format --check ."]),
         ("format", ["uv run ruff check --fix .", "uv run ruff format ."]),
         ("doctor", ["uv run python -m app.commands.doctor"]),
