@@ -32,8 +32,12 @@ def targets() -> set[str]:
     return set(TARGETS[1].replace("\\\n", " ").split())
 
 
+OUTER_MAKE = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "args"}
+"""What `make test args=...` leaves in the environment of these tests."""
+
+
 def make(*arguments: str, path: str | None = None) -> "subprocess.CompletedProcess[str]":
-    environment = {name: value for name, value in os.environ.items() if name != "MAKEFLAGS"}
+    environment = {name: value for name, value in os.environ.items() if name not in OUTER_MAKE}
     return subprocess.run(
         [shutil.which("make") or "make", *arguments],
         cwd=BASE_DIR,
