@@ -1,0 +1,208 @@
+"""The documentation: it builds, its links lead somewhere, and what it names is there."""
+
+import re
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from tests.conftest import REPOSITORY, copy_template
+from tests.documents import DOCUMENTS, PAGES, commands_of, name_of, prose_of
+from tests.settings_page import settings, table, written_table
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site."""
+    folder = tmp_path_factory.mktemp("site")
+    shutil.copy(REPOSITORY / "mkdocs.yml", folder)
+    shutil.copytree(REPOSITORY / "docs", folder / "docs")
+    done = subprocess.run(
+        ["zensical", "build", "--strict", "--clean"],
+        cwd=folder,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "site"
+
+
+@pytest.fixture(scope="module")
+def project(template_without_git: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A service with all defaults."""
+    return copy_template(template_without_git, tmp_path_factory.mktemp("project") / "service")
+
+
+class TestSite:
+    """The site builds, complains of nothing, and calls nobody."""
+
+    def test_has_every_page(self, site: Path) -> None:
+        built = {path.relative_to(site).with_suffix(".md") for path in site.rglob("*.html")}
+        assert built - {Path("404.md")} == {path.relative_to(REPOSITORY / "docs") for path in PAGES}
+
+    def test_loads_nothing_from_elsewhere(self, site: Path) -> None:
+        loads = re.compile(
+            r'<(?:script|img|iframe|link)\b[^>]*?(?:src|href)="((?:https?:)?//[^"]+)"'
+        )
+        found = {
+            url
+            for page in site.rglob("*.html")
+            for url in loads.findall(page.read_text(encoding="utf-8"))
+        }
+        assert found == set()
+
+    def test_lists_every_page(self) -> None:
+        listed = re.findall(r": (\S+\.md)$", (REPOSITORY / "mkdocs.yml").read_text(), re.MULTILINE)
+        assert sorted(listed) == sorted(
+            path.relative_to(REPOSITORY / "docs").as_posix() for path in PAGES
+        )
+
+
+@pytest.mark.parametrize("path", [REPOSITORY / "README.md", *PAGES], ids=name_of)
+def test_links_lead_somewhere(path: Path) -> None:
+    """Pages, headings and pictures; addresses of the world are left to their readers."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose_of(path)):
+        url = urlsplit(target)
+        if url.scheme:
+            assert url.scheme == "https", target
+            continue
+        file = path.parent / unquote(url.path) if url.path else path
+        assert file.exists(), target
+        if url.fragment:
+            assert url.fragment in headings_of(file), target
+
+
+def headings_of(path: Path) -> set[str]:
+    """The anchors of a page's headings."""
+    found = set()
+    for heading in re.findall(r"^#+ (.+)$", prose_of(path), re.MULTILINE):
+        named = re.search(r"\{ #([\w-]+) \}$", heading)
+        plain = re.sub(r"[^\w\s-]", "", heading.lower()).strip()
+        found.add(named[1] if named else re.sub(r"[\s-]+", "-", plain))
+    return found
+
+
+def test_pictures_are_small_and_used() -> None:
+    used = "".join(path.read_text(encoding="utf-8") for path in [*PAGES, REPOSITORY / "README.md"])
+    used += (REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8")
+    for picture in (REPOSITORY / "docs" / "images").iterdir():
+        assert picture.stat().st_size <= 200_000, picture.name
+        assert picture.name in used, f"{picture.name} is shown nowhere"
+
+
+class TestNames:
+    """Targets, files, modules and settings that the documents mention exist."""
+
+    @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+    def test_make_targets(self, project: Path, path: Path) -> None:
+        makefiles = [(project / "Makefile")]
+        makefiles += [REPOSITORY / "Makefile"] if path == REPOSITORY / "README.md" else []
+        text = "\n".join(makefile.read_text(encoding="utf-8") for makefile in makefiles)
+        targets = set(re.findall(r"^([a-z][a-z-]*)(?: [a-z -]+)?:", text, re.MULTILINE))
+        targets |= {"lint", "typecheck", "docs"} if path.name == "README.md" else set()
+        named = re.findall(r"`make ([a-z-]+)", path.read_text(encoding="utf-8"))
+        named += [
+            word
+            for command in commands_of(path)
+            if command.startswith("make ")
+            for word in re.sub(r'\w+="[^"]*"|\w+=\S+', "", command).split()[1:]
+        ]
+        assert sorted(set(named) - targets) == []
+
+    @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+    def test_files_and_modules(self, project: Path, path: Path) -> None:
+        missing = [name for name in mentioned_paths(path) if not is_there(project, name)]
+        assert missing == []
+
+    @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+    def test_settings(self, path: Path) -> None:
+        words = re.findall(r"`([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)\b", prose_of(path))
+        assert sorted(set(words) - set(settings()) - NO_SETTINGS) == []
+
+    def test_modules_of_commands_that_files_run(self, project: Path) -> None:
+        for file in ("Makefile", "Dockerfile", "docker-compose.yml"):
+            text = (project / file).read_text(encoding="utf-8")
+            modules = re.findall(r"-m,? \"?((?:app|devservices)\.[\w.]+)", text)
+            modules += re.findall(r'"-m", "((?:app|devservices)\.[\w.]+)"', text)
+            for module in modules:
+                assert (project / (module.replace(".", "/") + ".py")).is_file(), (file, module)
+
+
+NO_SETTINGS = {
+    "BASE_DIR",
+    "TEMPLATES_DIR",
+    "FORWARDED_ALLOW_IPS",  # uvicorn's
+    "PG_BINDIR",  # of devservices
+    "SYNC_DATABASE_URL",  # a property
+}
+WRITTEN_ON_THE_WAY = ("app/models/order.py", "app/api/orders.py", "app/tasks/packing.py")
+"""Files that Getting started has its reader write."""
+
+NO_FILES = {
+    ".env",
+    ".data/",
+    ".tools/",
+    "uv.lock",
+    "demo/",
+    ".data/services.json",
+    "credentials.json",
+    "app/message_handlers.py",  # where a service's own handlers go
+    "tests/api/test_tasks.py",
+    "site/",
+    "<name>/page.html",
+}
+
+
+def mentioned_paths(path: Path) -> Iterator[str]:
+    """Inline code that reads like a file, a folder or a module of ours."""
+    for code in re.findall(r"(?<!`)`([^`\n]+)`(?!`)", prose_of(path)):
+        is_path = re.fullmatch(r"\.?[\w<>…-]+(?:[./][\w<>…*.-]+)*/?", code)
+        is_file = code.endswith(("/", ".py", ".md", ".toml", ".yml", ".html", ".ini", ".txt"))
+        is_module = re.fullmatch(r"(?:app|devservices)(?:\.\w+)+", code)
+        if is_path and (is_file or is_module) and code not in NO_FILES:
+            yield code
+
+
+def is_there(project: Path, name: str) -> bool:
+    """Whether it is part of a project, of an extension or of this repository."""
+    if name in WRITTEN_ON_THE_WAY or name.startswith("app/models/order"):
+        return True
+    if re.match(r"(?:app|devservices)\.\w", name) and not name.endswith(".py"):
+        name = name.replace(".", "/")
+        return (project / name).is_dir() or (project / f"{name}.py").is_file()
+    pattern = re.sub(r"<name>|…", "*", name).rstrip("/")
+    places = (project, project / "app" / "extensions" / "_example", REPOSITORY)
+    if any(next(place.glob(pattern), None) for place in places):
+        return True
+    return "/" not in name and next(project.rglob(name), None) is not None
+
+
+class TestSettingsPage:
+    """`docs/stack/settings.md` lists what `.env.example` does, which the service's tests hold."""
+
+    def test_table(self) -> None:
+        assert written_table() == table(), "run python -m tests.settings_page"
+
+    def test_every_setting_is_in_it(self) -> None:
+        assert len(settings()) > 40
+        assert "| `POSTGRES_PASSWORD` |" in table()
+
+
+def test_fixtures_that_the_guide_names_exist() -> None:
+    guide = (REPOSITORY / "template" / "tests" / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \|", guide, re.MULTILINE)
+    code = (REPOSITORY / "template" / "tests" / "conftest.py").read_text(encoding="utf-8")
+    fixtures = re.findall(r"@pytest\.fixture[^\n]*\n(?:async )?def (\w+)", code)
+    assert len(rows) >= 6
+    assert set(rows) <= set(fixtures)
+
+
+def test_changelog_s_version_is_the_project_s() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    text = (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"## {project['project']['version']} " in text

@@ -1,0 +1,246 @@
+"""Every command that a document prints is run by a test, most of them here."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY, commit_all, copy_template
+from tests.documents import BLOCK, DOCUMENTS, GETTING_STARTED, commands_of
+from tests.named_tests import named_tests
+
+WALK = "tests/test_documented_commands.py::test_commands_work_as_printed"
+OTHERS = f"{WALK} (after Getting started)"
+SERVICE = "tests/test_service.py::test_quick_tests"
+UPDATE = "tests/test_documented_commands.py::test_update_commands_work_as_printed"
+DEMO = "tests/test_documented_commands.py::test_make_demo_starts_a_service_and_ends_it"
+TARGET = "template/tests/test_makefile.py::test_a_target_runs"
+PROCESS = "template/tests/test_makefile.py::test_one_process_alone_is_the_one_of_make_dev"
+
+# What each printed command is run by.
+RUN_BY = {
+    "TEMPLATE=https://github.com/OWNER/groundwork": WALK,
+    'uvx copier copy "$TEMPLATE" my-service': WALK,
+    "cd my-service": WALK,
+    "git init": WALK,
+    "git add .": WALK,
+    'git commit -m "Start my-service"': WALK,
+    "make dev": WALK,
+    "make test": WALK,
+    "make test-all": "tests/test_service.py::test_all_tests",
+    "make doctor": WALK,
+    "make help": WALK,
+    'make db-migrate message="add orders"': WALK,
+    "make db-upgrade": WALK,
+    "make db-status": WALK,
+    "make format lint typecheck": WALK,
+    "cp .env.example .env": WALK,
+    "make admin-password username=ada": WALK,
+    "make token name=billing-job": WALK,
+    "make up": TARGET,
+    "make logs": TARGET,
+    "make down": TARGET,
+    "make token name=nightly-export expires=90d": OTHERS,
+    "make token-list": OTHERS,
+    "make token-revoke name=nightly-export": OTHERS,
+    "make admin-revoke username=ada": OTHERS,
+    "make worker": PROCESS,
+    "make beat": PROCESS,
+    "make flower": PROCESS,
+    "make lint": OTHERS,
+    "make format": OTHERS,
+    "make typecheck": OTHERS,
+    "make upgrade": "tests/test_service.py::test_upgrade_moves_the_date_and_the_versions",
+    "make db-downgrade": OTHERS,
+    "uv run alembic -x yes downgrade core@base": OTHERS,
+    "uv run python -m app.commands.env_example > .env.example": OTHERS,
+    'make test args="-k orders -x"': OTHERS,
+    "uv run pytest tests/core/test_config.py": OTHERS,
+    "uv run pytest -k heads -x": OTHERS,
+    "make format lint typecheck test": SERVICE,
+    "make setup lint typecheck test": SERVICE,
+    "git status": UPDATE,
+    "git diff": UPDATE,
+    "git diff --check": UPDATE,
+    "uv run pre-commit run --all-files": "tests/test_service.py::test_commits_pass_the_hooks",
+    "uvx copier check-update": UPDATE,
+    "uvx copier update": UPDATE,
+    "uvx copier update --vcs-ref :current:": UPDATE,
+    "make demo": DEMO,
+}
+
+
+def test_every_command_is_run_by_a_test() -> None:
+    printed = {command for path in DOCUMENTS for command in commands_of(path)}
+    assert sorted(printed - set(RUN_BY)) == []
+    assert sorted(set(RUN_BY) - printed) == [], "nobody prints these any more"
+
+
+def test_the_tests_that_run_commands_exist() -> None:
+    assert {test.partition(" ")[0] for test in RUN_BY.values()} <= named_tests()
+
+
+def run(command: str, folder: Path, **environment: str) -> str:
+    """Run a printed command in a shell; what it says. It has to succeed."""
+    done = subprocess.run(
+        ["sh", "-c", command],
+        cwd=folder,
+        env=environment_of_a_reader() | environment,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, f"$ {command}\n{done.stdout}"
+    return done.stdout
+
+
+def environment_of_a_reader() -> dict[str, str]:
+    """The environment without what belongs to the environment of these tests."""
+    own = {"VIRTUAL_ENV", "MAKEFLAGS", "MFLAGS", "MAKELEVEL", "CI"}
+    return {name: value for name, value in os.environ.items() if name not in own}
+
+
+@pytest.mark.full
+def test_commands_work_as_printed(template: Path, tmp_path: Path) -> None:
+    """Getting started, followed to the letter, and then what the other pages print."""
+    project = tmp_path / "my-service"
+    with contextlib.ExitStack() as other_terminal:
+        for language, title, body in BLOCK.findall(GETTING_STARTED.read_text(encoding="utf-8")):
+            if title:
+                write(project, title, body)
+            for line in body.splitlines() if language == "sh" else ():
+                command = re.sub(r"\s+# .*$", "", line)
+                if command == "make dev":
+                    other_terminal.enter_context(make_dev(project))
+                elif command.startswith("uvx copier copy"):
+                    copy_template(template, project)
+                elif RUN_BY[command] == WALK:
+                    run(shortened(command, project), project)
+        assert list((project / "alembic" / "versions").glob("*_add_orders.py"))
+        for command in (command for command, test in RUN_BY.items() if test == OTHERS):
+            run(command, project)
+        assert re.search(r"nightly-export .*revoked", run("make token-list", project))
+
+
+def shortened(command: str, project: Path) -> str:
+    """`make test` with the tests that the page writes: `test_service.py` runs all of them."""
+    if command == "make test":
+        tests = "orders" if (project / "tests" / "api" / "test_orders.py").exists() else "pages"
+        return f'make test args="tests/api/test_{tests}.py"'
+    return "true" if command.startswith(("cd ", "TEMPLATE=")) else command
+
+
+def make_dev(project: Path) -> contextlib.AbstractContextManager[str]:
+    api, flower = free_ports(2)
+    return running("make dev", project, API_PORT=str(api), FLOWER_PORT=str(flower))
+
+
+def write(project: Path, title: str, body: str) -> None:
+    """Put a titled block of the page where its title says."""
+    name, _, where = title.partition(", ")
+    path = project / name
+    if where == "at the end":
+        body = f"{path.read_text(encoding='utf-8')}\n\n{body}"
+    elif where == "among the imports":
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        last = max(n for n, line in enumerate(lines) if line.startswith("from app."))
+        body = "".join([*lines[: last + 1], body, *lines[last + 1 :]])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(body, encoding="utf-8")
+
+
+def test_update_commands_work_as_printed(template: Path, tmp_path: Path) -> None:
+    releases = tmp_path / "releases"
+    shutil.copytree(template, releases, symlinks=True)
+    project = copy_template(releases, tmp_path / "project")
+    commit_all(project, "Start")
+    (releases / "template" / "static" / "new.txt").write_text("New.\n", encoding="utf-8")
+    commit_all(releases, "Release")
+    run("git tag v0.2.0", releases)
+
+    assert "0.2.0" in run(by_this_copier("uvx copier check-update"), project)
+    run(by_this_copier("uvx copier update") + " --defaults", project)
+    assert "static/new.txt" in run("git status --untracked-files=all", project)
+    assert "_commit: v0.2.0" in run("git diff", project)
+    run("git diff --check", project)
+    commit_all(project, "Update")
+    answer = " --defaults --data ci=gitlab"
+    run(by_this_copier("uvx copier update --vcs-ref :current:") + answer, project)
+    assert (project / ".gitlab-ci.yml").is_file()
+
+
+def by_this_copier(command: str) -> str:
+    """The command with the Copier of these tests in place of one that `uvx` would fetch."""
+    return command.replace("uvx copier", f"{sys.executable} -m copier", 1)
+
+
+@pytest.mark.full
+def test_make_demo_starts_a_service_and_ends_it(template: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    shutil.copytree(template, clone, symlinks=True)
+    for name in ("Makefile", "README.md"):
+        shutil.copy(REPOSITORY / name, clone)
+    commit_all(clone, "Clone")
+    api, flower = free_ports(2)
+    with running("make demo", clone, API_PORT=str(api), FLOWER_PORT=str(flower)) as said:
+        assert "API token" in said
+        with urllib.request.urlopen(f"http://127.0.0.1:{api}/health/ready", timeout=30) as answer:
+            assert json.load(answer)["status"] == "ready"
+    for port in (api, flower):
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@contextlib.contextmanager
+def running(command: str, folder: Path, **environment: str) -> Iterator[str]:
+    """A service for development, from its announcement, which this gives, to Ctrl-C."""
+    process = subprocess.Popen(
+        ["sh", "-c", command],
+        cwd=folder,
+        env=environment_of_a_reader() | environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout
+        said = ""
+        for line in process.stdout:
+            said += line
+            if "Ctrl-C stops it all" in line:
+                break
+        assert process.poll() is None, said
+        # What it says from now on has to be read by somebody, or it would wait for that.
+        reader = threading.Thread(target=process.stdout.read)
+        reader.start()
+        yield said
+        # As a terminal's Ctrl-C: to every process in the foreground.
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(timeout=60)
+        reader.join(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
