@@ -262,7 +262,7 @@ def test_make_targets_that_the_documents_name_are_there(
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     for path, text in texts(project):
         if path.name in {"README.md", "AGENTS.md", "ci.yml", ".env.example"}:
-            named = set(re.findall(r"\bmake ([a-z]+(?:-[a-z]+)*)", text))
+            named = set(re.findall(r"(?:`|\$ |- |: )make ([a-z]+(?:-[a-z]+)*)", text))
             assert named <= targets, path
 
 
