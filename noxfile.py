@@ -71,7 +71,7 @@ def install(session: nox.Session, group: str = "dev") -> None:
 
 def rendered(session: nox.Session) -> Path:
     """A project with all defaults: its pyproject.toml configures the checks of the service."""
-    project = Path(session.create_tmp()) / "project"
+    project = Path(session.create_tmp()).resolve() / "project"
     session.run(
         "copier",
         "copy",
