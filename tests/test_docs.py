@@ -10,8 +10,10 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from tests.combinations import combinations
 from tests.conftest import REPOSITORY, copy_template
 from tests.documents import DOCUMENTS, PAGES, commands_of, name_of, prose_of
+from tests.named_tests import named_tests
 from tests.settings_page import settings, table, written_table
 
 
@@ -200,6 +202,15 @@ def test_fixtures_that_the_guide_names_exist() -> None:
     fixtures = re.findall(r"@pytest\.fixture[^\n]*\n(?:async )?def (\w+)", code)
     assert len(rows) >= 6
     assert set(rows) <= set(fixtures)
+
+
+def test_figures_that_can_be_counted() -> None:
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    rendered = len([name for name in named_tests() if not name.startswith("tests/")])
+    assert f"rendered and checked | {len(combinations())} |" in text
+    stated = re.search(r"^\| test functions .* over (\d+) \|$", text, re.MULTILINE)
+    assert stated
+    assert int(stated[1]) < rendered
 
 
 def test_changelog_s_version_is_the_project_s() -> None:

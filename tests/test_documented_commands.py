@@ -58,9 +58,9 @@ RUN_BY = {
     "make worker": PROCESS,
     "make beat": PROCESS,
     "make flower": PROCESS,
-    "make lint": OTHERS,
-    "make format": OTHERS,
-    "make typecheck": OTHERS,
+    "make lint": "tests/test_service.py::test_lint",
+    "make format": TARGET,
+    "make typecheck": "tests/test_service.py::test_typecheck",
     "make upgrade": "tests/test_service.py::test_upgrade_moves_the_date_and_the_versions",
     "make db-downgrade": OTHERS,
     "uv run alembic -x yes downgrade core@base": OTHERS,
@@ -127,12 +127,13 @@ def test_commands_work_as_printed(template: Path, tmp_path: Path) -> None:
                     other_terminal.enter_context(make_dev(project))
                 elif command.startswith("uvx copier copy"):
                     copy_template(template, project)
-                elif RUN_BY[command] == WALK:
+                elif RUN_BY[command] == WALK and project.is_dir():
                     run(shortened(command, project), project)
         assert list((project / "alembic" / "versions").glob("*_add_orders.py"))
         for command in (command for command, test in RUN_BY.items() if test == OTHERS):
             run(command, project)
-        assert re.search(r"nightly-export .*revoked", run("make token-list", project))
+            if command.startswith("make token-revoke"):
+                assert re.search(r"nightly-export .*revoked", run("make token-list", project))
 
 
 def shortened(command: str, project: Path) -> str:
@@ -140,7 +141,7 @@ def shortened(command: str, project: Path) -> str:
     if command == "make test":
         tests = "orders" if (project / "tests" / "api" / "test_orders.py").exists() else "pages"
         return f'make test args="tests/api/test_{tests}.py"'
-    return "true" if command.startswith(("cd ", "TEMPLATE=")) else command
+    return "true" if command.startswith("cd ") else command
 
 
 def make_dev(project: Path) -> contextlib.AbstractContextManager[str]:
