@@ -15,6 +15,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 Render = Callable[..., Path]
 
+pytest_plugins = ["tests.service"]
+
 TEMPLATE_PATHS = ["copier.yml", "extensions_catalog", "hooks", "template"]
 """All that a copy of the template reads."""
 

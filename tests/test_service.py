@@ -82,7 +82,7 @@ def test_all_tests_with_the_lowest_versions(service: Service, service_folder: Pa
     """T7: the lower bounds in pyproject.toml are honest."""
     project = service_folder / "lowest"
     shutil.copytree(service.folder, project, ignore=shutil.ignore_patterns(".venv", "uv.lock"))
-    lowest = Service(project, None, **service.environment)
+    lowest = Service(project, service.environment)
     lowest.run("uv", "sync", "--quiet", "--resolution", "lowest-direct")
     lowest.run("uv", "run", "--no-sync", "pytest", "--numprocesses", "auto")
 
@@ -92,7 +92,7 @@ def test_upgrade_moves_the_date_and_the_versions(service: Service, service_folde
     project = service_folder / "upgraded"
     shutil.copytree(service.folder, project, ignore=shutil.ignore_patterns(".venv"))
     before = (project / "pyproject.toml").read_text(encoding="utf-8")
-    upgraded = Service(project, None, **service.environment)
+    upgraded = Service(project, service.environment)
     upgraded.make("upgrade")
     after = (project / "pyproject.toml").read_text(encoding="utf-8")
     changed = [
@@ -112,6 +112,6 @@ def test_types_hold_for_newer_pythons(
     name = f"python-{python_minimum}"
     project = copy_template(template, service_folder / name, python_minimum=python_minimum)
     tools = service.folder / ".venv" / "bin"
-    newer = Service(project, None, **service.environment)
+    newer = Service(project, service.environment)
     newer.run(str(tools / "ruff"), "check", ".")
     newer.run(str(tools / "mypy"), "app", "devservices", "tests", "alembic/env.py")

@@ -1,0 +1,104 @@
+"""A rendered service as its user has it: one project, set up once for all who test it."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import commit_all, copy_template
+
+
+class Service:
+    """A rendered project whose make targets run as one user, in an environment that is bare."""
+
+    def __init__(
+        self, folder: Path, environment: dict[str, str] | None = None, user: int | None = None
+    ) -> None:
+        """`user` is the id of another user than ours; `environment` adds to what is passed on."""
+        self.folder = folder
+        self.user = user
+        self.environment = {
+            "PATH": f"{folder.parent / 'bin'}:/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(folder.parent),
+            "LANG": "C.UTF-8",
+            "UV_PYTHON": python_for(user),
+            "UV_PYTHON_DOWNLOADS": "never",
+            **{name: value for name, value in os.environ.items() if name in PASSED_ON},
+            **(environment or {}),
+        }
+
+    def make(self, *arguments: str) -> str:
+        """Run make; its output, which a failing test shows."""
+        return self.run("make", *arguments)
+
+    def run(self, *command: str) -> str:
+        """Run a command in the project as its user."""
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            user=self.user,
+            group=self.user,
+            extra_groups=None if self.user is None else [],
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        print(done.stdout)
+        assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}"
+        return done.stdout
+
+
+PASSED_ON = {
+    name
+    for name in os.environ
+    if name == "CI" or name.startswith(("UV_", "PIP_", "SSL_")) or name.lower().endswith("_proxy")
+} - {"UV_PROJECT_ENVIRONMENT", "UV_RUN_RECURSION_DEPTH"}
+"""How this machine reaches the package index is its own business, and whether it is CI."""
+
+
+def python_for(user: int | None) -> str:
+    """A Python of 3.11 or newer that the user may run: ours may lie in a home that is closed."""
+    ours = Path(sys.executable).resolve()
+    closed = [folder for folder in ours.parents if not folder.stat().st_mode & 0o001]
+    if user is None or not closed:
+        return str(ours)
+    for name in ("python3.13", "python3.12", "python3.11"):
+        if found := shutil.which(name, path="/usr/local/bin:/usr/bin"):
+            return found
+    pytest.skip(f"{closed[0]} is closed to others, and no other Python 3.11 or newer is installed")
+
+
+@pytest.fixture(scope="session")
+def service_folder() -> Iterator[Path]:
+    """A folder that every user can reach, unlike pytest's, with uv in its `bin`."""
+    with tempfile.TemporaryDirectory(prefix="groundwork-") as created:
+        path = Path(created)
+        path.chmod(0o755)
+        (path / "bin").mkdir()
+        uv = shutil.which("uv")
+        assert uv
+        shutil.copy2(uv, path / "bin" / "uv")
+        yield path
+
+
+@pytest.fixture(scope="session")
+def service(template: Path, service_folder: Path) -> Service:
+    """The default project, committed and set up."""
+    project = copy_template(template, service_folder / "project")
+    commit_all(project, "Start")
+    service = Service(project, {"UV_CACHE_DIR": cache_of_uv()})
+    service.make("setup")
+    return service
+
+
+def cache_of_uv() -> str:
+    """Where uv keeps what it downloaded before, in spite of the changed home."""
+    asked = subprocess.run(["uv", "cache", "dir"], check=True, capture_output=True, text=True)
+    return asked.stdout.strip()
