@@ -83,9 +83,8 @@ def headings_of(path: Path) -> set[str]:
     """The anchors of a page's headings."""
     found = set()
     for heading in re.findall(r"^#+ (.+)$", prose_of(path), re.MULTILINE):
-        named = re.search(r"\{ #([\w-]+) \}$", heading)
         plain = re.sub(r"[^\w\s-]", "", heading.lower()).strip()
-        found.add(named[1] if named else re.sub(r"[\s-]+", "-", plain))
+        found.add(re.sub(r"[\s-]+", "-", plain))
     return found
 
 
