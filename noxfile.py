@@ -39,8 +39,17 @@ def typecheck(session: nox.Session) -> None:
     session.run("mypy")
     project = rendered(session)
     # The service has an environment of its own: what it imports has to be installed.
-    session.run_install("uv", "sync", "--quiet", "--project", str(project), external=True)
-    mypy = str(project / ".venv" / "bin" / "mypy")
+    environment = project / ".venv"
+    session.run_install(
+        "uv",
+        "sync",
+        "--quiet",
+        "--project",
+        str(project),
+        env={"UV_PROJECT_ENVIRONMENT": str(environment)},
+        external=True,
+    )
+    mypy = str(environment / "bin" / "mypy")
     config = str(project / "pyproject.toml")
     with session.chdir("template"):
         session.run(mypy, "--config-file", config, *SERVICE_TYPES, external=True)
