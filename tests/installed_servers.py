@@ -1,0 +1,124 @@
+"""Servers of the system (Debian's PostgreSQL and Redis), started by hand as an operator would."""
+
+import os
+import pwd
+import secrets
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HOSTILE_PASSWORD = "p@ss:w/o#rd?%2F+ é&="
+
+
+def _program(name: str, package: str) -> str:
+    """Where a server's program is; skips the test, or fails it in CI, where it is missing."""
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: path.parent.name)
+    path = os.pathsep.join([os.environ["PATH"], *map(str, reversed(folders))])
+    if found := shutil.which(name, path=path):
+        return found
+    message = f"{name} is not installed: apt-get install {package}"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _unprivileged() -> dict[str, Any]:
+    """PostgreSQL refuses to run as root: somebody else, then."""
+    if os.geteuid() != 0:
+        return {}
+    nobody = pwd.getpwnam("nobody")
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+@contextmanager
+def installed_postgres(folder: Path) -> Iterator[dict[str, str]]:
+    """The system's PostgreSQL, which asks for a password; gives the settings that lead to it."""
+    initdb, postgres = (_program(name, "postgresql") for name in ("initdb", "postgres"))
+    identity = _unprivileged()
+    data, password_file = folder / "data", folder / "password"
+    folder.mkdir()
+    password_file.write_text(HOSTILE_PASSWORD, encoding="utf-8")
+    if identity:
+        for path in (folder, password_file):
+            os.chown(path, identity["user"], identity["group"])
+    options = ["--auth=scram-sha-256", "--username=owner", f"--pwfile={password_file}"]
+    subprocess.run(
+        [initdb, "-D", data, *options, "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"],
+        check=True,
+        capture_output=True,
+        cwd="/",
+        **identity,
+    )
+    port = free_port()
+    process = subprocess.Popen(
+        [postgres, "-D", data, "-p", str(port), "-k", data, "-c", "fsync=off"],
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        **identity,
+    )
+    try:
+        _wait_for(port, process)
+        yield {
+            "POSTGRES_HOST": "127.0.0.1",
+            "POSTGRES_PORT": str(port),
+            "POSTGRES_USER": "owner",
+            "POSTGRES_PASSWORD": HOSTILE_PASSWORD,
+            "POSTGRES_DB": "postgres",
+        }
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+@contextmanager
+def installed_redis(folder: Path) -> Iterator[dict[str, str]]:
+    """The system's Redis with the free plan's limit; gives the settings that lead to it."""
+    folder.mkdir()
+    port, password = free_port(), secrets.token_hex(16)
+    process = subprocess.Popen(
+        [_program("redis-server", "redis-server"), "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        cwd=folder,
+        text=True,
+    )
+    assert process.stdin
+    process.stdin.write(
+        f'port {port}\nbind 127.0.0.1\nrequirepass {password}\nmaxclients 30\nsave ""\n'
+        "maxmemory 30mb\nmaxmemory-policy noeviction\ndatabases 1\n"
+    )
+    process.stdin.close()
+    try:
+        _wait_for(port, process)
+        yield {"REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(port), "REDIS_PASSWORD": password}
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _wait_for(port: int, process: "subprocess.Popen[Any]") -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return

@@ -1,0 +1,126 @@
+"""With `.env` pointing at a PostgreSQL and a Redis of the system, everything works the same."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.installed_servers import free_port, installed_postgres, installed_redis
+from tests.service import Service
+
+pytestmark = [pytest.mark.full, pytest.mark.xdist_group("service")]
+
+
+@pytest.fixture(scope="module")
+def configured(service: Service, service_folder: Path) -> Iterator[Service]:
+    """The set-up project, with a `.env` that names the system's servers."""
+    project = service_folder / "configured"
+    shutil.copytree(service.folder, project, ignore=shutil.ignore_patterns(".venv"))
+    with ExitStack() as servers:
+        settings = {
+            **servers.enter_context(installed_postgres(service_folder / "postgres")),
+            **servers.enter_context(installed_redis(service_folder / "redis")),
+            "API_PORT": str(free_port()),
+            "FLOWER_PORT": str(free_port()),
+        }
+        lines = [f"{name}='{value}'" for name, value in settings.items()]
+        (project / ".env").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        configured = Service(project, service.environment)
+        configured.make("setup")
+        yield configured
+
+
+def answer_of(url: str, body: dict[str, str] | None = None, token: str = "") -> tuple[int, str]:
+    """Status and text that a GET, or a POST of a JSON body, is answered with."""
+    request = urllib.request.Request(  # noqa: S310 (our own server)
+        url,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Content-Type": "application/json", "Authorization": f"Bearer {token}"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+class Development:
+    """`make dev`, under way."""
+
+    def __init__(self, service: Service) -> None:
+        """Start it; `wait_until_ready` tells what it has printed by then."""
+        self.process = subprocess.Popen(
+            ["make", "dev"],
+            cwd=service.folder,
+            env=service.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def wait_until_ready(self) -> str:
+        """All lines up to the one that says how to stop it."""
+        lines = []
+        assert self.process.stdout
+        for line in self.process.stdout:
+            lines.append(line)
+            if "Ctrl-C stops it all" in line:
+                return "".join(lines)
+        pytest.fail("make dev ended:\n" + "".join(lines))
+
+    def interrupt(self) -> int:
+        """Press Ctrl-C; the status that it ends with."""
+        os.killpg(self.process.pid, signal.SIGINT)
+        self.process.communicate(timeout=30)
+        return self.process.returncode
+
+
+def test_migrations_and_doctor(configured: Service) -> None:
+    configured.make("db-upgrade")
+    output = configured.make("doctor")
+    assert "database: PostgreSQL" in output
+    assert "at the code's heads" in output
+    assert "of 30.0 MiB" in output
+    assert " 0 problems" in f" {output.splitlines()[-1]}"
+
+
+def test_all_tests(configured: Service) -> None:
+    configured.make("test-all")
+
+
+def test_development(configured: Service) -> None:
+    """API, worker, beat, admin and Flower on the configured servers; none of its own is started."""
+    development = Development(configured)
+    try:
+        announced = development.wait_until_ready()
+        token = re.search(r"API token\s+(\S+)", announced)
+        flower = re.search(r"Flower\s+(\S+)", announced)
+        api = re.search(r"Service\s+(\S+)", announced)
+        assert token
+        assert flower
+        assert api
+        for path, expected in [("/health/ready", 200), ("/", 200), ("/admin/login", 200)]:
+            assert answer_of(api[1] + path)[0] == expected, path
+        assert answer_of(flower[1])[0] == 401
+        status, text = answer_of(f"{api[1]}/api/tasks/ping", {"message": "hello"}, token[1])
+        assert status == 202
+        url = api[1] + json.loads(text)["status_url"]
+        deadline = time.monotonic() + 20
+        while not (task := json.loads(answer_of(url, token=token[1])[1]))["ready"]:
+            assert time.monotonic() < deadline, task
+            time.sleep(0.1)
+        assert task["result"]["message"] == "hello"
+        assert not (configured.folder / ".data" / "pg").exists()
+    finally:
+        development.interrupt()
