@@ -88,7 +88,7 @@ def releases(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture(params=["path", "address"])
+@pytest.fixture(params=["path", pytest.param("address", marks=pytest.mark.full)])
 def source(request: pytest.FixtureRequest, releases: Path) -> str:
     """The template as a local path, and as an address that git clones from."""
     return str(releases) if request.param == "path" else f"git+file://{releases}"

@@ -12,8 +12,6 @@ import yaml
 from tests.combinations import HOSTILE_TEXTS, SUPABASE, configuration, questions, values_of
 from tests.conftest import Render, copy_template
 
-pytestmark = pytest.mark.usefixtures("fast_copier")
-
 SESSION = SUPABASE.format(port=5432)
 TRANSACTION = SUPABASE.format(port=6543)
 REDIS_CLOUD = "redis-12345.c1.eu-central-1-1.ec2.redns.redis-cloud.com:12345"
@@ -29,6 +27,12 @@ def answers_of(project: Path) -> dict[str, Any]:
     text = (project / ".copier-answers.yml").read_text(encoding="utf-8")
     answers: dict[str, Any] = yaml.safe_load(text)
     return answers
+
+
+@pytest.fixture
+def render(render_fast: Render) -> Render:
+    """What is asked does not depend on where the template comes from."""
+    return render_fast
 
 
 class TestRefusals:
@@ -250,7 +254,7 @@ class TestMemory:
         asked |= {"time_zone", "ci", "python_minimum"}
         if configuration()["extension_catalogue"]["default"]:
             asked |= {"extensions"}
-        assert set(remembered) == asked | {"_commit", "_src_path"}
+        assert set(remembered) == asked | {"_src_path"}
 
     def test_every_question_that_was_asked_is_remembered(self, render: Render) -> None:
         given = {
