@@ -105,8 +105,8 @@ def test_development(configured: Service) -> None:
     try:
         announced = development.wait_until_ready()
         token = re.search(r"API token\s+(\S+)", announced)
-        flower = re.search(r"Flower\s+(\S+)", announced)
-        api = re.search(r"Service\s+(\S+)", announced)
+        flower = re.search(r"Flower\s+(http\S+)", announced)
+        api = re.search(r"Service\s+(http\S+)", announced)
         assert token
         assert flower
         assert api

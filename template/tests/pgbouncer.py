@@ -7,6 +7,7 @@ need it are skipped; in CI that is a failure, because nothing else would show th
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -21,6 +22,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from app.core.config import settings
+from devservices.processes import signal_at_end_of_parent
 
 
 @contextmanager
@@ -52,6 +54,7 @@ def pgbouncer(mode: str, *, pool_size: int) -> Iterator[dict[str, str]]:
             [program, str(configuration)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            preexec_fn=signal_at_end_of_parent(signal.SIGTERM),  # noqa: PLW1509 (one thread)
             **identity,
         )
         try:

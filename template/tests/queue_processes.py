@@ -1,6 +1,7 @@
 """Real worker, beat and Flower processes for tests, and what they log."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ import redis
 from app.core import redis_pool
 from app.core.celery import celery_app
 from app.core.config import BASE_DIR, settings
+from devservices.processes import signal_at_end_of_parent
 from tests.redis_servers import RedisServer
 
 START_SECONDS = 30
@@ -34,6 +36,8 @@ class QueueProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            # A test run that is killed leaves no process behind.
+            preexec_fn=signal_at_end_of_parent(signal.SIGTERM),  # noqa: PLW1509 (one thread)
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

@@ -1,6 +1,7 @@
 """A Redis-compatible server of a test's own, which it may fill, kill and start again."""
 
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 from devservices.binaries import find_valkey
+from devservices.processes import signal_at_end_of_parent
 
 
 class RedisServer:
@@ -34,10 +36,17 @@ class RedisServer:
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
-        self._process = subprocess.Popen(self._command)
-        # A tenth of a second between tries, five seconds in all.
-        with self.client(retry=Retry(ConstantBackoff(0.1), 50)) as client:
-            client.ping()
+        self._process = subprocess.Popen(
+            self._command,
+            preexec_fn=signal_at_end_of_parent(signal.SIGKILL),  # noqa: PLW1509 (one thread)
+        )
+        try:
+            # A tenth of a second between tries, five seconds in all.
+            with self.client(retry=Retry(ConstantBackoff(0.1), 50)) as client:
+                client.ping()
+        except BaseException:
+            self.kill()
+            raise
 
     def kill(self) -> None:
         """End the server without a chance to say so to its clients."""
