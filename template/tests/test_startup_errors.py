@@ -142,6 +142,24 @@ def test_database_not_at_head(command: tuple[str, ...], empty_database: str) -> 
     )
 
 
+def test_a_command_on_a_database_not_at_head(empty_database: str) -> None:
+    environment = {**PRODUCTION, "DATABASE_URL": with_database(database=empty_database)}
+
+    assert_one_clear_line(
+        start(("app.commands.token", "list"), **environment), "the database has no tables yet"
+    )
+
+
+def test_a_command_makes_the_tables_of_an_empty_local_database(empty_database: str) -> None:
+    environment = {"DATABASE_URL": with_database(database=empty_database)}
+
+    made = start(("app.commands.token", "create", "job"), **environment)
+    listed = start(("app.commands.token", "list"), **environment)
+
+    assert (made.returncode, listed.returncode) == (0, 0), made.stderr + listed.stderr
+    assert "job" in listed.stdout
+
+
 def test_port_in_use(taken_port: int) -> None:
     assert_one_clear_line(
         start(SERVE, API_PORT=str(taken_port)),

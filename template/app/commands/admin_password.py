@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from sqlmodel import Session
 
+from app.commands.session import command_session
 from app.core.config import StartupError
-from app.core.database import sync_session_maker
 from app.core.security import disable_admin, generate_password, set_admin_password
 
 
@@ -21,10 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         StartupError: with a clear message, for what cannot be done.
     """
     options = _parser().parse_args(arguments)
-    from app.core.local_services import start_local_services  # noqa: PLC0415 (after the options)
-
-    start_local_services()
-    with sync_session_maker.begin() as session:
+    with command_session() as session:
         if options.command == "set":
             set_password(session, options.username)
         else:

@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 
 from sqlmodel import Session, col, select
 
+from app.commands.session import command_session
 from app.core.config import StartupError
-from app.core.database import sync_session_maker
 from app.core.security import create_api_token, revoke_api_token
 from app.models.api_token import ApiToken
 
@@ -26,10 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         StartupError: with a clear message, for what cannot be done.
     """
     options = _parser().parse_args(arguments)
-    from app.core.local_services import start_local_services  # noqa: PLC0415 (after the options)
-
-    start_local_services()
-    with sync_session_maker.begin() as session:
+    with command_session() as session:
         if options.command == "create":
             create(session, options.name, options.expires)
         elif options.command == "revoke":
