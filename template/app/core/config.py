@@ -12,6 +12,7 @@ from zoneinfo import available_timezones
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from app.core.connection_urls import build_url, postgres_parts, redis_parts
+from app.core.local_environment import local_addresses, local_secret_key
 from app.core.settings_base import (
     BASE_DIR,
     CommaSeparated,
@@ -307,8 +308,6 @@ class Settings(ServiceSettings):
         """What signs session cookies; a developer's machine makes and keeps its own."""
         if self.SECRET_KEY:
             return self.SECRET_KEY.get_secret_value()
-        from app.core.local_services import local_secret_key  # noqa: PLC0415 (development only)
-
         return local_secret_key()
 
     @property
@@ -329,8 +328,6 @@ class Settings(ServiceSettings):
 
     def _postgres_address(self) -> tuple[str, int, str, str | None]:
         if self.uses_local_postgres:
-            from app.core.local_services import local_addresses  # noqa: PLC0415 (development only)
-
             local = local_addresses().postgres
             return local.host, local.port, local.username, local.password
         password = self.POSTGRES_PASSWORD
@@ -345,8 +342,6 @@ class Settings(ServiceSettings):
     def REDIS_URL(self) -> str:  # noqa: N802 (a setting's name)
         """`redis://` or `rediss://` URL of broker, results and schedule."""
         if self.uses_local_redis:
-            from app.core.local_services import local_addresses  # noqa: PLC0415 (development only)
-
             local = local_addresses().redis
             return build_url(
                 "redis",

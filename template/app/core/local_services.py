@@ -1,8 +1,4 @@
-"""What a developer's machine has instead of configured servers and secrets: see `devservices/`.
-
-This module alone imports `devservices`, and only when something of it is wanted: the production
-image has neither that package nor the servers.
-"""
+"""The embedded servers that stand in for those that nobody has configured: see `devservices/`."""
 
 import threading
 from collections.abc import Iterator
@@ -14,11 +10,10 @@ from psycopg2.errors import DuplicateDatabase, UniqueViolation
 from psycopg2.sql import SQL, Identifier
 
 from app.core.config import BASE_DIR, StartupError, settings
+from app.core.local_environment import devservices_package, local_addresses
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
-    from devservices import Addresses, Credentials, Lease
+    from devservices import Lease
 
 MAINTENANCE_DATABASE = "postgres"
 
@@ -40,7 +35,7 @@ def start_local_services() -> None:
     with _starting:
         if _lease is not None:
             return
-        devservices = _devservices()
+        devservices = devservices_package()
         try:
             _lease = devservices.lease(
                 BASE_DIR, postgres=settings.uses_local_postgres, redis=settings.uses_local_redis
@@ -79,43 +74,6 @@ def local_services_lease() -> "Lease | None":
     return _lease
 
 
-def local_addresses() -> "Addresses":
-    """Where the embedded servers listen, whether they run or not.
-
-    Raises:
-        StartupError: when the addresses cannot be read.
-    """
-    devservices = _devservices()
-    try:
-        addresses: Addresses = devservices.addresses(BASE_DIR)
-    except devservices.DevServicesError as error:
-        raise StartupError(str(error)) from None
-    return addresses
-
-
-def local_credentials() -> "Credentials":
-    """The logins and keys generated for this copy of the service, for the local environment.
-
-    Raises:
-        StartupError: when the environment is another one, or they cannot be read.
-    """
-    if not settings.is_local:
-        raise StartupError(
-            f"ENVIRONMENT is {settings.ENVIRONMENT}, where generated credentials are not used."
-        )
-    devservices = _devservices()
-    try:
-        credentials: Credentials = devservices.local_credentials(BASE_DIR)
-    except devservices.DevServicesError as error:
-        raise StartupError(str(error)) from None
-    return credentials
-
-
-def local_secret_key() -> str:
-    """The key that signs session cookies where `SECRET_KEY` is not set; see `local_credentials`."""
-    return local_credentials().secret_key
-
-
 def _create_database_if_missing() -> None:
     """Make `POSTGRES_DB` on the embedded server, which begins with the database `postgres`."""
     if settings.POSTGRES_DB == MAINTENANCE_DATABASE:
@@ -128,16 +86,3 @@ def _create_database_if_missing() -> None:
             cursor.execute(SQL("CREATE DATABASE {}").format(Identifier(settings.POSTGRES_DB)))
     finally:
         connection.close()
-
-
-def _devservices() -> "ModuleType":
-    try:
-        import devservices  # noqa: PLC0415 (absent in production)
-    except ImportError as error:
-        raise StartupError(
-            "ENVIRONMENT is local and database, Redis or SECRET_KEY are not configured, but the "
-            f"embedded servers that would step in are not here ({error}). In an image, set "
-            "ENVIRONMENT=production, DATABASE_URL, REDIS_URL and SECRET_KEY; on Windows, work in "
-            "WSL or set DATABASE_URL, REDIS_URL and SECRET_KEY in .env."
-        ) from None
-    return devservices

@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from app.core import local_services
+from app.core import local_environment, local_services
 from app.core.config import StartupError
 from tests.changed_settings import change_settings
 
@@ -28,6 +28,7 @@ def nothing_configured(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="project-") as folder:
         Path(folder).chmod(0o755)
         monkeypatch.setattr(local_services, "BASE_DIR", Path(folder))
+        monkeypatch.setattr(local_environment, "BASE_DIR", Path(folder))
         monkeypatch.setattr(local_services, "_lease", None)
         yield Path(folder)
         if lease := local_services.local_services_lease():
@@ -45,15 +46,10 @@ def test_a_production_image_is_told_what_to_set(
     assert len(caught.value.message.splitlines()) == 1
 
 
-def test_generated_credentials_are_for_local_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    change_settings(monkeypatch, ENVIRONMENT="staging")
-
-    with pytest.raises(StartupError, match="ENVIRONMENT is staging"):
-        local_services.local_secret_key()
-
-
 def test_nothing_starts_where_both_are_configured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_services, "_devservices", lambda: pytest.fail("not to be asked"))
+    monkeypatch.setattr(
+        local_services, "devservices_package", lambda: pytest.fail("not to be asked")
+    )
 
     local_services.start_local_services()
 
@@ -63,7 +59,7 @@ def test_servers_start_at_the_known_addresses_with_the_services_database(
     nothing_configured: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change_settings(monkeypatch, POSTGRES_DB="shop")
-    addresses = local_services.local_addresses()
+    addresses = local_environment.local_addresses()
 
     local_services.start_local_services()
     local_services.start_local_services()
