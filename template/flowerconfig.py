@@ -4,11 +4,9 @@ from flower.inspector import Inspector  # type: ignore[import-untyped]
 
 from app.core.celery import celery_app
 from app.core.config import StartupError, settings
-from app.core.local_services import start_local_services
-from app.core.redis_pool import set_process_role
+from app.core.process_start import begin_process
 
-set_process_role("flower")
-start_local_services()
+begin_process("flower")
 
 port = settings.FLOWER_PORT
 address = "127.0.0.1" if settings.is_local else "0.0.0.0"  # noqa: S104 (inside a container)

@@ -14,13 +14,12 @@ from app.core.config import BASE_DIR, settings
 from app.core.database import engine, sync_engine
 from app.core.errors import setup_errors
 from app.core.health import router as health_router
-from app.core.local_services import start_local_services
 from app.core.logging import configure_logging
 from app.core.messages import setup_message_handlers
 from app.core.middleware import middleware_stack
 from app.core.migrations import init_db
 from app.core.openapi_tags import setup_openapi
-from app.core.redis_pool import set_process_role
+from app.core.process_start import begin_process
 from app.core.security import flush_token_uses
 
 
@@ -31,8 +30,7 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
     Raises:
         StartupError: when the service cannot start; its message says what to mend.
     """
-    set_process_role("api")
-    start_local_services()
+    begin_process("api")
     await init_db()
     setup_message_handlers()
     yield

@@ -6,7 +6,7 @@ import pytest
 import redis
 
 from app.core.config import settings
-from app.core.redis_pool import LISTENING_CONNECTIONS
+from app.core.connection_budget import redis_allowance
 from tests.queue_processes import QueueProcess
 from tests.redis_servers import free_port
 
@@ -60,7 +60,7 @@ def test_flower_asks_for_its_login_and_stays_within_its_connections(worker: Queu
             while not asked.done():
                 counts.append(connections_of(flower.pid, observer))
         assert any(name.startswith("celery@") for name in asked.result().json())
-        assert max(counts) <= settings.REDIS_POOL_SIZE + LISTENING_CONNECTIONS["flower"]
+        assert max(counts) <= redis_allowance(settings, "flower")
 
 
 def connections_of(pid: int, observer: redis.Redis) -> int:

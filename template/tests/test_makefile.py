@@ -32,7 +32,7 @@ def targets() -> set[str]:
     return set(TARGETS[1].replace("\\\n", " ").split())
 
 
-OUTER_MAKE = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "args"}
+OUTER_MAKE = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "args", "json"}
 """What `make test args=...` leaves in the environment of these tests."""
 
 
@@ -73,6 +73,8 @@ def test_help_is_the_default_and_lists_every_target() -> None:
         ("lint", ["uv run ruff check .", "uv run ruff format --check ."]),
         ("format", ["uv run ruff check --fix .", "uv run ruff format ."]),
         ("doctor", ["uv run python -m app.commands.doctor"]),
+        ("connections", ["uv run python -m app.commands.connections"]),
+        ("connections json=1", ["uv run python -m app.commands.connections --json"]),
         ("db-upgrade", ["uv run alembic upgrade heads"]),
         ("db-downgrade", ["uv run alembic downgrade -1"]),
         ("db-downgrade extension=hotel", ["uv run alembic downgrade hotel@base"]),

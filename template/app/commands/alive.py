@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import redis
 
-from app.core.redis_pool import parse_client_name, redis_client
+from app.core.process_name import parse_process_name
+from app.core.redis_pool import redis_client
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,13 +38,10 @@ def is_connected(role: str, host: str) -> bool:
     """
     client = redis_client()
     try:
-        names = [connection["name"] for connection in client.client_list()]
+        names = [parse_process_name(connection["name"]) for connection in client.client_list()]
     except redis.ResponseError:  # some plans forbid CLIENT LIST
         return bool(client.ping())
-    return any(
-        (parse_client_name(name) or "").endswith(f":{role}") and f"@{host}:" in name
-        for name in names
-    )
+    return any(name is not None and (name.role, name.host) == (role, host) for name in names)
 
 
 if __name__ == "__main__":

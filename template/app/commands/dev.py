@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from app.commands.serve import refuse_taken_port
 from app.core.config import BASE_DIR, LOOPBACK_HOSTS, StartupError, settings
+from app.core.connection_budget import refuse_more_than_the_plan
 from app.core.local_environment import local_credentials
 
 TOKEN_NAME = "local development"  # noqa: S105 (the name of a token)
@@ -34,6 +35,7 @@ def main() -> int:
         )
     refuse_taken_port(settings.API_HOST, settings.API_PORT, setting="API_PORT")
     refuse_taken_port("127.0.0.1", settings.FLOWER_PORT, setting="FLOWER_PORT")
+    refuse_more_than_the_plan(settings)
     # Imported only now, so that what is wrong with settings or ports is told at once.
     from app.core.local_services import local_services_lease, start_local_services  # noqa: PLC0415
 

@@ -14,6 +14,12 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.config import SUPABASE_POOLER_SUFFIX, StartupError, settings
+from app.core.connection_budget import (
+    postgres_budget,
+    postgres_remedy,
+    redis_budget,
+    redis_remedy,
+)
 from app.core.database_connection import connect
 from app.core.extensions import load_extensions
 from app.core.local_services import start_local_services
@@ -72,11 +78,12 @@ def check_settings() -> Iterator[Finding]:
     if not unknown:
         yield fine(f"settings: ENVIRONMENT is {settings.ENVIRONMENT}, every name is known")
     yield from check_pooler()
+    yield from check_budgets()
     yield from check_transport()
 
 
 def check_pooler() -> Iterator[Finding]:
-    """Whether port and mode of the pooler go together, and whether the pools fit into it."""
+    """Whether port and mode of the pooler go together."""
     host = settings.POSTGRES_HOST or ""
     if host.endswith(".supabase.co") and not settings.uses_local_postgres:
         yield warning(
@@ -92,21 +99,17 @@ def check_pooler() -> Iterator[Finding]:
                 f"mode, but POSTGRES_POOLER says {settings.pooler_mode}",
                 "Remove POSTGRES_POOLER: the mode follows from the port.",
             )
-    api = settings.POSTGRES_POOL_SIZE + settings.POSTGRES_SYNC_POOL_SIZE
-    total = settings.API_WORKERS * api + settings.POSTGRES_SYNC_POOL_SIZE + 1
-    spelled_out = (
-        f"{settings.API_WORKERS} API x ({settings.POSTGRES_POOL_SIZE} + "
-        f"{settings.POSTGRES_SYNC_POOL_SIZE}) + worker {settings.POSTGRES_SYNC_POOL_SIZE} + "
-        f"1 for commands = {total} of POSTGRES_CONNECTION_LIMIT "
-        f"{settings.POSTGRES_CONNECTION_LIMIT}"
-    )
-    if total > settings.POSTGRES_CONNECTION_LIMIT:
-        yield problem(
-            f"database connections: {spelled_out}",
-            "Lower POSTGRES_POOL_SIZE or API_WORKERS, or raise the limit if the plan gives more.",
-        )
-    else:
-        yield fine(f"database connections: {spelled_out}")
+
+
+def check_budgets() -> Iterator[Finding]:
+    """Whether plan and pooler carry all processes with what each of them may hold."""
+    budgets = [
+        ("database", postgres_budget(settings), postgres_remedy(settings)),
+        ("redis", redis_budget(settings), redis_remedy()),
+    ]
+    for server, budget, remedy in budgets:
+        message = f"{server} connections: {budget.spelled_out()}"
+        yield problem(message, remedy) if budget.is_exceeded else fine(message)
 
 
 def check_transport() -> Iterator[Finding]:
@@ -188,9 +191,14 @@ def judge_redis(status: RedisStatus) -> Iterator[Finding]:
             "and with an allkeys policy waiting tasks",
             "Set the database's eviction policy to noeviction in the provider's dashboard.",
         )
-    used = f"redis connections: {status.connected_clients} of {status.connection_limit} in use"
+    used = (
+        f"redis connections: {status.connected_clients} in use of {status.connection_limit_name} "
+        f"{status.connection_limit}"
+    )
     if status.connected_clients >= status.connection_limit:
-        yield problem(used, "Stop what else uses this Redis, or choose a larger plan.")
+        yield problem(
+            used, "Run `make connections` to see whose they are; stop what is not needed."
+        )
     else:
         yield fine(used)
     yield from judge_beat(status)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import uvicorn
 
 from app.core.config import BASE_DIR, StartupError, settings
+from app.core.connection_budget import refuse_more_than_the_plan
 from app.core.logging import configure_logging
 
 APPLICATION = "app.main:app"
@@ -27,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until told to stop.
 
     Raises:
-        StartupError: when a setting is wrong or the port is in use; its message says which.
+        StartupError: when a setting is wrong, the port is in use, or the plan has too few
+            connections; its message says which.
     """
     parser = argparse.ArgumentParser(prog="python -m app.commands.serve", description=__doc__)
     mode = parser.add_mutually_exclusive_group()
@@ -39,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     configure_logging()
     refuse_taken_port(settings.API_HOST, settings.API_PORT, setting="API_PORT")
+    refuse_more_than_the_plan(settings)
     if settings.API_WORKERS > 1 and not options.reload:
         _refuse_failing_workers()
     uvicorn.run(

@@ -14,8 +14,7 @@ from redbeat.schedulers import (  # type: ignore[import-untyped]
 )
 from redis.exceptions import LockError
 
-from app.core.local_services import start_local_services
-from app.core.redis_pool import set_process_role
+from app.core.process_start import begin_process
 from app.core.schedules import collect_schedules
 
 logger = logging.getLogger(__name__)
@@ -32,13 +31,17 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc]
     """
 
     def setup_schedule(self) -> None:
-        """Write the collected schedule to Redis, and take out what left the code.
+        """Start as a beat: write the collected schedule to Redis.
 
         Raises:
+            StartupError: when plan or server have no room for a beat.
             ScheduleError: when a `schedules.py` is broken.
         """
-        set_process_role("beat")
-        start_local_services()
+        begin_process("beat")
+        self._write_schedule()
+
+    def _write_schedule(self) -> None:
+        """Write the collected schedule to Redis, and take out what left the code."""
         self.app.conf.beat_schedule.update(collect_schedules())
         while True:
             try:
@@ -74,7 +77,7 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc]
         try:
             self.lock.acquire()
             has_schedule = get_redis(self.app).exists(self.app.redbeat_conf.statics_key)
-            self.setup_schedule()
+            self._write_schedule()
             if not has_schedule:
                 logger.error(
                     "Redis has lost its data: tasks that were waiting are gone, and so are the "

@@ -13,14 +13,15 @@ from typing import Any
 
 from celery import Celery, Task, signals
 from celery.canvas import Signature
+from celery.concurrency import get_implementation
 from celery.result import AsyncResult
 from redis import Redis
 
 from app.core.config import BASE_DIR, settings
 from app.core.database import engine, sync_engine
-from app.core.local_services import start_local_services
 from app.core.logging import configure_logging
 from app.core.messages import setup_message_handlers
+from app.core.process_start import begin_process
 from app.core.redis_pool import (
     BACKEND,
     redis_client,
@@ -168,17 +169,28 @@ def _prepare_worker(**_: Any) -> None:  # noqa: ANN401
     # A task that ends while Redis is away waits to store its result, and is then acknowledged.
     # In workers only: the API has to answer instead of waiting.
     celery_app.conf.result_backend_always_retry = True
-    set_process_role("worker")
-    start_local_services()
 
 
 @signals.worker_init.connect
-def _set_up_handlers(**_: Any) -> None:  # noqa: ANN401
+def _begin_worker(sender: Any, **_: Any) -> None:  # noqa: ANN401
+    begin_process("worker", children=_children(sender))
     setup_message_handlers()
+
+
+def _children(worker: Any) -> int:  # noqa: ANN401
+    """How many processes a worker will fork, as its command line or configuration says."""
+    pool = get_implementation(worker.pool_cls)
+    if pool.__module__ != "celery.concurrency.prefork":
+        return 0
+    if autoscale := worker.options.get("autoscale"):
+        return int(max(autoscale))
+    concurrency = worker.concurrency
+    return int(concurrency) if str(concurrency).isdecimal() else os.cpu_count() or 1
 
 
 @signals.worker_process_init.connect
 def _leave_connections_to_parent(**_: Any) -> None:  # noqa: ANN401
+    set_process_role("worker-child")
     # After a fork both processes would read from the same sockets.
     sync_engine.dispose(close=False)
     engine.sync_engine.dispose(close=False)

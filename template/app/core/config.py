@@ -63,6 +63,9 @@ class Settings(ServiceSettings):
     API_HOST: str = Field("127.0.0.1", description="Address that the API listens on.")
     API_PORT: int = Field(8000, ge=1, le=65535, description="Port that the API listens on.")
     API_WORKERS: int = Field(1, ge=1, description="Processes that serve the API on this machine.")
+    API_INSTANCES: int = Field(
+        1, ge=1, description="Machines or containers that serve the API, API_WORKERS on each."
+    )
     CORS_ORIGINS: CommaSeparated = Field(
         [],
         description="Origins that browsers may call from, separated by commas; local allows all.",
@@ -105,8 +108,10 @@ class Settings(ServiceSettings):
     POSTGRES_CONNECTION_LIMIT: int = Field(
         15, ge=1, description="Connections that plan or pooler give (15 on Supabase's free plan)."
     )
-    POSTGRES_POOL_SIZE: int = Field(
-        5, ge=1, description="Most connections of one API process for requests."
+    POSTGRES_POOL_SIZE: int | None = Field(
+        None,
+        ge=1,
+        description="Most connections of one API process for requests; unset, its share of them.",
     )
     POSTGRES_SYNC_POOL_SIZE: int = Field(
         1, ge=1, description="Most connections of one process for the admin or for tasks."
@@ -145,6 +150,15 @@ class Settings(ServiceSettings):
 
     # Tasks
     CELERY_TASKS_MODULE: str = Field("app.tasks", description="Prefix of the core tasks' names.")
+    CELERY_WORKERS: int = Field(
+        1, ge=0, description="Workers on all machines together; connections are shared out by it."
+    )
+    CELERY_WORKER_CHILDREN: int = Field(
+        0, ge=0, description="Processes that each prefork worker forks; 0 for pool solo or threads."
+    )
+    CELERY_BEATS: int = Field(
+        1, ge=0, description="Beats on all machines together, those that stand by included."
+    )
     CELERY_TIMEZONE: str = Field("UTC", description="Time zone of the schedules, as Europe/Paris.")
     CELERY_RESULT_EXPIRES: int = Field(
         3600, gt=0, description="Seconds that a task's result is kept; a free plan has 30 MB."

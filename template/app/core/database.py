@@ -15,12 +15,14 @@ from sqlalchemy.sql import visitors
 from sqlmodel import Session
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.core.application_name import name_connections
 from app.core.config import settings
+from app.core.connection_budget import postgres_pool_size
 
 engine = create_async_engine(
     settings.DATABASE_URL,
     connect_args=settings.database_connect_args,
-    pool_size=settings.POSTGRES_POOL_SIZE,
+    pool_size=postgres_pool_size(settings),
     max_overflow=0,
     pool_timeout=settings.POSTGRES_POOL_TIMEOUT,
     # Elsewhere a logged error must not carry what people have entered.
@@ -35,6 +37,9 @@ sync_engine = create_engine(
     pool_timeout=settings.POSTGRES_POOL_TIMEOUT,
     hide_parameters=not settings.is_local,
 )
+
+name_connections(engine.sync_engine)
+name_connections(sync_engine)
 
 
 class ReadOnlyViolationError(RuntimeError):

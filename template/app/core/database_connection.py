@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from app.core.application_name import name_connections
 from app.core.config import StartupError, settings
 from app.core.settings_base import where_set
 
@@ -41,6 +42,7 @@ async def connect(
         poolclass=NullPool,
         connect_args=settings.database_connect_args if connect_args is None else connect_args,
     )
+    name_connections(engine.sync_engine)
     try:
         try:
             connection = await engine.connect()

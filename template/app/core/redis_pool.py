@@ -3,20 +3,18 @@
 Celery's own classes open connections for every thread, every channel and every result: beyond any
 setting. Here all commands of a process share `REDIS_POOL_SIZE` connections, whoever sends them:
 Celery's producers and results, RedBeat and the service's own code through `redis_client()`. Only
-what waits for messages keeps connections of its own, see `LISTENING_CONNECTIONS`.
+what waits for messages keeps connections of its own: see `app.core.connection_budget`.
 
 `Channel` and `Backend` override private methods of kombu and Celery. They stand in this one file,
 and a test counts what the server sees, so that it fails the day one of those methods changes.
 """
 
 import os
-import re
-import socket
 import ssl
 import threading
 from collections.abc import Callable
 from queue import Empty
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -31,17 +29,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from app.core.config import Settings, settings
-
-Role = Literal["api", "worker", "beat", "flower", "command"]
-
-LISTENING_CONNECTIONS: dict[Role, int] = {
-    "api": 0,
-    "worker": 2,  # one waits for tasks, one for remote control
-    "beat": 0,
-    "flower": 2,  # one receives events, one the answers of the workers it asks
-    "command": 0,
-}
-"""Connections that a process of each role may hold beside its pool."""
+from app.core.process_name import Role, client_name, this_process
 
 CONNECT_TIMEOUT = 3.0
 SOCKET_TIMEOUT = 10.0
@@ -114,31 +102,17 @@ def tls_options(configuration: Settings) -> dict[str, Any]:
     return options
 
 
-def client_name(configuration: Settings, role: Role) -> str:
-    """Name that `CLIENT LIST` shows: service, role and process, as `shop:worker@host:4711`."""
-    service = re.sub(r"[^a-z0-9]+", "-", configuration.PROJECT_NAME.lower()).strip("-") or "service"
-    host = re.sub(r"[^!-~]+", "-", socket.gethostname())
-    return f"{service}:{role}@{host}:{os.getpid()}"
-
-
-def parse_client_name(name: str) -> str | None:
-    """Service and role from a name that `client_name` made, as `shop:worker`; else None."""
-    match = re.fullmatch(r"([a-z0-9-]+:[a-z]+)@\S+:\d+", name)
-    return match[1] if match else None
-
-
 class _Process:
-    """This process's role, pool and client."""
+    """This process's client, with its pool."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.role: Role = "command"
         self.client: redis.Redis | None = None
 
     def name_connections(self) -> None:
         if self.client is not None:
             pool = self.client.connection_pool
-            pool.connection_kwargs["client_name"] = client_name(settings, self.role)
+            pool.connection_kwargs["client_name"] = client_name(settings, this_process.role)
 
 
 _process = _Process()
@@ -148,13 +122,13 @@ os.register_at_fork(after_in_child=_process.name_connections)
 
 def set_process_role(role: Role) -> None:
     """Say what this process is; call it before the first command. The default is `command`."""
-    _process.role = role
+    this_process.role = role
     _process.name_connections()
 
 
 def process_role() -> Role:
     """What `set_process_role` was told."""
-    return _process.role
+    return this_process.role
 
 
 def redis_client() -> redis.Redis:
@@ -165,7 +139,7 @@ def redis_client() -> redis.Redis:
     """
     with _process.lock:
         if _process.client is None:
-            pool = build_pool(settings, _process.role)
+            pool = build_pool(settings, this_process.role)
             _process.client = redis.Redis(connection_pool=pool)
         return _process.client
 
@@ -216,7 +190,7 @@ class Channel(_KombuChannel):  # type: ignore[misc]
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002
         parameters: dict[str, Any] = super()._connparams(asynchronous=asynchronous)
-        return parameters | {"client_name": client_name(settings, _process.role)}
+        return parameters | {"client_name": client_name(settings, this_process.role)}
 
     def _create_client(self, asynchronous: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002
         client = super()._create_client(asynchronous=asynchronous)

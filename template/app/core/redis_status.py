@@ -9,7 +9,9 @@ import redis
 
 from app.core.celery import BEAT_LOCK_SECONDS, celery_app
 from app.core.config import settings
-from app.core.redis_pool import parse_client_name, redis_client
+from app.core.connected_processes import redis_limit
+from app.core.process_name import parse_process_name
+from app.core.redis_pool import redis_client
 
 HEARTBEAT_KEY = f"{settings.REDIS_KEY_PREFIX}heartbeat"
 """Holds the Unix time of the last heartbeat, see `app.tasks.heartbeat`."""
@@ -28,6 +30,8 @@ class RedisStatus:
     connected_clients: int
     connection_limit: int
     """The lower of what the server allows and `REDIS_CONNECTION_LIMIT`."""
+    connection_limit_name: str
+    """Which of the two it is."""
     connections_by_role: dict[str, int] | None
     """Connections by `service:role`; `other` are those that do not say whose they are."""
     beat_lock_age_seconds: float | None
@@ -44,14 +48,15 @@ def read_redis_status() -> RedisStatus:
     """
     client = redis_client()
     information: dict[str, Any] = client.info()
-    server_limit = int(information.get("maxclients") or settings.REDIS_CONNECTION_LIMIT)
+    limit, limit_name = redis_limit(client)
     return RedisStatus(
         version=information["redis_version"],
         used_memory_bytes=information["used_memory"],
         memory_limit_bytes=information.get("maxmemory") or None,
         eviction_policy=information.get("maxmemory_policy", "unknown"),
         connected_clients=information["connected_clients"],
-        connection_limit=min(server_limit, settings.REDIS_CONNECTION_LIMIT),
+        connection_limit=limit,
+        connection_limit_name=limit_name,
         connections_by_role=_connections_by_role(client),
         beat_lock_age_seconds=_beat_lock_age(client),
         heartbeat_age_seconds=_heartbeat_age(client),
@@ -63,7 +68,8 @@ def _connections_by_role(client: redis.Redis) -> dict[str, int] | None:
         connections = client.client_list()
     except redis.ResponseError:  # some plans forbid it
         return None
-    return dict(Counter(parse_client_name(each["name"]) or "other" for each in connections))
+    names = [parse_process_name(each["name"]) for each in connections]
+    return dict(Counter(f"{name.service}:{name.role}" if name else "other" for name in names))
 
 
 def _beat_lock_age(client: redis.Redis) -> float | None:

@@ -8,7 +8,7 @@ import redis
 
 from app.commands.alive import is_connected, main
 from app.core.config import settings
-from app.core.redis_pool import client_name
+from app.core.process_name import client_name
 
 HOST = socket.gethostname()
 

@@ -20,6 +20,7 @@ HEALTHY = RedisStatus(
     eviction_policy="noeviction",
     connected_clients=9,
     connection_limit=30,
+    connection_limit_name="REDIS_CONNECTION_LIMIT",
     connections_by_role=None,
     beat_lock_age_seconds=1.0,
     heartbeat_age_seconds=30.0,
@@ -41,7 +42,7 @@ def configure(monkeypatch: pytest.MonkeyPatch, **values: Any) -> None:
     [
         ({"used_memory_bytes": 29 * 2**20}, Level.WARNING, "29.0 of 30.0 MiB"),
         ({"eviction_policy": "allkeys-lru"}, Level.WARNING, "waiting tasks"),
-        ({"connected_clients": 30}, Level.PROBLEM, "30 of 30 in use"),
+        ({"connected_clients": 30}, Level.PROBLEM, "30 in use of REDIS_CONNECTION_LIMIT 30"),
         ({"beat_lock_age_seconds": None}, Level.WARNING, "no schedule fires"),
         ({"heartbeat_age_seconds": None}, Level.WARNING, "heartbeat"),
         ({"heartbeat_age_seconds": 200.0}, Level.WARNING, "heartbeat"),
@@ -91,7 +92,6 @@ def test_what_is_wrong_with_migrations(change: dict[str, Any], level: Level, exp
             Level.WARNING,
             "IPv6",
         ),
-        ({"API_WORKERS": 4}, Level.PROBLEM, "4 API x (5 + 1) + worker 1 + 1 for commands = 26"),
     ],
 )
 def test_what_is_wrong_with_the_pooler(
@@ -103,6 +103,31 @@ def test_what_is_wrong_with_the_pooler(
 
     assert [each.level for each in found] == [level]
     assert expected in found[0].message
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (
+            {"API_WORKERS": 4, "POSTGRES_POOL_SIZE": 5},
+            "database connections: 4 API x (5 + 1) + 1 worker x 1 + 1 for commands = 26 of",
+        ),
+        (
+            {"CELERY_WORKERS": 6, "REDIS_CONNECTION_LIMIT": 30},
+            "redis connections: 1 API x 2 + 6 worker x 4 + 1 beat x 2 + 1 Flower x 4 + 1 for",
+        ),
+    ],
+)
+def test_more_processes_than_the_plan_carries(
+    monkeypatch: pytest.MonkeyPatch, values: dict[str, Any], expected: str
+) -> None:
+    configure(monkeypatch, **values)
+
+    [found] = [each for each in doctor.check_budgets() if each.level is not Level.FINE]
+
+    assert found.level is Level.PROBLEM
+    assert found.message.startswith(expected)
+    assert "raise" in found.remedy
 
 
 def test_transport_that_is_not_safe(monkeypatch: pytest.MonkeyPatch) -> None:

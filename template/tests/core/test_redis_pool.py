@@ -13,11 +13,10 @@ from kombu.exceptions import EncodeError, OperationalError
 
 from app.core.celery import celery_app, enqueue
 from app.core.config import Settings, settings
+from app.core.process_name import client_name, parse_process_name
 from app.core.redis_pool import (
     RedisPoolBusyError,
     build_pool,
-    client_name,
-    parse_client_name,
     process_role,
     redis_client,
     run_redis_call,
@@ -147,10 +146,12 @@ class TestNames:
         pool.disconnect()
         told = client_name(configuration, "worker")
         assert connection.client_name == told
-        assert (parse_client_name(told) or "").endswith(":worker")
+        parsed = parse_process_name(told)
+        assert parsed is not None
+        assert (parsed.role, parsed.pid) == ("worker", os.getpid())
 
     def test_a_stranger_is_nobody(self) -> None:
-        assert parse_client_name("redis-cli") is None
+        assert parse_process_name("redis-cli") is None
 
 
 class TestAsyncCode:
