@@ -60,7 +60,7 @@ def _choose_servers() -> None:
     configured = Settings.load()
     os.environ["ENABLED_EXTENSIONS"] = ",".join(["_example", *configured.ENABLED_EXTENSIONS])
     os.environ[BASE_DATABASE] = configured.POSTGRES_DB
-    # A run starts more processes at once than a plan carries, most of them idle: not a matter of it.
+    # A run starts more processes at once than a plan carries, most of them idle.
     os.environ["REDIS_CONNECTION_LIMIT"] = "1000"
     os.environ["REDIS_KEY_PREFIX"] = f"test-{secrets.token_hex(4)}:"
     # The URL of a configured database names its TLS mode; the test database's URL does not.

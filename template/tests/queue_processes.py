@@ -60,14 +60,19 @@ class QueueProcess:
 
     def wait_for(self, text: str, *, after: int = 0, seconds: float = START_SECONDS) -> str:
         """The first line with this text, from line number `after` on, as soon as it is written."""
+        return self.wait_for_any(text, after=after, seconds=seconds)
+
+    def wait_for_any(self, *texts: str, after: int = 0, seconds: float = START_SECONDS) -> str:
+        """The first line with one of these texts; see `wait_for`."""
 
         def found() -> str | None:
-            return next((line for line in self.lines[after:] if text in line), None)
+            lines = self.lines[after:]
+            return next((line for line in lines if any(text in line for text in texts)), None)
 
         with self._changed:
             self._changed.wait_for(lambda: found() or not self._reader.is_alive(), timeout=seconds)
             line = found()
-        assert line is not None, f"{text!r} was not written:\n{self.output}"
+        assert line is not None, f"none of {texts} was written:\n{self.output}"
         return line
 
     def exit_status(self) -> int:

@@ -21,6 +21,7 @@ from app.core.database_connection import connect
 from app.core.local_services import start_local_services
 from app.core.redis_pool import redis_client
 
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the connections; gives the status to exit with.
 
