@@ -40,6 +40,8 @@ RUN_BY = {
     "make test": WALK,
     "make test-all": "tests/test_service.py::test_all_tests",
     "make doctor": WALK,
+    "make connections": OTHERS,
+    "make connections json=1": OTHERS,
     "make help": WALK,
     'make db-migrate message="add orders"': WALK,
     "make db-upgrade": WALK,

@@ -9,6 +9,7 @@ import pytest
 
 from tests.combinations import configuration
 from tests.conftest import commit_all, copy_template
+from tests.plans_page import table, written_table
 from tests.service import Service
 
 # One worker of pytest-xdist runs them all: they share the set-up project and its environment.
@@ -49,6 +50,11 @@ def test_no_project_is_named_like_a_package_that_it_needs(service: Service) -> N
     needed = {package["name"] for package in lock["package"]} - {"my-service"}
     taken = set(configuration()["package_names_taken"]["default"])
     assert needed - taken == set(), "add these to package_names_taken in copier.yml"
+
+
+def test_the_table_of_plans_is_what_the_service_computes(service: Service) -> None:
+    python = str(service.folder / ".venv" / "bin" / "python")
+    assert written_table() == table([python], service.folder), "run python -m tests.plans_page"
 
 
 def test_help_is_the_default_and_names_every_target(service: Service) -> None:

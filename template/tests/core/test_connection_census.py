@@ -82,7 +82,7 @@ class TestPostgres:
         change_settings(monkeypatch, POSTGRES_POOLER="none")
         async with connect() as connection:
             alone = of_this_process(await count_postgres(connection))
-        # A transaction keeps the picture of the sessions that it began with, so another looks again.
+        # A transaction keeps the picture of the sessions that it began with: another looks again.
         async with engine.connect(), connect() as connection:
             with sync_engine.connect():
                 three = of_this_process(await count_postgres(connection))
