@@ -6,6 +6,7 @@
 import asyncio
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -185,6 +186,7 @@ def judge_redis(status: RedisStatus) -> Iterator[Finding]:
     """What the state of Redis means for the tasks."""
     yield fine(f"redis: version {status.version}, TLS {'on' if settings.REDIS_TLS else 'off'}")
     yield judge_memory(status)
+    yield from judge_connection_limit(status)
     if status.eviction_policy != "noeviction":
         yield warning(
             f"redis: eviction policy is {status.eviction_policy}, which may throw away results, "
@@ -202,6 +204,18 @@ def judge_redis(status: RedisStatus) -> Iterator[Finding]:
     else:
         yield fine(used)
     yield from judge_beat(status)
+
+
+def judge_connection_limit(status: RedisStatus) -> Iterator[Finding]:
+    """Whether the server gives fewer connections than the settings say, and too few."""
+    budget = redis_budget(settings)
+    real = replace(budget, limit=status.connection_limit, limit_name=status.connection_limit_name)
+    if real.is_exceeded and not budget.is_exceeded:
+        yield problem(
+            f"redis connections: {real.spelled_out()}",
+            f"Set REDIS_CONNECTION_LIMIT={real.limit} and run fewer processes, or choose a larger "
+            "plan.",
+        )
 
 
 def judge_memory(status: RedisStatus) -> Finding:

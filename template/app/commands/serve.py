@@ -100,10 +100,11 @@ def _refuse_failing_workers() -> None:
 
 
 async def _start_once() -> None:
+    from app.core.connected_processes import refuse_more_than_redis_gives  # noqa: PLC0415
     from app.main import app  # noqa: PLC0415 (importing it makes the application)
 
     async with app.router.lifespan_context(app):
-        pass
+        refuse_more_than_redis_gives(starting=settings.API_WORKERS)
 
 
 if __name__ == "__main__":

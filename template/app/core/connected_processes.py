@@ -59,7 +59,7 @@ def redis_limit(client: redis.Redis) -> tuple[int, str]:
     return settings.REDIS_CONNECTION_LIMIT, "REDIS_CONNECTION_LIMIT"
 
 
-def refuse_more_than_redis_gives(*, children: int | None = None) -> None:
+def refuse_more_than_redis_gives(*, children: int | None = None, starting: int = 1) -> None:
     """Check that Redis has room for this process beside those that are connected.
 
     Each is counted with all that it may hold. Of processes that start at the same moment the one
@@ -70,6 +70,7 @@ def refuse_more_than_redis_gives(*, children: int | None = None) -> None:
 
     Args:
         children: those that this process forks, if it is a worker.
+        starting: how many of its kind are about to start, this one included.
 
     Raises:
         StartupError: with the sum spelled out, when there is no room.
@@ -86,8 +87,8 @@ def refuse_more_than_redis_gives(*, children: int | None = None) -> None:
     if own is None:  # a proxy that hides names
         return
     before = [each for each in processes if each.first_id < own.first_id]
-    lines = _lines(before, redis_allowance(settings, this_process.role, children=children))
-    budget = Budget(lines, limit, limit_name)
+    allowance = redis_allowance(settings, this_process.role, children=children)
+    budget = Budget(_lines(before, allowance, starting), limit, limit_name)
     if budget.is_exceeded:
         raise StartupError(
             f"with this {LABELS[this_process.role]} the processes that are connected to Redis may "
@@ -96,8 +97,8 @@ def refuse_more_than_redis_gives(*, children: int | None = None) -> None:
         )
 
 
-def _lines(before: list[ConnectedProcess], own_allowance: int) -> tuple[Line, ...]:
-    """The processes of this service by role, this one added; other services with what they hold."""
+def _lines(before: list[ConnectedProcess], own_allowance: int, starting: int) -> tuple[Line, ...]:
+    """The processes of this service by role; other services with what they hold."""
     roles: Counter[tuple[Role, int]] = Counter()
     others = children = 0
     own_service = service_name(settings)
@@ -115,6 +116,6 @@ def _lines(before: list[ConnectedProcess], own_allowance: int) -> tuple[Line, ..
         count for (role, _), count in roles.items() if role == "worker"
     )
     roles["worker-child", redis_allowance(settings, "worker-child")] = max(0, children - expected)
-    roles[this_process.role, own_allowance] += 1
+    roles[this_process.role, own_allowance] += starting
     lines = [Line(LABELS[role], count, (each,)) for (role, each), count in roles.items()]
     return (*lines, Line("other service", 1, (others,)))

@@ -1,7 +1,7 @@
 """Who holds how many connections to Redis and to PostgreSQL, against what each may hold."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import redis
@@ -81,7 +81,7 @@ def count_redis(client: redis.Redis) -> Census:
         redis.RedisError: when it cannot be reached.
     """
     limit, limit_name = redis_limit(client)
-    plan = redis_budget(settings)
+    plan = replace(redis_budget(settings), limit=limit, limit_name=limit_name)
     try:
         names = [each["name"] for each in client.client_list()]
     except redis.ResponseError:

@@ -43,6 +43,11 @@ def configure(monkeypatch: pytest.MonkeyPatch, **values: Any) -> None:
         ({"used_memory_bytes": 29 * 2**20}, Level.WARNING, "29.0 of 30.0 MiB"),
         ({"eviction_policy": "allkeys-lru"}, Level.WARNING, "waiting tasks"),
         ({"connected_clients": 30}, Level.PROBLEM, "30 in use of REDIS_CONNECTION_LIMIT 30"),
+        (
+            {"connection_limit": 12, "connection_limit_name": "the server's maxclients"},
+            Level.PROBLEM,
+            "= 13 of the server's maxclients 12",
+        ),
         ({"beat_lock_age_seconds": None}, Level.WARNING, "no schedule fires"),
         ({"heartbeat_age_seconds": None}, Level.WARNING, "heartbeat"),
         ({"heartbeat_age_seconds": 200.0}, Level.WARNING, "heartbeat"),

@@ -1,5 +1,8 @@
 """Scaling beyond what the settings say, on real servers with a limit of their own."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -7,7 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from app.core.config import StartupError, settings
+from app.core.config import BASE_DIR, StartupError, settings
 from app.core.connected_processes import connected_processes, refuse_more_than_redis_gives
 from app.core.process_name import client_name, this_process
 from app.core.redis_pool import redis_client
@@ -150,6 +153,28 @@ class TestProcesses:
                 for hog in hogs:
                     hog.close()
                 worker.wait_for("ready.")
+
+    @pytest.mark.parametrize(("workers", "status"), [("1", 0), ("2", 1)])
+    @pytest.mark.usefixtures("test_database")
+    def test_an_api_is_checked_with_all_its_processes(
+        self, tmp_path: Path, workers: str, status: int
+    ) -> None:
+        """Before the first: a supervisor would start one that is refused again and again."""
+        with RedisServer(tmp_path, "--maxclients", "12") as server, ExitStack() as stack:
+            for pid in (1, 2):
+                stack.enter_context(server.client(client_name=name("worker", pid))).ping()
+            result = subprocess.run(
+                [sys.executable, "-m", "app.commands.serve", "--check"],
+                cwd=BASE_DIR,
+                env=os.environ | {"REDIS_URL": server.url, "API_WORKERS": workers},
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=60,
+            )
+        assert result.returncode == status, result.stderr
+        assert ("2 worker x 4 + 2 API x 2 + 1 for commands = 13" in result.stderr) is bool(status)
+        assert "Traceback" not in result.stderr
 
     @pytest.mark.parametrize("role", ["beat", "flower"])
     def test_beat_and_flower_are_refused_too(self, tmp_path: Path, role: str) -> None:
