@@ -21,6 +21,7 @@ from app.core.config import BASE_DIR, settings
 from app.core.database import engine, sync_engine
 from app.core.logging import configure_logging
 from app.core.messages import setup_message_handlers
+from app.core.process_name import this_process
 from app.core.process_start import begin_process
 from app.core.redis_pool import (
     BACKEND,
@@ -190,7 +191,8 @@ def _children(worker: Any) -> int:  # noqa: ANN401
 
 @signals.worker_process_init.connect
 def _leave_connections_to_parent(**_: Any) -> None:  # noqa: ANN401
-    set_process_role("worker-child")
+    if this_process.is_forked:  # the solo pool sends this signal too, in the worker itself
+        set_process_role("worker-child")
     # After a fork both processes would read from the same sockets.
     sync_engine.dispose(close=False)
     engine.sync_engine.dispose(close=False)

@@ -3,7 +3,7 @@
 import os
 import re
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from app.core.config import Settings
@@ -24,6 +24,12 @@ class ThisProcess:
     """What the running process has been told that it is; the default is `command`."""
 
     role: Role = "command"
+    _began_as: int = field(default_factory=os.getpid)
+
+    @property
+    def is_forked(self) -> bool:
+        """Whether another process became this one after it had begun."""
+        return os.getpid() != self._began_as
 
 
 this_process = ThisProcess()

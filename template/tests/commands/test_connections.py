@@ -84,6 +84,21 @@ class TestCommand:
         roles = [each["role"] for each in told["PostgreSQL"]["holders"]]
         assert "command" in roles
 
+    @pytest.mark.parametrize("pool", [("solo",), ("threads", "--concurrency", "4")])
+    def test_a_worker_without_children_is_one_process(
+        self, tmp_path: Path, pool: tuple[str, ...]
+    ) -> None:
+        with RedisServer(tmp_path) as server:
+            environment = {"REDIS_URL": server.url, "REDIS_KEY_PREFIX": ""}
+            with QueueProcess("worker", "--pool", *pool, **environment) as worker:
+                worker.wait_for("ready.")
+                send(environment)
+                result = connections("--json", **environment)
+        shown, command = json.loads(result.stdout)["Redis"]["holders"]
+        assert (shown["role"], shown["pid"]) == ("worker", worker.pid)
+        assert 3 <= shown["connections"] <= shown["allowance"] == 4
+        assert command["role"] == "command"
+
     def test_status_1_when_over(self, tmp_path: Path) -> None:
         with RedisServer(tmp_path) as server:
             result = connections(REDIS_URL=server.url, REDIS_CONNECTION_LIMIT="12")
