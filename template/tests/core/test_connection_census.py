@@ -80,6 +80,8 @@ class TestPostgres:
         self, test_database: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         change_settings(monkeypatch, POSTGRES_POOLER="none")
+        await engine.dispose()  # of what earlier tests have left in the pools
+        sync_engine.dispose()
         async with connect() as connection:
             alone = of_this_process(await count_postgres(connection))
         # A transaction keeps the picture of the sessions that it began with: another looks again.
