@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -53,6 +54,38 @@ class Service:
         print(done.stdout)
         assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}"
         return done.stdout
+
+
+class Development:
+    """`make dev`, under way."""
+
+    def __init__(self, service: Service) -> None:
+        """Start it; `wait_until_ready` tells what it has printed by then."""
+        self.process = subprocess.Popen(
+            ["make", "dev"],
+            cwd=service.folder,
+            env=service.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def wait_until_ready(self) -> str:
+        """All lines up to the one that says how to stop it."""
+        lines = []
+        assert self.process.stdout
+        for line in self.process.stdout:
+            lines.append(line)
+            if "Ctrl-C stops it all" in line:
+                return "".join(lines)
+        pytest.fail("make dev ended:\n" + "".join(lines))
+
+    def interrupt(self) -> int:
+        """Press Ctrl-C; the status that it ends with."""
+        os.killpg(self.process.pid, signal.SIGINT)
+        self.process.communicate(timeout=30)
+        return self.process.returncode
 
 
 PASSED_ON = {
