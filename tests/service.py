@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -108,12 +109,29 @@ def python_for(user: int | None) -> str:
     pytest.skip(f"{closed[0]} is closed to others, and no other Python 3.11 or newer is installed")
 
 
-@pytest.fixture(scope="session")
-def service_folder() -> Iterator[Path]:
-    """A folder that every user can reach, unlike pytest's, with uv in its `bin`."""
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """A folder that every user can reach, unlike pytest's.
+
+    There the database of a project lies in the project also when root runs it, and goes with it.
+    """
     with tempfile.TemporaryDirectory(prefix="groundwork-") as created:
         path = Path(created)
         path.chmod(0o755)
+        yield path
+
+
+@pytest.fixture
+def reader_folder() -> Iterator[Path]:
+    """A folder for whoever follows the documentation."""
+    with open_folder() as path:
+        yield path
+
+
+@pytest.fixture(scope="session")
+def service_folder() -> Iterator[Path]:
+    """A folder that every user can reach, with uv in its `bin`."""
+    with open_folder() as path:
         (path / "bin").mkdir()
         uv = shutil.which("uv")
         assert uv
