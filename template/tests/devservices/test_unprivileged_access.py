@@ -21,9 +21,7 @@ def private_copy(folder: Path) -> PostgresPrograms:
     tree = found.directory.resolve().parent
     shutil.copytree(tree, folder / tree.parent.name / tree.name, symlinks=True)
     folder.chmod(0o700)
-    return PostgresPrograms(
-        folder / tree.parent.name / tree.name / "bin", found.major
-    )
+    return PostgresPrograms(folder / tree.parent.name / tree.name / "bin", found.major)
 
 
 @pytest.mark.slow
