@@ -17,8 +17,8 @@ import pytest
 HOSTILE_PASSWORD = "p@ss:w/o#rd?%2F+ é&="
 
 
-def _program(name: str, package: str) -> str:
-    """Where a server's program is; skips the test, or fails it in CI, where it is missing."""
+def installed_program(name: str, package: str) -> str:
+    """Where a program is; skips the test, or fails it in CI, where it is missing."""
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: path.parent.name)
     path = os.pathsep.join([os.environ["PATH"], *map(str, reversed(folders))])
     if found := shutil.which(name, path=path):
@@ -48,7 +48,7 @@ def _unprivileged() -> dict[str, Any]:
 @contextmanager
 def installed_postgres(folder: Path) -> Iterator[dict[str, str]]:
     """The system's PostgreSQL, which asks for a password; gives the settings that lead to it."""
-    initdb, postgres = (_program(name, "postgresql") for name in ("initdb", "postgres"))
+    initdb, postgres = (installed_program(name, "postgresql") for name in ("initdb", "postgres"))
     identity = _unprivileged()
     data, password_file = folder / "data", folder / "password"
     folder.mkdir()
@@ -91,7 +91,7 @@ def installed_redis(folder: Path) -> Iterator[dict[str, str]]:
     folder.mkdir()
     port, password = free_port(), secrets.token_hex(16)
     process = subprocess.Popen(
-        [_program("redis-server", "redis-server"), "-"],
+        [installed_program("redis-server", "redis-server"), "-"],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         cwd=folder,

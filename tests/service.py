@@ -2,10 +2,12 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,38 @@ class Service:
         return done.stdout
 
 
+class Development:
+    """`make dev`, under way."""
+
+    def __init__(self, service: Service) -> None:
+        """Start it; `wait_until_ready` tells what it has printed by then."""
+        self.process = subprocess.Popen(
+            ["make", "dev"],
+            cwd=service.folder,
+            env=service.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def wait_until_ready(self) -> str:
+        """All lines up to the one that says how to stop it."""
+        lines = []
+        assert self.process.stdout
+        for line in self.process.stdout:
+            lines.append(line)
+            if "Ctrl-C stops it all" in line:
+                return "".join(lines)
+        pytest.fail("make dev ended:\n" + "".join(lines))
+
+    def interrupt(self) -> int:
+        """Press Ctrl-C; the status that it ends with."""
+        os.killpg(self.process.pid, signal.SIGINT)
+        self.process.communicate(timeout=30)
+        return self.process.returncode
+
+
 PASSED_ON = {
     name
     for name in os.environ
@@ -75,12 +109,29 @@ def python_for(user: int | None) -> str:
     pytest.skip(f"{closed[0]} is closed to others, and no other Python 3.11 or newer is installed")
 
 
-@pytest.fixture(scope="session")
-def service_folder() -> Iterator[Path]:
-    """A folder that every user can reach, unlike pytest's, with uv in its `bin`."""
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """A folder that every user can reach, unlike pytest's.
+
+    There the database of a project lies in the project also when root runs it, and goes with it.
+    """
     with tempfile.TemporaryDirectory(prefix="groundwork-") as created:
         path = Path(created)
         path.chmod(0o755)
+        yield path
+
+
+@pytest.fixture
+def reader_folder() -> Iterator[Path]:
+    """A folder for whoever follows the documentation."""
+    with open_folder() as path:
+        yield path
+
+
+@pytest.fixture(scope="session")
+def service_folder() -> Iterator[Path]:
+    """A folder that every user can reach, with uv in its `bin`."""
+    with open_folder() as path:
         (path / "bin").mkdir()
         uv = shutil.which("uv")
         assert uv

@@ -1,11 +1,8 @@
 """With `.env` pointing at a PostgreSQL and a Redis of the system, everything works the same."""
 
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -16,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.installed_servers import free_port, installed_postgres, installed_redis
-from tests.service import Service
+from tests.service import Development, Service
 
 pytestmark = [pytest.mark.full, pytest.mark.xdist_group("service")]
 
@@ -52,38 +49,6 @@ def answer_of(url: str, body: dict[str, str] | None = None, token: str = "") -> 
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
-
-
-class Development:
-    """`make dev`, under way."""
-
-    def __init__(self, service: Service) -> None:
-        """Start it; `wait_until_ready` tells what it has printed by then."""
-        self.process = subprocess.Popen(
-            ["make", "dev"],
-            cwd=service.folder,
-            env=service.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-
-    def wait_until_ready(self) -> str:
-        """All lines up to the one that says how to stop it."""
-        lines = []
-        assert self.process.stdout
-        for line in self.process.stdout:
-            lines.append(line)
-            if "Ctrl-C stops it all" in line:
-                return "".join(lines)
-        pytest.fail("make dev ended:\n" + "".join(lines))
-
-    def interrupt(self) -> int:
-        """Press Ctrl-C; the status that it ends with."""
-        os.killpg(self.process.pid, signal.SIGINT)
-        self.process.communicate(timeout=30)
-        return self.process.returncode
 
 
 def test_migrations_and_doctor(configured: Service) -> None:

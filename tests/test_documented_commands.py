@@ -116,9 +116,9 @@ def environment_of_a_reader() -> dict[str, str]:
 
 
 @pytest.mark.full
-def test_commands_work_as_printed(template: Path, tmp_path: Path) -> None:
+def test_commands_work_as_printed(template: Path, reader_folder: Path) -> None:
     """Getting started, followed to the letter, and then what the other pages print."""
-    project = tmp_path / "my-service"
+    project = reader_folder / "my-service"
     with contextlib.ExitStack() as other_terminal:
         for language, title, body in BLOCK.findall(GETTING_STARTED.read_text(encoding="utf-8")):
             if title:
@@ -165,10 +165,10 @@ def write(project: Path, title: str, body: str) -> None:
     path.write_text(body, encoding="utf-8")
 
 
-def test_update_commands_work_as_printed(template: Path, tmp_path: Path) -> None:
-    releases = tmp_path / "releases"
+def test_update_commands_work_as_printed(template: Path, reader_folder: Path) -> None:
+    releases = reader_folder / "releases"
     shutil.copytree(template, releases, symlinks=True)
-    project = copy_template(releases, tmp_path / "project")
+    project = copy_template(releases, reader_folder / "project")
     commit_all(project, "Start")
     (releases / "template" / "static" / "new.txt").write_text("New.\n", encoding="utf-8")
     commit_all(releases, "Release")
@@ -191,8 +191,8 @@ def by_this_copier(command: str) -> str:
 
 
 @pytest.mark.full
-def test_make_demo_starts_a_service_and_ends_it(template: Path, tmp_path: Path) -> None:
-    clone = tmp_path / "clone"
+def test_make_demo_starts_a_service_and_ends_it(template: Path, reader_folder: Path) -> None:
+    clone = reader_folder / "clone"
     shutil.copytree(template, clone, symlinks=True)
     for name in ("Makefile", "README.md"):
         shutil.copy(REPOSITORY / name, clone)

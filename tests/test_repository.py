@@ -1,6 +1,7 @@
 """The repository itself: what lies where, and what never gets in."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -93,8 +94,10 @@ def test_names_of_extensions_can_be_removed_again() -> None:
         assert name.lower() not in {"tags", "rcs", "cvs"}
 
 
-def test_changelog_begins_with_what_is_not_released_yet() -> None:
+def test_changelog_begins_with_the_version_of_the_project() -> None:
+    """Dated when it is released, `(Unreleased)` until then."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
     text = (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
-    first = re.search(r"^## (.+)$", text, re.MULTILINE)
+    first = re.search(r"^## (\S+) \((\d{4}-\d\d-\d\d|Unreleased)\)$", text, re.MULTILINE)
     assert first
-    assert "Unreleased" in first[1]
+    assert first[1] == project["project"]["version"]

@@ -1,6 +1,8 @@
 """`copier update`: nothing moves without reason, edits survive, conflicts are seen and stopped."""
 
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -171,13 +173,16 @@ class TestConflicts:
 
 def run_hook(project: Path, hook: str) -> subprocess.CompletedProcess[str]:
     """Run one commit hook over the project, with the tools that run these tests."""
-    config = (project / ".pre-commit-config.yaml").read_text(encoding="utf-8")
-    own_tools = project / ".git" / "pre-commit-config.yaml"
-    own_tools.write_text(config.replace("uv run ", ""), encoding="utf-8")
-    return subprocess.run(
-        ["pre-commit", "run", hook, "--all-files", "--config", str(own_tools)],
-        cwd=project,
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    environment = project / ".venv"
+    environment.mkdir()
+    (environment / "bin").symlink_to(Path(sys.executable).parent)
+    try:
+        return subprocess.run(
+            [environment / "bin" / "pre-commit", "run", hook, "--all-files"],
+            cwd=project,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+    finally:
+        shutil.rmtree(environment)

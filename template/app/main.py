@@ -1,5 +1,6 @@
 """The service: composition only, each part is made in the module that owns it."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -21,6 +22,9 @@ from app.core.migrations import init_db
 from app.core.openapi_tags import setup_openapi
 from app.core.process_start import begin_process
 from app.core.security import flush_token_uses
+from app.core.settings_base import unknown_settings
+
+logger = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -30,6 +34,8 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
     Raises:
         StartupError: when the service cannot start; its message says what to mend.
     """
+    for finding in unknown_settings():
+        logger.warning("%s", finding)
     begin_process("api")
     await init_db()
     setup_message_handlers()

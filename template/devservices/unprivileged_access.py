@@ -17,6 +17,8 @@ from devservices.errors import DevServicesError
 from devservices.processes import Identity
 
 STATE_DIRECTORY = Path("/var/lib/devservices")
+ORIGIN = "origin"
+"""File in a copy of the programs that names where they were copied from."""
 
 
 def reachable_programs(programs: PostgresPrograms, identity: Identity) -> PostgresPrograms:
@@ -30,15 +32,24 @@ def reachable_programs(programs: PostgresPrograms, identity: Identity) -> Postgr
     copy = STATE_DIRECTORY / f"postgresql-{programs.major}-{digest}"
     if not copy.exists():
         _make_state_directory()
+        _remove_orphaned_copies()
         unfinished = Path(tempfile.mkdtemp(dir=STATE_DIRECTORY))
         try:
             _copy_programs(directory.parent, unfinished / copy.name)
+            (unfinished / copy.name / ORIGIN).write_text(str(directory), encoding="utf-8")
             (unfinished / copy.name).rename(copy)
         except FileExistsError:
             pass  # Another project's start was faster.
         finally:
             shutil.rmtree(unfinished)
     return PostgresPrograms(copy.joinpath(*directory.parts[-3:]), programs.major)
+
+
+def _remove_orphaned_copies() -> None:
+    """Remove the copies whose original is gone, with its environment, for example."""
+    for origin in STATE_DIRECTORY.glob(f"postgresql-*/{ORIGIN}"):
+        if not Path(origin.read_text(encoding="utf-8")).exists():
+            shutil.rmtree(origin.parent, ignore_errors=True)
 
 
 def _copy_programs(tree: Path, destination: Path) -> None:

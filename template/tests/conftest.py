@@ -30,7 +30,12 @@ from app.core.dependencies import get_read_session, get_session
 from app.core.messages import setup_message_handlers
 from app.main import app
 
-pytest_plugins = ["tests.databases", "tests.queue_processes", "tests.quick_passwords"]
+pytest_plugins = [
+    "tests.databases",
+    "tests.queue_processes",
+    "tests.quick_passwords",
+    "tests.running_service",
+]
 
 
 @pytest.fixture(scope="session")

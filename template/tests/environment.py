@@ -40,7 +40,9 @@ def prepare_environment() -> None:
     """
     if "app.core.database" in sys.modules:
         raise RuntimeError("the service was imported before the tests chose a database for it")
-    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    # A worker inherits what the first process has chosen. A run that a test of another run starts
+    # inherits the worker's name alone.
+    worker = os.environ.get("PYTEST_XDIST_WORKER") if BASE_DATABASE in os.environ else None
     if worker is None:
         _choose_servers()
     else:

@@ -1,7 +1,7 @@
 """The health check of the processes that answer no requests."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import redis
@@ -9,6 +9,7 @@ import redis
 from app.commands.alive import is_connected, main
 from app.core.config import settings
 from app.core.process_name import client_name
+from tests.redis_servers import RedisServer
 
 HOST = socket.gethostname()
 
@@ -23,10 +24,9 @@ def worker_connection() -> Iterator[redis.Redis]:
 
 
 def test_without_a_process_it_fails_and_says_so(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    use_redis: Callable[..., RedisServer], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # Other tests of this run may have a beat here; on that host there is none.
-    monkeypatch.setattr("socket.gethostname", lambda: "elsewhere")
+    use_redis()  # other tests of this run may have a beat on theirs
     assert main(["beat"]) == 1
     assert capsys.readouterr().err == "no beat on this machine is connected to Redis\n"
 

@@ -16,9 +16,10 @@ from devservices.processes import Identity
 from tests.devservices.project import PYTHON_PATH, Project
 
 
-def _nobody() -> Identity:
-    nobody = pwd.getpwnam("nobody")
-    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+def nobody() -> Identity:
+    """Who runs PostgreSQL when root starts it."""
+    entry = pwd.getpwnam("nobody")
+    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
 
 
 @pytest.fixture(scope="module", params=["this user", "an ordinary user"])
@@ -28,7 +29,7 @@ def project(request: pytest.FixtureRequest) -> Iterator[Project]:
     if request.param == "an ordinary user":
         if os.geteuid() != 0:
             pytest.skip("whoever runs the tests is an ordinary user already")
-        identity = _nobody()
+        identity = nobody()
     with _project_directory(identity) as directory:
         yield Project(directory, identity, _python_of(identity))
 

@@ -1,0 +1,17 @@
+import logging
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app import main
+
+
+def test_a_misspelt_setting_is_told_at_the_start(
+    test_database: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(main, "unknown_settings", lambda: ["API_PROT: did you mean API_PORT?"])
+
+    with caplog.at_level(logging.WARNING), TestClient(main.app) as client:
+        assert client.get("/health/live").status_code == 200
+
+    assert "did you mean API_PORT?" in caplog.text
