@@ -1,7 +1,8 @@
 """The servers and settings that a test run uses, decided before the service is imported.
 
-Without a configured database or Redis the run has throw-away servers of its own. With one, it uses
-a database whose name ends in `_test`, and keys under a prefix of its own.
+Without a configured database the run has a throw-away server of its own. With one, it uses a
+database there whose name ends in `_test`. Redis is a throw-away one in either case: a run starts more
+processes at once than a small plan has connections for, and kills and fills what it tests.
 """
 
 import atexit
@@ -35,8 +36,8 @@ def name_of_test_database(database: str, worker: str | None = None) -> str:
 def prepare_environment() -> None:
     """Point this process, and all that it starts, at the servers of the test run.
 
-    The first process of a run starts the servers that are not configured; the workers of
-    pytest-xdist inherit their addresses.
+    The first process of a run starts the throw-away servers; the workers of pytest-xdist inherit
+    their addresses.
     """
     if "app.core.database" in sys.modules:
         raise RuntimeError("the service was imported before the tests chose a database for it")
@@ -62,14 +63,12 @@ def _choose_servers() -> None:
     configured = Settings.load()
     os.environ["ENABLED_EXTENSIONS"] = ",".join(["_example", *configured.ENABLED_EXTENSIONS])
     os.environ[BASE_DATABASE] = configured.POSTGRES_DB
-    # A run starts more processes at once than a plan carries, most of them idle.
     os.environ["REDIS_CONNECTION_LIMIT"] = "1000"
     os.environ["REDIS_KEY_PREFIX"] = f"test-{secrets.token_hex(4)}:"
     # The URL of a configured database names its TLS mode; the test database's URL does not.
     os.environ["POSTGRES_SSLMODE"] = configured.sslmode
     os.environ["POSTGRES_POOLER"] = configured.pooler_mode
-    if configured.uses_local_postgres or configured.uses_local_redis:
-        _start_throw_away_servers(configured)
+    _start_throw_away_servers(configured)
 
 
 def _start_throw_away_servers(configured: Settings) -> None:
@@ -77,13 +76,8 @@ def _start_throw_away_servers(configured: Settings) -> None:
 
     servers = ExitStack()
     atexit.register(servers.close)
-    addresses = servers.enter_context(
-        temporary_servers(
-            postgres=configured.uses_local_postgres, redis=configured.uses_local_redis
-        )
-    )
+    addresses = servers.enter_context(temporary_servers(postgres=configured.uses_local_postgres))
     if configured.uses_local_postgres:
         os.environ[BASE_DATABASE] = "postgres"
         os.environ["DATABASE_URL"] = f"{addresses.postgres.url}/{configured.POSTGRES_DB}"
-    if configured.uses_local_redis:
-        os.environ["REDIS_URL"] = addresses.redis.url
+    os.environ["REDIS_URL"] = addresses.redis.url

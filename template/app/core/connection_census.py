@@ -91,6 +91,8 @@ def count_redis(client: redis.Redis) -> Census:
     allowances = {role: redis_allowance(settings, role) for role in get_args(Role)}
     # Of a prefork worker's allowance its children hold their own part.
     allowances["worker"] = redis_allowance(settings, "worker", children=0)
+    # A command asks one thing at a time, and so the plan counts one; its pool is as all others.
+    allowances["command"] = settings.REDIS_POOL_SIZE
     holders = _holders(names, service_name(settings), allowances)
     return Census(holders, len(names), limit, limit_name, plan)
 
