@@ -1,8 +1,8 @@
 """The servers and settings that a test run uses, decided before the service is imported.
 
 Without a configured database the run has a throw-away server of its own. With one, it uses a
-database there whose name ends in `_test`. Redis is a throw-away one in either case: a run starts more
-processes at once than a small plan has connections for, and kills and fills what it tests.
+database there whose name ends in `_test`. Redis is a throw-away one in either case: a run starts
+more processes at once than a small plan has connections for, and kills and fills what it tests.
 """
 
 import atexit
