@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import httpx
@@ -35,7 +35,7 @@ def running_service() -> Iterator[httpx.Client]:
     }
     create_database(name)
     try:
-        with _api(environment) as address, QueueProcess("worker", **environment) as worker:
+        with run_api(environment) as address, QueueProcess("worker", **environment) as worker:
             worker.wait_for("ready.")
             with httpx.Client(base_url=address) as client:
                 yield client
@@ -44,12 +44,18 @@ def running_service() -> Iterator[httpx.Client]:
 
 
 @contextmanager
-def _api(environment: dict[str, str]) -> Iterator[str]:
+def run_api(environment: Mapping[str, str], *, module: str = "app.commands.serve") -> Iterator[str]:
+    """Run the API, with what the environment adds to the test run's own; gives its address.
+
+    Args:
+        environment: settings of the test's own.
+        module: what `python -m` runs, for a test that serves more than the service does.
+    """
     port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "app.commands.serve"],
+        [sys.executable, "-m", module],
         cwd=BASE_DIR,
-        env=os.environ | environment | {"API_PORT": str(port)},
+        env={**os.environ, **environment, "API_PORT": str(port)},
         preexec_fn=signal_at_end_of_parent(signal.SIGTERM),  # noqa: PLW1509 (one thread)
     )
     try:
