@@ -12,6 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,6 +72,35 @@ def pgbouncer(mode: str, *, pool_size: int) -> Iterator[dict[str, str]]:
             process.wait(timeout=10)
 
 
+class Console:
+    """PgBouncer's own console, which tells who is connected to it."""
+
+    def __init__(self, url: str) -> None:
+        address = make_url(url)
+        self._connection = psycopg2.connect(
+            host=address.host, port=address.port, user=address.username, dbname="pgbouncer"
+        )
+        self._connection.autocommit = True  # the console knows no transactions
+
+    def __enter__(self) -> "Console":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def pool(self, database: str) -> dict[str, int]:
+        """Clients and server connections of one database by their states; none yet, all 0."""
+        totals: Counter[str] = Counter()
+        with self._connection.cursor() as cursor:
+            cursor.execute("SHOW POOLS")
+            names = [column.name for column in cursor.description or ()]
+            for row in cursor.fetchall():
+                pool = dict(zip(names, row, strict=True))
+                if pool["database"] == database:
+                    totals.update({k: v for k, v in pool.items() if isinstance(v, int)})
+        return totals
+
+
 def find_pgbouncer() -> str:
     """Path of the program; skips the test, or fails it in CI, where there is none."""
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
@@ -97,6 +127,7 @@ auth_type = any
 pool_mode = {mode}
 default_pool_size = {pool_size}
 max_client_conn = 200
+admin_users = {settings.POSTGRES_USER}
 query_wait_timeout = 30
 ignore_startup_parameters = extra_float_digits
 """
@@ -110,7 +141,7 @@ def _wait_until_it_answers(port: int, process: "subprocess.Popen[bytes]") -> Non
                 host="127.0.0.1",
                 port=port,
                 user=settings.POSTGRES_USER,
-                dbname=settings.POSTGRES_DB,
+                dbname="pgbouncer",
             ).close()
         except psycopg2.OperationalError:
             if process.poll() is not None or time.monotonic() > deadline:

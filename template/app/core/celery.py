@@ -18,7 +18,7 @@ from celery.result import AsyncResult
 from redis import Redis
 
 from app.core.config import BASE_DIR, settings
-from app.core.database import engine, sync_engine
+from app.core.database import dispose_engines_after_fork
 from app.core.logging import configure_logging
 from app.core.messages import setup_message_handlers
 from app.core.process_name import this_process
@@ -193,9 +193,7 @@ def _children(worker: Any) -> int:  # noqa: ANN401
 def _leave_connections_to_parent(**_: Any) -> None:  # noqa: ANN401
     if this_process.is_forked:  # the solo pool sends this signal too, in the worker itself
         set_process_role("worker-child")
-    # After a fork both processes would read from the same sockets.
-    sync_engine.dispose(close=False)
-    engine.sync_engine.dispose(close=False)
+    dispose_engines_after_fork()
 
 
 @signals.before_task_publish.connect

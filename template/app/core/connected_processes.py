@@ -117,5 +117,5 @@ def _lines(before: list[ConnectedProcess], own_allowance: int, starting: int) ->
     )
     roles["worker-child", redis_allowance(settings, "worker-child")] = max(0, children - expected)
     roles[this_process.role, own_allowance] += starting
-    lines = [Line(LABELS[role], count, (each,)) for (role, each), count in roles.items()]
-    return (*lines, Line("other service", 1, (others,)))
+    lines = [Line(LABELS[role], count, each) for (role, each), count in roles.items()]
+    return (*lines, Line("other service", 1, others))

@@ -42,17 +42,16 @@ class Line:
 
     label: str
     processes: int
-    parts: tuple[int, ...]
-    """Connections of one process; several where it has several pools."""
+    each: int
+    """Connections that one of them may hold."""
 
     @property
     def connections(self) -> int:
         """What the processes of this line may hold together."""
-        return self.processes * sum(self.parts)
+        return self.processes * self.each
 
     def __str__(self) -> str:
-        each = " + ".join(map(str, self.parts))
-        return f"{self.processes} {self.label} x " + (f"({each})" if len(self.parts) > 1 else each)
+        return f"{self.processes} {self.label} x {self.each}"
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,15 @@ def redis_allowance(configuration: Settings, role: Role, *, children: int | None
 
 def postgres_allowance(configuration: Settings, role: Role) -> int:
     """Connections to PostgreSQL that one process may hold, a prefork worker's children aside."""
-    return sum(_postgres_parts(configuration, role))
+    match role:
+        case "api":
+            return postgres_pool_size(configuration) + configuration.POSTGRES_SYNC_POOL_SIZE
+        case "worker" | "worker-child":
+            return configuration.POSTGRES_SYNC_POOL_SIZE
+        case "command":
+            return COMMAND_CONNECTIONS
+        case "beat" | "flower":
+            return 0
 
 
 def redis_budget(configuration: Settings, *, children: int | None = None) -> Budget:
@@ -111,10 +118,10 @@ def redis_budget(configuration: Settings, *, children: int | None = None) -> Bud
     worker = redis_allowance(configuration, "worker", children=children)
     return Budget(
         (
-            Line("API", _api_processes(configuration), (redis_allowance(configuration, "api"),)),
-            Line("worker", configuration.CELERY_WORKERS, (worker,)),
-            Line("beat", configuration.CELERY_BEATS, (redis_allowance(configuration, "beat"),)),
-            Line("Flower", 1, (redis_allowance(configuration, "flower"),)),
+            Line("API", _api_processes(configuration), redis_allowance(configuration, "api")),
+            Line("worker", configuration.CELERY_WORKERS, worker),
+            Line("beat", configuration.CELERY_BEATS, redis_allowance(configuration, "beat")),
+            Line("Flower", 1, redis_allowance(configuration, "flower")),
         ),
         configuration.REDIS_CONNECTION_LIMIT,
         "REDIS_CONNECTION_LIMIT",
@@ -125,11 +132,13 @@ def postgres_budget(configuration: Settings, *, children: int | None = None) -> 
     """What the processes that the settings name may hold of PostgreSQL; see `redis_budget`."""
     return Budget(
         (
-            Line("API", _api_processes(configuration), _postgres_parts(configuration, "api")),
+            Line("API", _api_processes(configuration), postgres_pool_size(configuration)),
+            # `app.core.shared_connections`: those of one machine take turns.
+            Line("admin", configuration.API_INSTANCES, configuration.POSTGRES_SYNC_POOL_SIZE),
             Line(
                 "worker",
                 _task_processes(configuration, children),
-                _postgres_parts(configuration, "worker"),
+                configuration.POSTGRES_SYNC_POOL_SIZE,
             ),
         ),
         configuration.POSTGRES_CONNECTION_LIMIT,
@@ -140,16 +149,15 @@ def postgres_budget(configuration: Settings, *, children: int | None = None) -> 
 def postgres_pool_size(configuration: Settings) -> int:
     """Most connections of one API process for requests: as set, else its share of the limit.
 
-    What workers and commands need comes first; the rest is divided by the API's processes. It is at
-    least 1, so the sum may still exceed the limit, and at most 10.
+    What admin, workers and commands need comes first; the rest is divided by the API's processes.
+    It is at least 1, so the sum may still exceed the limit, and at most 10.
     """
     if configuration.POSTGRES_POOL_SIZE is not None:
         return configuration.POSTGRES_POOL_SIZE
     sync = configuration.POSTGRES_SYNC_POOL_SIZE
     left = configuration.POSTGRES_CONNECTION_LIMIT - COMMAND_CONNECTIONS
-    left -= _task_processes(configuration, None) * sync
-    share = left // _api_processes(configuration) - sync
-    return max(1, min(share, LARGEST_COMPUTED_POOL))
+    left -= (_task_processes(configuration, None) + configuration.API_INSTANCES) * sync
+    return max(1, min(left // _api_processes(configuration), LARGEST_COMPUTED_POOL))
 
 
 def refuse_more_than_the_plan(configuration: Settings, *, children: int | None = None) -> None:
@@ -201,16 +209,3 @@ def _task_processes(configuration: Settings, children: int | None) -> int:
     """Processes that run tasks: a worker itself, or its children where it has some."""
     forked = configuration.CELERY_WORKER_CHILDREN if children is None else children
     return configuration.CELERY_WORKERS * max(1, forked)
-
-
-def _postgres_parts(configuration: Settings, role: Role) -> tuple[int, ...]:
-    sync = configuration.POSTGRES_SYNC_POOL_SIZE
-    match role:
-        case "api":
-            return postgres_pool_size(configuration), sync
-        case "worker" | "worker-child":
-            return (sync,)
-        case "command":
-            return (COMMAND_CONNECTIONS,)
-        case "beat" | "flower":
-            return (0,)

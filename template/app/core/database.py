@@ -18,6 +18,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app.core.application_name import name_connections
 from app.core.config import settings
 from app.core.connection_budget import postgres_pool_size
+from app.core.shared_connections import share_connections
 
 engine = create_async_engine(
     settings.DATABASE_URL,
@@ -29,17 +30,23 @@ engine = create_async_engine(
     hide_parameters=not settings.is_local,
 )
 
+# Where API processes share what the sync engine may hold, a caller waits twice: for its turn within
+# the process and for the process's turn.
+_waits = 2 if settings.API_WORKERS > 1 else 1
+
 sync_engine = create_engine(
     settings.SYNC_DATABASE_URL,
     connect_args=settings.sync_connect_args,
     pool_size=settings.POSTGRES_SYNC_POOL_SIZE,
     max_overflow=0,
-    pool_timeout=settings.POSTGRES_POOL_TIMEOUT,
+    pool_timeout=settings.POSTGRES_POOL_TIMEOUT / _waits,
     hide_parameters=not settings.is_local,
 )
 
 name_connections(engine.sync_engine)
 name_connections(sync_engine)
+if settings.API_WORKERS > 1:
+    share_connections(sync_engine, settings, timeout=settings.POSTGRES_POOL_TIMEOUT / _waits)
 
 
 class ReadOnlyViolationError(RuntimeError):

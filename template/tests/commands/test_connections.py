@@ -15,8 +15,8 @@ from tests.pgbouncer import pgbouncer
 from tests.queue_processes import QueueProcess
 from tests.redis_servers import RedisServer
 
-PLAN = Budget((Line("API", 1, (2,)), Line("worker", 1, (4,))), 30, "REDIS_CONNECTION_LIMIT")
-POSTGRES_PLAN = Budget((Line("API", 2, (10, 1)),), 15, "POSTGRES_CONNECTION_LIMIT")
+PLAN = Budget((Line("API", 1, 2), Line("worker", 1, 4)), 30, "REDIS_CONNECTION_LIMIT")
+POSTGRES_PLAN = Budget((Line("API", 2, 10),), 15, "POSTGRES_CONNECTION_LIMIT")
 REDIS = Census(
     (
         Holder("api", "web-1", 4711, 2, 2),
@@ -42,7 +42,7 @@ Redis       host              process  holds  may hold
 
 PostgreSQL
   behind the pooler: not whose
-  plan: 2 API x (10 + 1) + 1 for commands = 23 of POSTGRES_CONNECTION_LIMIT 15 OVER"""
+  plan: 2 API x 10 + 1 for commands = 21 of POSTGRES_CONNECTION_LIMIT 15 OVER"""
 
 
 def test_the_table_is_aligned_and_names_what_is_over() -> None:

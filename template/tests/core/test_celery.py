@@ -93,6 +93,19 @@ class TestWorker:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("test_database")
+def test_forked_children_use_connections_of_their_own() -> None:
+    options = ("--pool", "processes", "--concurrency", "2", "--include", "tests.forked_tasks")
+    with QueueProcess("worker", *options, "--queues", "forked") as worker:
+        worker.wait_for("ready.")
+        sent = [celery_app.send_task("tests.connection_of_child", queue="forked") for _ in range(8)]
+        outcomes = {tuple(each.get(timeout=RESULT_SECONDS)) for each in sent}
+    children, connections, [parents] = map(set, zip(*outcomes, strict=True))
+    assert len(outcomes) == len(children) == len(connections) == 2
+    assert parents not in connections
+
+
+@pytest.mark.slow
 def test_a_task_that_ends_while_redis_is_away_keeps_its_result_and_runs_once(
     use_redis: Callable[..., RedisServer], tmp_path: Path
 ) -> None:

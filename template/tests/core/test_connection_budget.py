@@ -76,16 +76,18 @@ class TestRedis:
 class TestPostgres:
     def test_the_pool_takes_what_is_left_up_to_ten(self) -> None:
         assert postgres_budget(configured()).spelled_out() == (
-            "1 API x (10 + 1) + 1 worker x 1 + 1 for commands = 13 of POSTGRES_CONNECTION_LIMIT 15"
+            "1 API x 10 + 1 admin x 1 + 1 worker x 1 + 1 for commands "
+            "= 13 of POSTGRES_CONNECTION_LIMIT 15"
         )
 
     @pytest.mark.parametrize(
         ("changes", "size"),
         [
             ({"POSTGRES_CONNECTION_LIMIT": 60}, 10),
-            ({"API_WORKERS": 2}, 5),
+            ({"API_WORKERS": 2}, 6),
+            ({"API_INSTANCES": 2}, 5),
             ({"API_INSTANCES": 2, "API_WORKERS": 2}, 2),
-            ({"API_WORKERS": 4, "CELERY_WORKERS": 3}, 1),
+            ({"API_WORKERS": 4, "CELERY_WORKERS": 3}, 2),
             ({"CELERY_WORKERS": 8}, 5),
             ({"CELERY_WORKER_CHILDREN": 8}, 5),
             ({"POSTGRES_SYNC_POOL_SIZE": 3}, 8),
@@ -132,12 +134,12 @@ class TestRefusal:
         assert "16 API x 2 + 1 worker x 4 + 1 beat x 2" in redis
         assert "= 43 of REDIS_CONNECTION_LIMIT 30" in redis
         assert "raise REDIS_CONNECTION_LIMIT" in redis
-        assert "16 API x (1 + 1) + 1 worker x 1 + 1 for commands = 34 of" in postgres
+        assert "16 API x 1 + 1 admin x 1 + 1 worker x 1 + 1 for commands = 19 of" in postgres
         # What is computed cannot be lowered.
         assert "POSTGRES_POOL_SIZE" not in postgres
 
     def test_a_size_that_was_set_is_honoured_and_checked(self) -> None:
-        with pytest.raises(StartupError, match=r"1 API x \(14 \+ 1\).*= 17 of.*POSTGRES_POOL_SIZE"):
+        with pytest.raises(StartupError, match="1 API x 14 .*= 17 of.*POSTGRES_POOL_SIZE"):
             refuse_more_than_the_plan(configured(POSTGRES_POOL_SIZE=14))
 
 
@@ -158,7 +160,7 @@ STARTS = {
     ("environment", "expected"),
     [
         ({"REDIS_CONNECTION_LIMIT": "12"}, "= 13 of REDIS_CONNECTION_LIMIT 12"),
-        ({"API_WORKERS": "8"}, "8 API x (1 + 1) + 1 worker x 1 + 1 for commands = 18 of"),
+        ({"API_WORKERS": "13"}, "13 API x 1 + 1 admin x 1 + 1 worker x 1 + 1 for commands = 16"),
     ],
     ids=["redis", "postgres"],
 )
