@@ -286,6 +286,16 @@ class TestCompose:
         assert services["flower"]["ports"] == ["127.0.0.1:5555:5555"]
         assert services["api"]["ports"] == ["127.0.0.1:8000:8000"]
 
+    def test_it_starts_as_many_as_connections_are_shared_out_for(self, render_fast: Render) -> None:
+        services = parsed(render_fast() / "docker-compose.yml")["services"]
+        replicas = {
+            name: each["deploy"]["replicas"] for name, each in services.items() if "deploy" in each
+        }
+        assert replicas == {
+            "celery-worker": "${CELERY_WORKERS:-1}",
+            "celery-beat": "${CELERY_BEATS:-1}",
+        }
+
     def test_everything_waits_for_the_migrations(self, render_fast: Render) -> None:
         services = parsed(render_fast() / "docker-compose.yml")["services"]
         for name in set(services) - {"migrate"}:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import NamedTuple
 
+from pydantic import SecretStr
 from redis.exceptions import RedisError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -35,6 +36,11 @@ MEMORY_WARNING = 0.8
 """Share of Redis's memory from which on a full Redis is near."""
 
 HEARTBEAT_LATE_SECONDS = 150
+
+SECRETS = ("SECRET_KEY", "POSTGRES_PASSWORD", "REDIS_PASSWORD", "FLOWER_PASSWORD")
+SHORTEST_SECRET = 12
+"""Characters; servers on the internet are tried with every shorter word that people choose."""
+FEWEST_DIFFERENT = 6
 
 
 class Level(StrEnum):
@@ -81,6 +87,7 @@ def check_settings() -> Iterator[Finding]:
     yield from check_pooler()
     yield from check_budgets()
     yield from check_transport()
+    yield from check_secrets()
 
 
 def check_pooler() -> Iterator[Finding]:
@@ -126,6 +133,33 @@ def check_transport() -> Iterator[Finding]:
             "redis: password and tasks cross the network unencrypted",
             "Where the plan offers TLS, turn it on and set REDIS_TLS=true.",
         )
+
+
+def check_secrets() -> Iterator[Finding]:
+    """Whether the secrets that are set could be guessed."""
+    weak = [name for name in SECRETS if _is_weak(getattr(settings, name))]
+    for name in weak:
+        found = warning if settings.is_local else problem
+        yield found(
+            f"{name} could be guessed: it has fewer than {SHORTEST_SECRET} characters, or few "
+            "different ones",
+            f"Set a random one{where_to_change(name)}; `python3 -c "
+            '"import secrets; print(secrets.token_urlsafe(24))"` prints one.',
+        )
+    if not weak:
+        yield fine("secrets: none that is set could be guessed")
+
+
+def where_to_change(name: str) -> str:
+    """Whose secret it is, where that is not the service's alone."""
+    servers = {"POSTGRES_PASSWORD": "database", "REDIS_PASSWORD": "Redis"}
+    return f" at the {servers[name]}, then here" if name in servers else ""
+
+
+def _is_weak(secret: SecretStr | None) -> bool:
+    value = secret.get_secret_value() if secret else ""
+    few = len(value) < SHORTEST_SECRET or len(set(value)) < FEWEST_DIFFERENT
+    return bool(value) and few
 
 
 async def check_database() -> list[Finding]:

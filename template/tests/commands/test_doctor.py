@@ -79,6 +79,48 @@ def test_what_is_wrong_with_migrations(change: dict[str, Any], level: Level, exp
     assert expected in found.message
 
 
+OUTSIDE = {
+    "ENVIRONMENT": "staging",
+    "SECRET_KEY": "k3yThatNobodyCouldGuess-0123456789",
+    "POSTGRES_HOST": "db.example.com",
+    "POSTGRES_PASSWORD": "correct horse battery",
+    "REDIS_HOST": "redis.example.com",
+    "REDIS_PASSWORD": "staple correct horse",
+    "CORS_ORIGINS": "none",
+}
+
+
+class TestSecrets:
+    @pytest.mark.parametrize(
+        ("values", "names"),
+        [
+            ({}, []),
+            ({"POSTGRES_PASSWORD": "postgres"}, ["POSTGRES_PASSWORD"]),
+            ({"REDIS_PASSWORD": "abcabcabcabcabc", "FLOWER_PASSWORD": "flower"}, ["REDIS", "FLOW"]),
+        ],
+    )
+    def test_weak_ones_are_named_with_a_remedy_and_never_shown(
+        self, monkeypatch: pytest.MonkeyPatch, values: dict[str, str], names: list[str]
+    ) -> None:
+        configure(monkeypatch, **(OUTSIDE | values))
+
+        found = [each for each in doctor.check_secrets() if each.level is not Level.FINE]
+
+        assert [each.level for each in found] == [Level.PROBLEM] * len(names)
+        for finding, name in zip(found, names, strict=True):
+            assert finding.message.startswith(name)
+            assert "token_urlsafe" in finding.remedy
+            assert not any(f" {value}" in str(finding) for value in values.values())
+
+    def test_on_a_developers_machine_it_is_a_warning(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        configure(monkeypatch, POSTGRES_HOST="db.example.com", POSTGRES_PASSWORD="secret")
+
+        [found] = doctor.check_secrets()
+
+        assert found.level is Level.WARNING
+        assert "at the database" in found.remedy
+
+
 @pytest.mark.parametrize(
     ("values", "level", "expected"),
     [
