@@ -81,6 +81,9 @@ class _Pending:
     is_committed: bool = False
 
 
+EVERY_MESSAGE = "*"
+"""Name under which a handler gets every message: for what passes them on, such as webhooks."""
+
 _handlers: dict[str, dict[str, _Registered]] = {}
 _PENDING = "pending_messages"
 
@@ -89,7 +92,7 @@ _after_commit_threads = CapacityLimiter(4)
 
 
 def handles(name: str, *, after_commit: bool = False) -> Callable[[Handler], Handler]:
-    """Register a handler for the messages of one name.
+    """Register a handler for the messages of one name, or for `EVERY_MESSAGE`.
 
     The same function registered again, as a reload does, replaces itself.
     """
@@ -133,7 +136,7 @@ def _publish(
     name: str,
     payload: Mapping[str, Any],
 ) -> None:
-    registered = list(_handlers.get(name, {}).values())
+    registered = _handlers_of(name)
     if not registered:
         return
     # Outside of the handlers' savepoints: an error in the sender's own rows is the sender's.
@@ -143,6 +146,10 @@ def _publish(
             _run_in_savepoint(handler, Message(name, payload, session))
     if any(handler.after_commit for handler in registered):
         _wait_for_commit(session, name, payload)
+
+
+def _handlers_of(name: str) -> list[_Registered]:
+    return [*_handlers.get(name, {}).values(), *_handlers.get(EVERY_MESSAGE, {}).values()]
 
 
 def _run_in_savepoint(handler: _Registered, message: Message) -> None:
@@ -190,7 +197,7 @@ def _run_committed(session: OrmSession, transaction: SessionTransaction) -> None
 
 
 def _run_after_commit(name: str, payload: Mapping[str, Any]) -> None:
-    for handler in list(_handlers.get(name, {}).values()):
+    for handler in _handlers_of(name):
         if not handler.after_commit:
             continue
         try:

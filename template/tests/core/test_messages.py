@@ -12,7 +12,14 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core import messages
 from app.core.config import settings
-from app.core.messages import Message, handles, publish, publish_sync, setup_message_handlers
+from app.core.messages import (
+    EVERY_MESSAGE,
+    Message,
+    handles,
+    publish,
+    publish_sync,
+    setup_message_handlers,
+)
 from app.core.request_context import bind_request_id, get_request_id, unbind_request_id
 from app.models.audit_entry import AuditEntry
 
@@ -54,6 +61,23 @@ async def actors(session: AsyncSession) -> set[str]:
 
 async def test_nobody_needs_to_handle_a_message(db_session: AsyncSession) -> None:
     await publish(db_session, "order.placed", {})
+
+
+@pytest.mark.parametrize("after_commit", [False, True])
+async def test_a_handler_of_every_message_is_told_which_one_it_is(
+    db_session: AsyncSession, *, after_commit: bool
+) -> None:
+    seen: list[str] = []
+
+    @handles(EVERY_MESSAGE, after_commit=after_commit)
+    def pass_on(message: Message) -> None:
+        seen.append(message.name)
+
+    for name in ("order.placed", "order.paid"):
+        await publish(db_session, name, {})
+    await db_session.commit()
+
+    assert seen == ["order.placed", "order.paid"]
 
 
 class TestBeforeCommit:
