@@ -7,13 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 
 import pytest
-from sqlalchemy import create_engine, delete, text
+from sqlalchemy import create_engine, delete, event, text
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, col
 
 from app.core import database
 from app.core.config import settings
+from app.extensions.webhooks.attempts import Attempt, claim_due
 from app.extensions.webhooks.models import DeliveryState, WebhookSubscription
 from app.extensions.webhooks.outbox import write_deliveries
 from app.extensions.webhooks.tasks import deliver_due
@@ -76,6 +77,29 @@ def test_no_two_workers_make_the_same_delivery(
     assert {(row.state, row.attempts) for row in rows} == {(DeliveryState.DELIVERED, 1)}
 
 
+def test_a_delivery_that_was_claimed_while_another_worker_looked_is_not_claimed_again(
+    session: Session, engine: Engine
+) -> None:
+    """What the other has read of the row is true no more when it comes to lock it."""
+    subscription = a_subscription()
+    add(session, subscription)
+    add(session, a_delivery(subscription))
+
+    def claim_slowly() -> list[Attempt]:
+        with Session(engine) as other:
+            # The row is read at once and locked a second later.
+            _slow_down(other)
+            return claim_due(other, 1)
+
+    with ThreadPoolExecutor(1) as thread:
+        slow = thread.submit(claim_slowly)
+        with Session(engine) as observer:
+            _wait_until_somebody_waits(observer, "PgSleep")
+        assert len(claim_due(session, 1)) == 1
+        session.commit()
+        assert slow.result(timeout=10) == []
+
+
 def test_no_connection_is_held_while_a_receiver_takes_its_time(
     session: Session, engine: Engine, receiver: Receiver
 ) -> None:
@@ -120,19 +144,28 @@ class TestDeletion:
         with ThreadPoolExecutor(1) as thread:
             publishing = thread.submit(publish)
             with Session(engine) as observer:
-                _wait_until_one_waits(observer)
+                _wait_until_somebody_waits(observer, "Lock")
             session.commit()
             publishing.result(timeout=5)
         assert [each.subscription_id for each in deliveries(session)] == [staying.id]
 
 
-def _wait_until_one_waits(observer: Session) -> None:
+def _slow_down(session: Session) -> None:
+    @event.listens_for(session.connection(), "before_cursor_execute", retval=True)
+    def sleep(
+        _connection: object, _cursor: object, statement: str, parameters: object, *_: object
+    ) -> tuple[str, object]:
+        return statement.replace("WHERE", "WHERE pg_sleep(1) IS NOT NULL AND", 1), parameters
+
+
+def _wait_until_somebody_waits(observer: Session, event: str) -> None:
+    """For a lock, or for what else PostgreSQL calls an event, in this database."""
     statement = text(
         "SELECT count(*) FROM pg_stat_activity "
-        "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        "WHERE datname = current_database() AND :event IN (wait_event_type, wait_event)"
     )
     deadline = time.monotonic() + 5
-    while not observer.exec(statement).scalar():  # type: ignore[call-overload]
-        assert time.monotonic() < deadline, "nobody waits for the lock"
+    while not observer.exec(statement, params={"event": event}).scalar():  # type: ignore[call-overload]
+        assert time.monotonic() < deadline, f"nobody waits for {event}"
         observer.rollback()
         time.sleep(0.01)

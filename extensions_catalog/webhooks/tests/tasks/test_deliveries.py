@@ -517,17 +517,31 @@ class TestClaims:
         self, sync_db_session: Session, subscription: WebhookSubscription, receiver: Receiver
     ) -> None:
         send(sync_db_session)
-        (lost,) = claim_due(sync_db_session, 10)
+        claim_due(sync_db_session, 10)
         sync_db_session.commit()
         assert deliver_due() == 0, "the first attempt may still be running"
         let_waits_end(sync_db_session)
         assert deliver_due() == 1
-
-        record(sync_db_session, lost, Outcome(error="came too late to count"))
-        sync_db_session.commit()
         delivery = only_delivery(sync_db_session)
         assert (delivery.state, delivery.attempts) == (DeliveryState.DELIVERED, 2)
-        assert delivery.last_error is None
+
+    def test_of_another_attempt_make_the_one_before_count_no_more(
+        self, sync_db_session: Session, subscription: WebhookSubscription
+    ) -> None:
+        send(sync_db_session)
+        (slow,) = claim_due(sync_db_session, 10)
+        let_waits_end(sync_db_session)
+        (second,) = claim_due(sync_db_session, 10)
+        sync_db_session.commit()
+
+        record(sync_db_session, slow, Outcome(error="came after it had counted as lost"))
+        sync_db_session.commit()
+        delivery = only_delivery(sync_db_session)
+        assert (delivery.last_error, delivery.attempts) == (None, 2)
+
+        record(sync_db_session, second, Outcome(status=200))
+        sync_db_session.commit()
+        assert only_delivery(sync_db_session).state == DeliveryState.DELIVERED
 
     def test_outlast_the_request(
         self, sync_db_session: Session, subscription: WebhookSubscription
