@@ -5,7 +5,7 @@ So no connection to the database is held while a receiver takes its time.
 
 import logging
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 
@@ -41,7 +41,7 @@ class Attempt:
     subscription_id: int
     number: int
     url: str
-    secrets: list[str]
+    secrets: list[str] = field(repr=False)
     message_id: str
     body: str
 

@@ -5,7 +5,7 @@ database, so it does not matter how often the task is sent, or whether one is lo
 """
 
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from app.core.celery import celery_app
 from app.core.config import settings
@@ -17,7 +17,7 @@ RUN_SECONDS = 30
 """After that, other tasks of the worker get their turn."""
 
 
-@celery_app.task(name=f"{settings.CELERY_TASKS_MODULE}.webhooks.deliver_due")
+@celery_app.task(name=f"{settings.CELERY_TASKS_MODULE}.webhooks.deliver_due", ignore_result=True)
 def deliver_due() -> int:
     """Attempt what is due, several receivers at a time; gives how many attempts were made."""
     ends_at = time.monotonic() + RUN_SECONDS
@@ -34,7 +34,8 @@ def deliver_due() -> int:
 def _attempt_some(threads: ThreadPoolExecutor) -> int:
     with sync_session_maker.begin() as session:
         attempts = claim_due(session, webhooks_settings.CONCURRENCY)
-    for attempt, outcome in zip(attempts, threads.map(make, attempts), strict=True):
+    made = {threads.submit(make, attempt): attempt for attempt in attempts}
+    for outcome in as_completed(made):
         with sync_session_maker.begin() as session:
-            record(session, attempt, outcome)
+            record(session, made[outcome], outcome.result())
     return len(attempts)

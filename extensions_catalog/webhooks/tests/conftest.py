@@ -1,6 +1,6 @@
 """Fixtures of the extension's tests."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ from app.extensions.webhooks.settings import webhooks_settings
 from app.extensions.webhooks.signatures import generate_secret
 from app.extensions.webhooks.tasks import deliver_due
 from app.extensions.webhooks.tests.receiver import Receiver
+from tests.changed_settings import change_settings
 
 
 @pytest.fixture(autouse=True)
@@ -19,21 +20,9 @@ def handlers() -> None:
 
 
 @pytest.fixture
-def change_settings(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Gives fields of `webhooks_settings` other values until the test ends."""
-
-    def change(**values: object) -> None:
-        for name, value in values.items():
-            assert name in type(webhooks_settings).model_fields
-            monkeypatch.setitem(vars(webhooks_settings), name, value)
-
-    return change
-
-
-@pytest.fixture
-def private_targets(change_settings: Callable[..., None]) -> None:
+def private_targets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Allows 127.0.0.1, where the tests' receivers listen."""
-    change_settings(ALLOW_PRIVATE_TARGETS=True)
+    change_settings(monkeypatch, webhooks_settings, ALLOW_PRIVATE_TARGETS=True)
 
 
 @pytest.fixture

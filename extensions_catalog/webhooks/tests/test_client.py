@@ -1,7 +1,6 @@
 """Requests over TLS, to a receiver whose certificate an authority of the test has signed."""
 
 import ssl
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,27 +12,10 @@ from app.extensions.webhooks.signatures import generate_secret
 from app.extensions.webhooks.tests.receiver import Receiver
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an authority's certificate, and a key and certificate for `localhost`."""
-    folder = tmp_path_factory.mktemp("certificates")
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    (folder / "names").write_text("subjectAltName=DNS:localhost\n")
-    openssl("req", "-x509", *key, "-subj", "/CN=Test CA", "-keyout", "ca.key", "-out", "ca.crt")
-    openssl("req", *key, "-subj", "/CN=localhost", "-keyout", "host.key", "-out", "host.csr")
-    signed_by = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names")
-    openssl("x509", "-req", "-in", "host.csr", *signed_by, "-out", "host.crt")
-    return folder
-
-
 @pytest.fixture
 def receiver(private_targets: None, certificates: Path) -> Iterator[Receiver]:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificates / "host.crt", certificates / "host.key")
+    context.load_cert_chain(certificates / "localhost.crt", certificates / "localhost.key")
     with Receiver(generate_secret(), context) as receiver:
         yield receiver
 

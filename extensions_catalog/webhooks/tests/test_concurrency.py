@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 
@@ -17,9 +17,11 @@ from app.core.config import settings
 from app.extensions.webhooks.attempts import Attempt, claim_due
 from app.extensions.webhooks.models import DeliveryState, WebhookSubscription
 from app.extensions.webhooks.outbox import write_deliveries
+from app.extensions.webhooks.settings import webhooks_settings
 from app.extensions.webhooks.tasks import deliver_due
 from app.extensions.webhooks.tests.receiver import Receiver, status
 from app.extensions.webhooks.tests.rows import a_delivery, a_subscription, add, deliveries
+from tests.changed_settings import change_settings
 
 WORKERS = 3
 
@@ -52,9 +54,9 @@ def session(engine: Engine) -> Iterator[Session]:
 
 
 def test_no_two_workers_make_the_same_delivery(
-    session: Session, receiver: Receiver, change_settings: Callable[..., None]
+    session: Session, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    change_settings(CONCURRENCY=4)
+    change_settings(monkeypatch, webhooks_settings, CONCURRENCY=4)
     subscription = a_subscription(receiver)
     add(session, subscription)
     session.add_all(a_delivery(subscription) for _ in range(60))

@@ -1,6 +1,5 @@
 """Routes below `/api/webhooks/deliveries`."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 import httpx
@@ -8,8 +7,9 @@ import pytest
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.extensions.webhooks.models import DeliveryState, WebhookDelivery, WebhookSubscription
+from app.extensions.webhooks.settings import webhooks_settings
 from app.extensions.webhooks.tests.rows import a_delivery, a_subscription
-from tests.changed_settings import change_settings as change_core_settings
+from tests.changed_settings import change_settings
 
 DELIVERIES = "/api/webhooks/deliveries"
 NOBODY = f"{DELIVERIES}/9223372036854775807"
@@ -46,7 +46,7 @@ async def dead_letter(
 async def test_strangers_are_refused(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, method: str, path: str
 ) -> None:
-    change_core_settings(monkeypatch, ENVIRONMENT="production")
+    change_settings(monkeypatch, ENVIRONMENT="production")
     assert (await client.request(method, path)).status_code == 401
 
 
@@ -105,9 +105,9 @@ class TestListDeliveries:
         self,
         client: httpx.AsyncClient,
         one_of_each: list[WebhookDelivery],
-        change_settings: Callable[..., None],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        change_settings(PAGE_SIZE=2)
+        change_settings(monkeypatch, webhooks_settings, PAGE_SIZE=2)
         first = (await client.get(DELIVERIES)).json()
         assert [each["id"] for each in first] == [each.id for each in one_of_each[:2]]
         second = (await client.get(DELIVERIES, params={"after": first[-1]["id"]})).json()

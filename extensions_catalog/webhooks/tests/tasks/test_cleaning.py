@@ -1,6 +1,5 @@
 """Old deliveries."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,8 +7,10 @@ from sqlmodel import Session
 
 from app.core.schedules import collect_schedules
 from app.extensions.webhooks.models import DeliveryState
+from app.extensions.webhooks.settings import webhooks_settings
 from app.extensions.webhooks.tasks import cleaning, delete_old_deliveries
 from app.extensions.webhooks.tests.rows import a_delivery, a_subscription, add, deliveries
+from tests.changed_settings import change_settings
 
 
 def test_what_has_ended_long_ago_goes_and_nothing_else(
@@ -35,11 +36,10 @@ def test_what_has_ended_long_ago_goes_and_nothing_else(
 def test_one_run_deletes_a_bounded_number(
     sync_db_session: Session,
     monkeypatch: pytest.MonkeyPatch,
-    change_settings: Callable[..., None],
 ) -> None:
     monkeypatch.setattr(cleaning, "BATCH_SIZE", 1)
     monkeypatch.setattr(cleaning, "MOST_BATCHES", 2)
-    change_settings(KEEP_DAYS=1)
+    change_settings(monkeypatch, webhooks_settings, KEEP_DAYS=1)
     subscription = a_subscription()
     add(sync_db_session, subscription)
     old = datetime.now(UTC) - timedelta(days=2)

@@ -2,7 +2,7 @@
 
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,6 +14,7 @@ from app.extensions.webhooks import attempts
 from app.extensions.webhooks.attempts import claim_due, record
 from app.extensions.webhooks.client import Outcome
 from app.extensions.webhooks.models import DeliveryState, WebhookDelivery, WebhookSubscription
+from app.extensions.webhooks.settings import webhooks_settings
 from app.extensions.webhooks.tasks import deliver_due
 from app.extensions.webhooks.tasks import deliveries as deliveries_module
 from app.extensions.webhooks.tests.receiver import (
@@ -34,6 +35,7 @@ from app.extensions.webhooks.tests.rows import (
     let_waits_end,
     send,
 )
+from tests.changed_settings import change_settings
 
 pytestmark = pytest.mark.usefixtures("sent_tasks")
 
@@ -242,10 +244,10 @@ class TestTimeAndSize:
         sync_db_session: Session,
         subscription: WebhookSubscription,
         receiver: Receiver,
-        change_settings: Callable[..., None],
+        monkeypatch: pytest.MonkeyPatch,
         beginning: bytes,
     ) -> None:
-        change_settings(TIMEOUT=0.5)
+        change_settings(monkeypatch, webhooks_settings, TIMEOUT=0.5)
         receiver.answers = [drip(receiver, beginning)]
         send(sync_db_session)
         began = time.monotonic()
@@ -258,9 +260,9 @@ class TestTimeAndSize:
         sync_db_session: Session,
         subscription: WebhookSubscription,
         receiver: Receiver,
-        change_settings: Callable[..., None],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        change_settings(TIMEOUT=0.5)
+        change_settings(monkeypatch, webhooks_settings, TIMEOUT=0.5)
         receiver.answers = [silence(receiver)]
         send(sync_db_session)
         began = time.monotonic()
@@ -273,9 +275,9 @@ class TestTimeAndSize:
         sync_db_session: Session,
         subscription: WebhookSubscription,
         receiver: Receiver,
-        change_settings: Callable[..., None],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        change_settings(TIMEOUT=0.5)
+        change_settings(monkeypatch, webhooks_settings, TIMEOUT=0.5)
         beginning = b"HTTP/1.1 500 Oh\r\nContent-Length: 1000\r\n\r\n"
         receiver.answers = [drip(receiver, beginning)]
         send(sync_db_session)
@@ -357,9 +359,9 @@ class TestTheEnd:
         sync_db_session: Session,
         subscription: WebhookSubscription,
         receiver: Receiver,
-        change_settings: Callable[..., None],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        change_settings(ATTEMPTS=2)
+        change_settings(monkeypatch, webhooks_settings, ATTEMPTS=2)
         receiver.answers = [status(500)] * 5
         send(sync_db_session)
         for _ in range(4):
@@ -377,10 +379,10 @@ class TestTheEnd:
         sync_db_session: Session,
         subscription: WebhookSubscription,
         receiver: Receiver,
-        change_settings: Callable[..., None],
+        monkeypatch: pytest.MonkeyPatch,
         switched_off: list[Mapping[str, Any]],
     ) -> None:
-        change_settings(ATTEMPTS=1, DEAD_LETTER_LIMIT=2)
+        change_settings(monkeypatch, webhooks_settings, ATTEMPTS=1, DEAD_LETTER_LIMIT=2)
         # The success between them starts the count anew.
         receiver.answers = [status(500), status(200), status(500), status(500), status(500)]
         for number in range(4):
@@ -437,11 +439,11 @@ class TestPrivateTargets:
         self,
         sync_db_session: Session,
         receiver: Receiver,
-        change_settings: Callable[..., None],
+        monkeypatch: pytest.MonkeyPatch,
         host: str,
     ) -> None:
         """`localhost` is a name, which the system's resolver makes an address of."""
-        change_settings(ALLOW_PRIVATE_TARGETS=False)
+        change_settings(monkeypatch, webhooks_settings, ALLOW_PRIVATE_TARGETS=False)
         add(sync_db_session, a_subscription(receiver, url=f"http://{host}:{receiver.port}/"))
         send(sync_db_session)
         deliver_due()
@@ -480,7 +482,7 @@ class TestPrivateTargets:
         self,
         sync_db_session: Session,
         receiver: Receiver,
-        change_settings: Callable[..., None],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         receiver.answers = [status(500)]
         url = f"http://localhost:{receiver.port}/"
@@ -488,7 +490,7 @@ class TestPrivateTargets:
         send(sync_db_session)
         deliver_due()
         assert only_delivery(sync_db_session).last_status == 500
-        change_settings(ALLOW_PRIVATE_TARGETS=False)
+        change_settings(monkeypatch, webhooks_settings, ALLOW_PRIVATE_TARGETS=False)
         let_waits_end(sync_db_session)
         deliver_due()
         assert "no public address" in (only_delivery(sync_db_session).last_error or "")
@@ -569,10 +571,10 @@ class TestRuns:
         self,
         sync_db_session: Session,
         receiver: Receiver,
-        change_settings: Callable[..., None],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """Five that never answer take as long as one."""
-        change_settings(TIMEOUT=1)
+        change_settings(monkeypatch, webhooks_settings, TIMEOUT=1)
         receiver.answers = [silence(receiver)] * 5
         add(sync_db_session, *(a_subscription(receiver) for _ in range(5)))
         send(sync_db_session)
@@ -584,11 +586,10 @@ class TestRuns:
         self,
         sync_db_session: Session,
         subscription: WebhookSubscription,
-        change_settings: Callable[..., None],
         monkeypatch: pytest.MonkeyPatch,
         sent_tasks: list[str],
     ) -> None:
-        change_settings(CONCURRENCY=2)
+        change_settings(monkeypatch, webhooks_settings, CONCURRENCY=2)
         monkeypatch.setattr(deliveries_module, "RUN_SECONDS", 0)
         add(sync_db_session, *(a_delivery(subscription) for _ in range(3)))
         assert deliver_due() == 2
