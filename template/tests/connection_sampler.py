@@ -10,7 +10,7 @@ from tests.redis_servers import RedisServer
 
 INTERVAL_SECONDS = 0.05
 
-Holders = Counter[ProcessName | None]
+Sample = Counter[ProcessName | None]
 """Connections by the process that holds them; None for those that carry no process's name."""
 
 
@@ -21,7 +21,7 @@ class ConnectionSampler:
     """
 
     def __init__(self, server: RedisServer) -> None:
-        self.samples: list[Holders] = []
+        self.samples: list[Sample] = []
         self._client = server.client(single_connection_client=True)
         self._own_id = self._client.client_id()
         self._end = threading.Event()
@@ -44,32 +44,42 @@ class ConnectionSampler:
         if self._error is not None and value is None:
             raise self._error
 
-    def start_anew(self) -> None:
-        """Forget what was seen so far."""
-        self.samples = []
-
-    def peak(self) -> int:
-        """Most connections that were open at once."""
-        return max(sample.total() for sample in self.samples)
-
-    def peaks(self) -> dict[ProcessName | None, int]:
-        """Most connections that each process held at once."""
-        highest: Holders = Counter()
-        for sample in self.samples:
-            highest |= sample
-        return dict(highest)
-
     def _sample_until_the_end(self) -> None:
         try:
             while not self._end.is_set():
                 began = time.monotonic()
-                self.samples.append(self._holders())
+                self.samples.append(self._sample())
                 self._end.wait(max(0, began + INTERVAL_SECONDS - time.monotonic()))
         except Exception as error:  # noqa: BLE001 (raised again in the test's own thread)
             self._error = error
 
-    def _holders(self) -> Holders:
+    def _sample(self) -> Sample:
         clients = self._client.client_list()
         return Counter(
             parse_process_name(each["name"]) for each in clients if int(each["id"]) != self._own_id
         )
+
+
+def peak(samples: list[Sample]) -> int:
+    """Most connections that were open at once."""
+    return max(sample.total() for sample in samples)
+
+
+def most_by_process(samples: list[Sample]) -> Sample:
+    """Most connections that each process held at once."""
+    most: Sample = Counter()
+    for sample in samples:
+        most |= sample
+    return most
+
+
+def most_by_role(samples: list[Sample]) -> dict[str, int]:
+    """Most that one process of each role held at once; `nameless` are all without a name together.
+
+    The service's own connections are nameless for a moment, until they have said their name.
+    """
+    most: dict[str, int] = {}
+    for process, connections in most_by_process(samples).items():
+        role = process.role if process else "nameless"
+        most[role] = max(connections, most.get(role, 0))
+    return most

@@ -23,7 +23,7 @@ from app.core.redis_pool import (
     run_redis_call,
 )
 from app.tasks.diagnostics import ping
-from tests.connection_sampler import ConnectionSampler
+from tests.connection_sampler import ConnectionSampler, most_by_role
 from tests.queue_processes import QueueProcess
 from tests.redis_servers import RedisServer, free_port, tls_program
 
@@ -84,14 +84,8 @@ class TestCrowd:
 CROWD_ROLES: tuple[Role, ...] = ("api", "worker")
 
 
-def run_crowd(
-    name: str, server: RedisServer, **environment: str
-) -> tuple[float, dict[str | None, int]]:
-    """How long a crowd of `tests.crowd` took, and the most connections of a process of each role.
-
-    Nameless connections stand under None: the service's own are that for a moment, before they say
-    their name.
-    """
+def run_crowd(name: str, server: RedisServer, **environment: str) -> tuple[float, dict[str, int]]:
+    """How long a crowd of `tests.crowd` took, and the most that a process of each role held."""
     with ConnectionSampler(server) as sampler:
         began = time.monotonic()
         subprocess.run(
@@ -102,7 +96,7 @@ def run_crowd(
             timeout=120,
         )
         seconds = time.monotonic() - began
-    return seconds, {name and name.role: count for name, count in sampler.peaks().items()}
+    return seconds, most_by_role(sampler.samples)
 
 
 class TestLimit:
