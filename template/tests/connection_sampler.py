@@ -22,7 +22,8 @@ class ConnectionSampler:
 
     def __init__(self, server: RedisServer) -> None:
         self.samples: list[Sample] = []
-        self._client = server.client(single_connection_client=True)
+        # It waits for a server that stands still, as some tests make it.
+        self._client = server.client(single_connection_client=True, socket_timeout=60)
         self._own_id = self._client.client_id()
         self._end = threading.Event()
         self._error: Exception | None = None

@@ -1,4 +1,4 @@
-"""The service with one endpoint more, a sync one that sends a task: `python -m tests.load_service`.
+"""The service with two endpoints more, which are sync: `python -m tests.load_service`.
 
 The service's own endpoints are async. Those of its owner need not be.
 """
@@ -10,7 +10,8 @@ from app.commands import serve
 from app.main import app
 from app.tasks.diagnostics import ping
 
-SYNC_PATH = "/sync-ping"
+SYNC_PING = "/sync-ping"
+SYNC_ANSWER = "/sync-answer"
 
 
 def send_ping(body: PingRequest) -> dict[str, str]:
@@ -18,8 +19,14 @@ def send_ping(body: PingRequest) -> dict[str, str]:
     return {"id": ping.delay(body.message).id}
 
 
+def answer() -> dict[str, str]:
+    """Need nothing but a thread."""
+    return {"answer": "here"}
+
+
 if __name__ == "__main__":
     serve.APPLICATION = "tests.load_service:app"
     serve.main([])
 else:
-    app.post(SYNC_PATH, status_code=HTTPStatus.ACCEPTED)(send_ping)
+    app.post(SYNC_PING, status_code=HTTPStatus.ACCEPTED)(send_ping)
+    app.get(SYNC_ANSWER)(answer)

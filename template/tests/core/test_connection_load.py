@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.load_service import SYNC_PATH
+from tests.load_service import SYNC_PING
 from tests.whole_service import Outcome, Profile, run_under_load
 
-ASYNC_PATH = "/api/tasks/ping"
+ASYNC_PING = "/api/tasks/ping"
 SLOWEST_SECONDS = 5
 
 ONE_OF_EACH = Profile()
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("test_database")]
 
 
 def test_one_process_of_each_kind(tmp_path: Path) -> None:
-    outcome = run_under_load(ONE_OF_EACH, tmp_path, ASYNC_PATH, SYNC_PATH, tasks=2000)
+    outcome = run_under_load(ONE_OF_EACH, tmp_path, ASYNC_PING, SYNC_PING, tasks=2000)
 
     check_budget(outcome, ONE_OF_EACH)
     check_tasks(outcome, tasks=2000)
@@ -32,7 +32,7 @@ def test_one_process_of_each_kind(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("profile", OTHERS.values(), ids=OTHERS)
 def test_other_numbers_of_processes(profile: Profile, tmp_path: Path) -> None:
-    outcome = run_under_load(profile, tmp_path, ASYNC_PATH, SYNC_PATH, tasks=400)
+    outcome = run_under_load(profile, tmp_path, ASYNC_PING, SYNC_PING, tasks=400)
 
     check_budget(outcome, profile)
     check_tasks(outcome, tasks=400)

@@ -71,13 +71,13 @@ class TestCrowd:
     @pytest.mark.usefixtures("worker_there")
     def test_that_inspects_and_revokes(self, server: RedisServer) -> None:
         seconds, peaks = run_crowd("inspect_and_revoke", server)
-        # Each asks twice and listens for a second; those who wait for one another would never end.
-        assert seconds < 20
+        # Those who wait for one another would never end.
+        assert seconds < 60
         assert peaks["api"] == settings.REDIS_POOL_SIZE
 
     def test_that_finds_redis_standing_still_is_told_in_time(self, server: RedisServer) -> None:
         seconds, peaks = run_crowd("send_in_vain", server, REDIS_POOL_TIMEOUT="1")
-        assert seconds < 10
+        assert seconds < 30
         assert peaks["api"] == settings.REDIS_POOL_SIZE
 
 
