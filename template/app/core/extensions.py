@@ -53,6 +53,11 @@ def enabled_extensions() -> list[str]:
     return list(dict.fromkeys(settings.ENABLED_EXTENSIONS))
 
 
+def public_name(extension: str) -> str:
+    """What an extension's tables, routes, tasks and settings carry: `example` for `_example`."""
+    return extension.strip("_")
+
+
 def extension_dir(name: str) -> Path:
     """Folder of an extension."""
     return EXTENSIONS_DIR / name
