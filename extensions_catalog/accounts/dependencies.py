@@ -8,14 +8,25 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import Depends
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app.core.dependencies import PrincipalDep
 from app.core.errors import Problem
 from app.extensions.accounts.models import CurrentUser
 from app.extensions.accounts.principals import USER_KIND
 
+# Names the scheme in the OpenAPI document; the provider judges the token.
+_bearer = HTTPBearer(
+    auto_error=False,
+    scheme_name="Access token",
+    description="Of a user's session in Supabase Auth.",
+)
 
-async def get_current_user(principal: PrincipalDep) -> CurrentUser:
+
+async def get_current_user(
+    principal: PrincipalDep,
+    _credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None,
+) -> CurrentUser:
     """The user who calls.
 
     Raises:

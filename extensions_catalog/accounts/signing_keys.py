@@ -92,10 +92,10 @@ class SigningKeys:
             UnknownSigningKeyError: when the project has no such key.
             SigningKeysUnavailableError: when that cannot be told.
         """
-        if not self._knows(key_id):
+        if not self._has_fresh(key_id) and not self._can_do_without_waiting(key_id):
             async with self._fetching:
                 # Another request may have fetched them while this one waited.
-                if not self._knows(key_id) and self._may_fetch():
+                if not self._has_fresh(key_id) and self._may_fetch():
                     await self._fetch()
         key = self._keys.get(key_id)
         if key is None and not self._has_failed:
@@ -107,8 +107,14 @@ class SigningKeys:
     def _age(self) -> float:
         return self._clock() - self._fetched_at
 
-    def _knows(self, key_id: str) -> bool:
+    def _has_fresh(self, key_id: str) -> bool:
         return key_id in self._keys and self._age() < self._cache_seconds
+
+    def _can_do_without_waiting(self, key_id: str) -> bool:
+        """Whether one request tries again after a failure, so that the others need not."""
+        is_retry = self._has_failed and self._fetching.locked()
+        holds = self._age() < self._cache_seconds + self._stale_seconds
+        return is_retry and holds and key_id in self._keys
 
     def _may_fetch(self) -> bool:
         waited = self._clock() - self._tried_at

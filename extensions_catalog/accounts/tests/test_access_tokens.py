@@ -109,6 +109,14 @@ class TestSignature:
             "algorithm"
         )
 
+    async def test_a_token_of_the_projects_legacy_secret_asks_nobody(
+        self, project: SupabaseProject, verifier: AccessTokenVerifier
+    ) -> None:
+        header = {"alg": "HS256", "kid": "legacy", "typ": "JWT"}
+        token = forge(header, project.claims(), hmac_sha256(b"shared"))
+        assert await refusal(verifier, token) == "algorithm"
+        assert project.fetches == []
+
     async def test_a_token_without_algorithm(
         self, project: SupabaseProject, verifier: AccessTokenVerifier
     ) -> None:
@@ -267,6 +275,13 @@ class TestClaims:
         assert await refusal(verifier, project.token(**beyond)) == reason
         user, _ = await verifier.verify(project.token(**within))
         assert user.id == USER_ID
+
+    async def test_another_issuer(
+        self, project: SupabaseProject, verifier: AccessTokenVerifier
+    ) -> None:
+        """Nothing but the project's own is verified, whoever asks for it."""
+        with pytest.raises(RefusedTokenError):
+            await verifier.verify(project.token(iss=f"{project.issuer}/"))
 
     async def test_an_extension_that_must_be_understood(
         self, project: SupabaseProject, verifier: AccessTokenVerifier

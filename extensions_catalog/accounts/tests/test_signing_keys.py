@@ -336,3 +336,18 @@ class TestSlow:
             assert not asking.done()
         with pytest.raises(UnknownSigningKeyError):
             await asking
+
+    async def test_one_request_tries_again_and_the_others_do_not_wait(
+        self, project: SupabaseProject, keys: SigningKeys, clock: Clock
+    ) -> None:
+        await keys.find("first")
+        clock.now += CACHE_SECONDS
+        project.answer = send(b"", 503)
+        await keys.find("first")
+        clock.now += 5
+        with project.answers_held_back():
+            trying = asyncio.create_task(keys.find("first"))
+            await asyncio.to_thread(project.wait_for_fetches, 3)
+            await keys.find("first")
+            assert not trying.done()
+        await trying

@@ -88,3 +88,9 @@ class TestUpdateProfile:
         await ada.patch(ME, json={"display_name": "Ada L."})
         assert (await ada.patch(ME, json={})).json()["display_name"] == "Ada L."
         assert (await ada.patch(ME, json={"display_name": None})).json()["display_name"] is None
+
+
+async def test_the_documentation_says_which_token_it_takes(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    assert {"Access token": []} in document["paths"][ME]["get"]["security"]
+    assert {"name": "Accounts", "tags": ["Profile"]} in document["x-tagGroups"]
