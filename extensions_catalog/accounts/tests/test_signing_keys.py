@@ -214,9 +214,9 @@ class TestUnreachable:
     @pytest.mark.parametrize(
         "answer",
         [
-            send(b"", 404),
-            send(b"", 500),
-            send(b"{}", 204),
+            send(b'{"keys": []}', 302),
+            send(b'{"keys": []}', 404),
+            send(b'{"keys": []}', 500),
             send(b"<html>"),
             send(b"{}"),
             send(b"[]"),
@@ -228,7 +228,7 @@ class TestUnreachable:
             lambda handler: handler.wfile.write(b"\0\0\0"),
         ],
         ids=[
-            *("missing", "broken", "no-content", "page", "object", "list", "keys-object"),
+            *("moved", "missing", "broken", "page", "object", "list", "keys-object"),
             *("binary", "deep", "large", "compressed", "no-http"),
         ],
     )
