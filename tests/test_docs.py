@@ -133,7 +133,7 @@ class TestNames:
     @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
     def test_settings(self, path: Path) -> None:
         words = re.findall(r"`([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)\b", prose_of(path))
-        assert sorted(set(words) - set(settings()) - NO_SETTINGS) == []
+        assert sorted(set(words) - set(settings()) - extension_settings() - NO_SETTINGS) == []
 
     def test_modules_of_commands_that_files_run(self, project: Path) -> None:
         for file in ("Makefile", "Dockerfile", "docker-compose.yml"):
@@ -142,6 +142,19 @@ class TestNames:
             modules += re.findall(r'"-m", "((?:app|devservices)\.[\w.]+)"', text)
             for module in modules:
                 assert (project / (module.replace(".", "/") + ".py")).is_file(), (file, module)
+
+
+def extension_settings() -> set[str]:
+    """The settings of every extension of the catalogue, which `.env.example` has when chosen."""
+    names = set()
+    for path in (REPOSITORY / "extensions_catalog").glob("*/settings.py"):
+        code = path.read_text(encoding="utf-8")
+        prefix = re.findall(r'env_prefix="(\w+)"', code)
+        fields = re.findall(r"^    ([A-Z][A-Z0-9_]+): .*=", code, re.MULTILINE)
+        assert len(prefix) == 1, path
+        assert fields, path
+        names |= {prefix[0] + field for field in fields}
+    return names
 
 
 NO_SETTINGS = {

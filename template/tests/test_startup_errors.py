@@ -24,6 +24,7 @@ PRODUCTION = {
     "ENVIRONMENT": "production",
     "SECRET_KEY": "k" * 43,
     "CORS_ORIGINS": "https://app.example.com",
+    "ENABLED_EXTENSIONS": "_example",  # others may want settings of their own outside local
 }
 
 
