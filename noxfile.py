@@ -84,13 +84,16 @@ def install(session: nox.Session, group: str = "dev") -> None:
 
 
 def rendered(session: nox.Session) -> Path:
-    """A project with all defaults: its pyproject.toml configures the checks of the service."""
+    """A project with all extensions: its pyproject.toml configures the checks of the service."""
     project = Path(session.create_tmp()).resolve() / "project"
+    catalogue = sorted(path.name for path in Path("extensions_catalog").glob("[!_]*"))
     session.run(
         "copier",
         "copy",
         "--quiet",
         "--defaults",
+        "--data",
+        f"extensions=[{', '.join(catalogue)}]",
         "--overwrite",
         "--vcs-ref",
         "HEAD",

@@ -1,10 +1,13 @@
 """Flower's settings: `celery -A app.core.celery flower` runs this file."""
 
-from flower.inspector import Inspector  # type: ignore[import-untyped]
+from collections.abc import Iterable
+
+from flower.views import BaseHandler  # type: ignore[import-untyped]
 
 from app.core.celery import celery_app
 from app.core.config import StartupError, settings
 from app.core.process_start import begin_process
+from app.core.redis_pool import run_redis_call
 
 begin_process("flower")
 
@@ -27,8 +30,23 @@ elif not settings.is_local:
         "environment, since whoever reaches Flower can stop workers and read arguments."
     )
 
-# Flower asks workers with up to eight threads at once, two connections each.
-Inspector.max_concurrency = 1
-# A pooled broker connection keeps the socket on which it waited for answers; without the pool each
-# is closed when the answers are in.
-celery_app.conf.broker_pool_limit = 0
+
+class Broker:
+    """What Flower asks for the lengths of queues, on the process's own connections.
+
+    Flower's opens one for each page that is shown, nameless and beyond any limit.
+    """
+
+    async def queues(self, names: Iterable[str]) -> list[dict[str, str | int]]:
+        """How many messages wait in each queue, in the form of Flower's own."""
+        return await run_redis_call(lambda: [_queue_length(name) for name in names])
+
+
+def _queue_length(name: str) -> dict[str, str | int]:
+    with celery_app.connection_or_acquire() as connection:
+        # Declaring writes nothing to Redis; it is kombu's way to ask for the length.
+        declared = connection.default_channel.queue_declare(name)
+    return {"name": name, "messages": declared.message_count}
+
+
+BaseHandler.get_broker = lambda _: Broker()

@@ -1,11 +1,17 @@
 """Every combination of answers, worked out from copier.yml itself.
 
-Questions with choices are multiplied out. A question of free text has representatives here, one for
-each class of what people write; the sets below fail to load when a question has neither.
+Questions with choices are multiplied out, with no extension and with all of them; every other set
+of extensions is combined with one setting of the rest. That is enough, since no text of the
+template depends on the extensions and on another answer at once: a test reads that there.
+
+A question of free text has representatives here, one for each class of what people write; the sets
+below fail to load when a question has neither.
 """
 
 from collections.abc import Iterator
-from itertools import cycle, product
+from functools import cache
+from itertools import chain, cycle, product
+from itertools import combinations as subsets_of
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +54,7 @@ CYCLED = {"project_name", "project_description", "author", "time_zone"}
 """Texts that no other answer depends on: spread over the combinations instead of multiplied."""
 
 
+@cache
 def configuration() -> dict[str, Any]:
     """The parsed copier.yml."""
     text = (REPOSITORY / "copier.yml").read_text(encoding="utf-8")
@@ -70,12 +77,23 @@ def values_of(name: str) -> list[Any]:
     if name in REPRESENTATIVES:
         return REPRESENTATIVES[name]
     if name == "extensions":
-        catalogue = list(configuration()["extension_catalogue"]["default"])
-        return [[], *([each] for each in catalogue), *([catalogue] if len(catalogue) > 1 else [])]
+        return [[], catalogue()] if catalogue() else [[]]
     if details["type"] == "bool":
         return [False, True]
     choices = details["choices"]
     return list(choices.values() if isinstance(choices, dict) else choices)
+
+
+def catalogue() -> list[str]:
+    """Names of the extensions that can be chosen."""
+    return list(configuration()["extension_catalogue"]["default"])
+
+
+def sets_of_extensions() -> list[list[str]]:
+    """Every answer that `extensions` can have: none, each, each two, and so on to all."""
+    sizes = range(len(catalogue()) + 1)
+    subsets = chain.from_iterable(subsets_of(catalogue(), size) for size in sizes)
+    return [list(subset) for subset in subsets]
 
 
 def combinations() -> list[Answers]:
@@ -85,6 +103,10 @@ def combinations() -> list[Answers]:
     seen: dict[str, Answers] = {}
     for values in product(*(values_of(name) for name in multiplied)):
         answers = _asked(dict(zip(multiplied, values, strict=True)))
+        seen.setdefault(repr(answers), answers)
+    first = next(iter(seen.values()))
+    for extensions in sets_of_extensions() if catalogue() else []:
+        answers = first | {"extensions": extensions}
         seen.setdefault(repr(answers), answers)
     return [{name: next(values) for name, values in texts.items()} | each for each in seen.values()]
 
@@ -96,6 +118,7 @@ def representative_combinations() -> list[Answers]:
 
 def _each_value_once() -> Iterator[Answers]:
     missing = {(name, repr(value)) for name in questions() for value in values_of(name)}
+    missing |= {("extensions", repr([extension])) for extension in catalogue()}
     for answers in combinations():
         new = {(name, repr(value)) for name, value in answers.items()} & missing
         if new:
@@ -111,7 +134,7 @@ def _asked(answers: Answers) -> Answers:
         "redis_endpoint": answers["redis"] == "none",
         "redis_tls": answers["redis"] == "none",
         "redis_connection_limit": answers["redis"] == "none",
-        "extensions": not configuration()["extension_catalogue"]["default"],
+        "extensions": not catalogue(),
     }
     return {name: value for name, value in answers.items() if not hidden.get(name)}
 
@@ -125,4 +148,6 @@ def identifier(answers: Answers) -> str:
         short[0] = "supabase-transaction"
     if answers.get("redis_tls"):
         short[1] += "-tls"
-    return "-".join([*short, *answers.get("extensions", [])])
+    extensions = answers.get("extensions", [])
+    short += ["all"] if extensions and extensions == catalogue() else extensions
+    return "-".join(short)

@@ -87,14 +87,24 @@ def copy_template(
     destination: Path,
     *,
     exclude: Sequence[str] = (),
+    release: str | None = None,
     **answers: Any,  # noqa: ANN401
 ) -> Path:
-    """What `copier copy --defaults` does without `--trust`; the project's folder."""
+    """What `copier copy --defaults` does without `--trust`; the project's folder.
+
+    Args:
+        source: the template.
+        destination: where the project goes.
+        exclude: patterns of what is left out, beside the template's own.
+        release: a tag of the template; its newest otherwise.
+        answers: to the questions.
+    """
     run_copy(
         str(source),
         destination,
         data=answers,
         exclude=exclude,
+        vcs_ref=release,
         defaults=True,
         unsafe=False,
         quiet=True,

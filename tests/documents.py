@@ -11,7 +11,7 @@ OF_THE_SERVICE = [
     REPOSITORY / "template" / "README.md.jinja",
     REPOSITORY / "template" / "AGENTS.md.jinja",
     REPOSITORY / "template" / "tests" / "README.md",
-    REPOSITORY / "extensions_catalog" / "_example" / "README.md",
+    *sorted((REPOSITORY / "extensions_catalog").glob("*/README.md")),
 ]
 DOCUMENTS = [REPOSITORY / "README.md", *PAGES, *OF_THE_SERVICE]
 GETTING_STARTED = REPOSITORY / "docs" / "getting-started.md"

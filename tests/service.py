@@ -1,11 +1,14 @@
 """A rendered service as its user has it: one project, set up once for all who test it."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,6 +90,20 @@ class Development:
         os.killpg(self.process.pid, signal.SIGINT)
         self.process.communicate(timeout=30)
         return self.process.returncode
+
+
+def answer_of(url: str, body: dict[str, str] | None = None, token: str = "") -> tuple[int, str]:
+    """Status and text that a GET, or a POST of a JSON body, is answered with."""
+    request = urllib.request.Request(  # noqa: S310 (our own server)
+        url,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Content-Type": "application/json", "Authorization": f"Bearer {token}"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
 
 
 PASSED_ON = {

@@ -4,8 +4,6 @@ import json
 import re
 import shutil
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.installed_servers import free_port, installed_postgres, installed_redis
-from tests.service import Development, Service
+from tests.service import Development, Service, answer_of
 
 pytestmark = [pytest.mark.full, pytest.mark.xdist_group("service")]
 
@@ -35,20 +33,6 @@ def configured(service: Service, service_folder: Path) -> Iterator[Service]:
         configured = Service(project, service.environment)
         configured.make("setup")
         yield configured
-
-
-def answer_of(url: str, body: dict[str, str] | None = None, token: str = "") -> tuple[int, str]:
-    """Status and text that a GET, or a POST of a JSON body, is answered with."""
-    request = urllib.request.Request(  # noqa: S310 (our own server)
-        url,
-        data=None if body is None else json.dumps(body).encode(),
-        headers={"Content-Type": "application/json", "Authorization": f"Bearer {token}"},
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
 
 
 def test_migrations_and_doctor(configured: Service) -> None:

@@ -3,17 +3,17 @@
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from tests.combinations import combinations
+from tests.combinations import catalogue, combinations
 from tests.conftest import REPOSITORY, copy_template
 from tests.documents import DOCUMENTS, PAGES, commands_of, name_of, prose_of
 from tests.named_tests import named_tests
-from tests.settings_page import settings, table, written_table
+from tests.settings_page import PAGE, settings, tables, written_table
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +95,11 @@ def test_pictures_are_small_and_used() -> None:
         assert picture.name in used, f"{picture.name} is shown nowhere"
 
 
+def test_every_extension_of_the_catalogue_has_a_page() -> None:
+    pages = {path.stem for path in (REPOSITORY / "docs" / "extensions").glob("*.md")}
+    assert pages == set(catalogue())
+
+
 class TestNames:
     """Targets, files, modules and settings that the documents mention exist."""
 
@@ -116,13 +121,19 @@ class TestNames:
 
     @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
     def test_files_and_modules(self, project: Path, path: Path) -> None:
-        missing = [name for name in mentioned_paths(path) if not is_there(project, name)]
-        assert missing == []
+        extension = path.parent.name if path.name == "README.md" else path.stem
+        places = [
+            project,
+            project / "app" / "extensions" / "_example",
+            REPOSITORY,
+            REPOSITORY / "extensions_catalog" / extension,
+        ]
+        assert [name for name in mentioned_paths(path) if not is_there(places, name)] == []
 
     @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
     def test_settings(self, path: Path) -> None:
         words = re.findall(r"`([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)\b", prose_of(path))
-        assert sorted(set(words) - set(settings()) - NO_SETTINGS) == []
+        assert sorted(set(words) - set(settings()) - extension_settings() - NO_SETTINGS) == []
 
     def test_modules_of_commands_that_files_run(self, project: Path) -> None:
         for file in ("Makefile", "Dockerfile", "docker-compose.yml"):
@@ -131,6 +142,19 @@ class TestNames:
             modules += re.findall(r'"-m", "((?:app|devservices)\.[\w.]+)"', text)
             for module in modules:
                 assert (project / (module.replace(".", "/") + ".py")).is_file(), (file, module)
+
+
+def extension_settings() -> set[str]:
+    """The settings of every extension of the catalogue, which `.env.example` has when chosen."""
+    names = set()
+    for path in (REPOSITORY / "extensions_catalog").glob("*/settings.py"):
+        code = path.read_text(encoding="utf-8")
+        prefix = re.findall(r'env_prefix="(\w+)"', code)
+        fields = re.findall(r"^    ([A-Z][A-Z0-9_]+): .*=", code, re.MULTILINE)
+        assert len(prefix) == 1, path
+        assert fields, path
+        names |= {prefix[0] + field for field in fields}
+    return names
 
 
 NO_SETTINGS = {
@@ -168,29 +192,30 @@ def mentioned_paths(path: Path) -> Iterator[str]:
             yield code
 
 
-def is_there(project: Path, name: str) -> bool:
-    """Whether it is part of a project, of an extension or of this repository."""
+def is_there(places: Sequence[Path], name: str) -> bool:
+    """Whether it is part of a project, which comes first, of an extension or of this repository."""
+    project = places[0]
     if name in WRITTEN_ON_THE_WAY or name.startswith("app/models/order"):
         return True
     if re.match(r"(?:app|devservices)\.\w", name) and not name.endswith(".py"):
         name = name.replace(".", "/")
         return (project / name).is_dir() or (project / f"{name}.py").is_file()
     pattern = re.sub(r"<name>|…", "*", name).rstrip("/")
-    places = (project, project / "app" / "extensions" / "_example", REPOSITORY)
     if any(next(place.glob(pattern), None) for place in places):
         return True
     return "/" not in name and next(project.rglob(name), None) is not None
 
 
-class TestSettingsPage:
-    """`docs/stack/settings.md` lists what `.env.example` does, which the service's tests hold."""
+class TestSettingsPages:
+    """Pages list the settings as `.env.example` does, which the service's tests hold."""
 
-    def test_table(self) -> None:
-        assert written_table() == table(), "run python -m tests.settings_page"
+    @pytest.mark.parametrize("page", tables(), ids=name_of)
+    def test_table(self, page: Path) -> None:
+        assert written_table(page) == tables()[page], "run python -m tests.settings_page"
 
-    def test_every_setting_is_in_it(self) -> None:
+    def test_every_setting_is_in_them(self) -> None:
         assert len(settings()) > 40
-        assert "| `POSTGRES_PASSWORD` |" in table()
+        assert "| `POSTGRES_PASSWORD` |" in tables()[PAGE]
 
 
 def test_fixtures_that_the_guide_names_exist() -> None:

@@ -70,6 +70,7 @@ RUN_BY = {
     'make test args="-k orders -x"': OTHERS,
     "uv run pytest tests/core/test_config.py": OTHERS,
     "uv run pytest -k heads -x": OTHERS,
+    "make extension name=loyalty": OTHERS,  # last: the database then lacks its table
     "make format lint typecheck test": SERVICE,
     "make setup lint typecheck test": SERVICE,
     "git status": UPDATE,

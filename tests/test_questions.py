@@ -9,7 +9,14 @@ import pytest
 import tzdata
 import yaml
 
-from tests.combinations import HOSTILE_TEXTS, SUPABASE, configuration, questions, values_of
+from tests.combinations import (
+    HOSTILE_TEXTS,
+    SUPABASE,
+    catalogue,
+    configuration,
+    questions,
+    values_of,
+)
 from tests.conftest import Render, copy_template
 
 SESSION = SUPABASE.format(port=5432)
@@ -62,8 +69,8 @@ class TestRefusals:
             ({"time_zone": "new york"}, ["Did you mean America/New_York?"]),
             ({"time_zone": "CEST"}, ["no time zone", "UTC"]),
             ({"time_zone": "UTC\nUTC"}, ["no time zone"]),
-            ({"extensions": ["nonesuch"]}, ["no extension called nonesuch"]),
-            ({"extensions": "[nonesuch]"}, ["no extension called nonesuch"]),
+            ({"extensions": ["nonesuch"]}, ["nonesuch", *catalogue()]),
+            ({"extensions": "[nonesuch]"}, ["nonesuch", *catalogue()]),
             ({"projct_name": "Acme"}, ["no question called projct_name", "project_name"]),
         ],
         ids=str,
@@ -252,7 +259,7 @@ class TestMemory:
         remembered = answers_of(render())
         asked = {"project_name", "project_description", "author", "database", "redis"}
         asked |= {"time_zone", "ci", "python_minimum"}
-        if configuration()["extension_catalogue"]["default"]:
+        if catalogue():
             asked |= {"extensions"}
         assert set(remembered) == asked | {"_src_path"}
 

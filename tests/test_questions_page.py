@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.combinations import questions
+from tests.combinations import configuration, questions
 from tests.conftest import REPOSITORY, Render
 
 PAGE = (REPOSITORY / "docs" / "questions.md").read_text(encoding="utf-8")
@@ -59,6 +59,11 @@ def test_refuses_what_it_calls_refused(render: Render, name: str, answer: str, w
     answers = LEADING_THERE.get(name, {}) | {name: answer}
     with pytest.raises(ValueError, match=re.escape(words)):
         render(**answers)
+
+
+def test_lists_the_catalogue() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", SECTIONS["extensions"], re.MULTILINE)
+    assert dict(rows) == configuration()["extension_catalogue"]["default"]
 
 
 def test_refuses_something_of_each_free_text() -> None:

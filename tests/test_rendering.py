@@ -6,18 +6,21 @@ import re
 import subprocess
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from jinja2 import Environment, nodes
 from pytest_copier.plugin import CopierFixture
 
 from tests.combinations import (
     HOSTILE_TEXTS,
     Answers,
     combinations,
+    configuration,
     identifier,
     questions,
     representative_combinations,
@@ -66,6 +69,7 @@ def test_combination(render_fast: Render, template_without_git: Path, answers: A
     check_names(project)
     check_no_jinja_is_left(project, answers)
     check_answers_arrived(project, answers)
+    check_dependencies(project)
     check_files_of_the_answers(project, answers)
     check_untouched_files_are_the_template_s(project, template_without_git / "template")
 
@@ -73,13 +77,19 @@ def test_combination(render_fast: Render, template_without_git: Path, answers: A
 def check_parses(project: Path) -> None:
     for path, text in texts(project):
         if path.suffix == ".py":
-            ast.parse(text, str(path))
+            check_python(text)
         elif path.suffix == ".toml":
             tomllib.loads(text)
         elif path.suffix in {".yml", ".yaml"}:
             assert yaml.safe_load(text), path
         elif path.suffix == ".json":
             json.loads(text)
+
+
+@cache
+def check_python(text: str) -> None:
+    """Once for each text: most files are the same in every project."""
+    ast.parse(text)
 
 
 def check_text(project: Path) -> None:
@@ -138,6 +148,14 @@ def check_answers_arrived(project: Path, answers: Answers) -> None:
     assert {name: remembered[name] for name in answers} == answers
 
 
+def check_dependencies(project: Path) -> None:
+    """Lines that come with an extension stand in their place of the alphabet, and once."""
+    document = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
+    for lines in (document["project"]["dependencies"], document["dependency-groups"]["dev"]):
+        names = [re.split(r"[<>=~!; ]", line)[0] for line in lines]
+        assert names == sorted(set(names))
+
+
 def check_files_of_the_answers(project: Path, answers: Answers) -> None:
     ci = answers.get("ci", "github")
     assert (project / ".github").exists() == (ci == "github")
@@ -158,6 +176,63 @@ def check_untouched_files_are_the_template_s(project: Path, source: Path) -> Non
         else:
             assert path.suffix != ".py", path
     assert compared > 20
+
+
+def test_extensions_and_other_answers_are_never_asked_about_together(template: Path) -> None:
+    """So the sets of extensions need not be multiplied with the other answers.
+
+    What a project holds because of its extensions is the same whatever the other answers are.
+    """
+    together = [
+        f"{path.name}: {chunk}"
+        for path, text in rendered_texts(template)
+        for chunk in chunks(text)
+        if {"extensions"} < asked_questions(names_in(chunk))
+    ]
+    assert together == []
+
+
+def test_the_reading_of_templates_finds_what_depends_on_what() -> None:
+    both = "{% for name in extensions %}{{ name }}{{ project_slug }}{% endfor %}"
+    [chunk] = chunks(both)
+    assert asked_questions(names_in(chunk)) == {"extensions", "project_name"}
+    apart = "{% if extensions %}a{% endif %}{{ project_slug }} {{ extensions | length }}"
+    found = [asked_questions(names_in(chunk)) for chunk in chunks(apart)]
+    assert found == [{"extensions"}, {"project_name"}, {"extensions"}]
+
+
+def rendered_texts(template: Path) -> Iterator[tuple[Path, str]]:
+    """Each text of the template that is rendered, but for the answers file, which holds all."""
+    for path in sorted((template / "template").rglob("*.jinja")):
+        if "_copier_conf.answers_file" not in path.name:
+            yield path, path.read_text(encoding="utf-8")
+    for line in configuration()["_exclude"]:
+        yield template / "copier.yml", line
+
+
+def chunks(text: str) -> Iterator[nodes.Node]:
+    """The statements and expressions of a template that stand in no other."""
+    for node in Environment(autoescape=True).parse(text).body:
+        if isinstance(node, nodes.Output):
+            yield from (each for each in node.nodes if not isinstance(each, nodes.TemplateData))
+        else:
+            yield node
+
+
+def names_in(node: nodes.Node) -> set[str]:
+    found = set(node.find_all(nodes.Name)) | ({node} if isinstance(node, nodes.Name) else set())
+    return {name.name for name in found}
+
+
+def asked_questions(names: set[str]) -> set[str]:
+    """The questions that these names stand for: some are values computed of others."""
+    asked = names & set(questions())
+    for name in names & set(configuration()) - asked:
+        default = configuration()[name]["default"]
+        if isinstance(default, str) and "{{" in default:
+            inner = Environment(autoescape=True).parse(default)
+            asked |= asked_questions(names_in(inner) - {name})
+    return asked
 
 
 @pytest.mark.parametrize("python_minimum", ["3.11", "3.12", "3.13"])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.combinations import configuration
+from tests.combinations import catalogue
 from tests.conftest import REPOSITORY, git
 
 TOP_LEVEL = {
@@ -84,12 +84,12 @@ def test_catalogue_and_its_list_agree() -> None:
         for path in (REPOSITORY / "extensions_catalog").iterdir()
         if (path / "__init__.py").exists()
     }
-    assert folders == {"_example", *configuration()["extension_catalogue"]["default"]}
+    assert folders == {"_example", *catalogue()}
 
 
 def test_names_of_extensions_can_be_removed_again() -> None:
     """Copier compares folders with a function that passes over these names."""
-    for name in configuration()["extension_catalogue"]["default"]:
+    for name in catalogue():
         assert re.fullmatch(r"[a-z][a-z0-9_]*", name)
         assert name.lower() not in {"tags", "rcs", "cvs"}
 

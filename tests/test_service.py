@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.combinations import configuration
+from tests.combinations import catalogue, configuration
 from tests.conftest import commit_all, copy_template
 from tests.plans_page import table, written_table
 from tests.service import Service
@@ -44,9 +44,13 @@ def test_working_leaves_nothing_for_git(service: Service) -> None:
     assert left == ["??", "uv.lock"]
 
 
-def test_no_project_is_named_like_a_package_that_it_needs(service: Service) -> None:
+def test_no_project_is_named_like_a_package_that_it_needs(
+    template: Path, service: Service, service_folder: Path
+) -> None:
     """`package_names_taken` in copier.yml: uv refuses a project that depends on its own name."""
-    lock = tomllib.loads((service.folder / "uv.lock").read_text(encoding="utf-8"))
+    project = copy_template(template, service_folder / "everything", extensions=catalogue())
+    Service(project, service.environment).run("uv", "lock", "--quiet")
+    lock = tomllib.loads((project / "uv.lock").read_text(encoding="utf-8"))
     needed = {package["name"] for package in lock["package"]} - {"my-service"}
     taken = set(configuration()["package_names_taken"]["default"])
     assert needed - taken == set(), "add these to package_names_taken in copier.yml"

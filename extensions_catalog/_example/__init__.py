@@ -1,1 +1,1 @@
-"""The skeleton of an extension: notes, whose words are counted in the background."""
+"""Notes, whose words are counted in the background."""

@@ -18,7 +18,12 @@ prepare_environment()
 import httpx
 from fastapi.testclient import TestClient
 from sqlalchemy import Connection, create_engine
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
+    AsyncEngine,
+    async_sessionmaker,
+    create_async_engine,
+)
 from sqlalchemy.pool import NullPool
 from sqlmodel import Session
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -72,6 +77,26 @@ async def db_session(connection: AsyncConnection) -> AsyncIterator[AsyncSession]
         connection, expire_on_commit=False, join_transaction_mode="create_savepoint"
     ) as session:
         yield session
+
+
+@pytest.fixture
+def session_makers(connection: AsyncConnection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions that the service opens by itself, beside an endpoint's, join the transaction.
+
+    For what runs before an endpoint or in the background; such sessions take no turns.
+    """
+    for name, session_class in (
+        ("async_session_maker", AsyncSession),
+        ("read_session_maker", database.AsyncReadOnlySession),
+    ):
+        maker = async_sessionmaker(
+            connection,
+            class_=session_class,
+            expire_on_commit=False,
+            autoflush=session_class is AsyncSession,
+            join_transaction_mode="create_savepoint",
+        )
+        monkeypatch.setattr(database, name, maker)
 
 
 @pytest.fixture

@@ -1,153 +1,102 @@
-"""Rules that keep the service's parts apart, read from the source and from what it registers.
+"""The service's parts keep apart, and each rule about that is seen to find what breaks it."""
 
-An import inside of a function counts as any other: it spares time at the start, not the arrow.
-"""
-
-import ast
-from collections.abc import Iterator
-from functools import cache
-from graphlib import CycleError, TopologicalSorter
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pytest
 from sqlmodel import SQLModel
 
 from app.core.celery import celery_app
-from app.core.config import BASE_DIR, ServiceSettings
-from app.core.extensions import enabled_extensions, load_extensions, present_extensions
+from app.core.config import ServiceSettings
+from app.core.extensions import present_extensions, public_name
 from app.core.schedules import collect_schedules
-
-EXTENSIONS = "app.extensions"
-
-for _hook in ("models", "api", "tasks"):
-    load_extensions(_hook)
+from tests.architecture import RULES
+from tests.architecture.broken import findings, place_of_fault
+from tests.architecture.source import extension_of, imports
 
 
-def public_name(extension: str) -> str:
-    """What tables, tasks and settings carry: the skeleton `_example` names them `example`."""
-    return extension.strip("_")
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_nothing_breaks_it(rule: Callable[[], Iterator[str]]) -> None:
+    assert list(rule()) == []
 
 
-def extension_of(module: str) -> str | None:
-    parts = module.split(".")
-    return parts[2] if module.startswith(f"{EXTENSIONS}.") else None
-
-
-@cache
-def modules() -> dict[str, Path]:
-    """Every module of the service by its name; tests and migrations are no part of it."""
-    # Python 3.11's glob does not follow links, and an extension's folder may be one.
-    folders = [BASE_DIR / "app", *(BASE_DIR / "app" / "extensions").glob("*/")]
-    found = {}
-    for folder in folders:
-        for path in folder.rglob("*.py"):
-            parts = path.relative_to(BASE_DIR).with_suffix("").parts
-            if not {"tests", "migrations"} & set(parts[3:]):
-                found[".".join(parts).removesuffix(".__init__")] = path
-    return found
-
-
-@cache
-def imports() -> dict[str, set[str]]:
-    """For each module, the service's modules that it imports, at once or later."""
-    return {
-        name: {found for found in _imported(path, name) if found in modules()} - {name}
-        for name, path in modules().items()
-    }
-
-
-def _imported(path: Path, module: str) -> Iterator[str]:
-    package = module if path.stem == "__init__" else module.rpartition(".")[0]
-    for node in _statements(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1]
-            base = ".".join([*above, node.module or ""]).strip(".") if node.level else node.module
-            for alias in node.names:
-                submodule = f"{base}.{alias.name}"
-                yield submodule if submodule in modules() else str(base)
-
-
-def _statements(node: ast.AST) -> Iterator[ast.AST]:
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
-            continue
-        yield child
-        yield from _statements(child)
-
-
-class TestImports:
-    def test_the_reading_finds_what_there_is(self) -> None:
-        assert "app.core.request_context" in imports()["app.core.errors"]
-        assert "app.core.messages" in imports()["app.extensions._example.message_handlers"]
-        assert "app.core.database" in imports()["app.core.messages"]  # from app.core import …
-
-    def test_core_imports_no_extension(self) -> None:
-        broken = [
-            f"{name} imports {other}"
-            for name, others in imports().items()
-            for other in others
-            if extension_of(name) is None and extension_of(other) is not None
-        ]
-        assert broken == []
-
-    def test_extensions_do_not_import_each_other(self) -> None:
-        broken = [
-            f"{name} imports {other}: publish a message instead"
-            for name, others in imports().items()
-            for other in others
-            if extension_of(name) and extension_of(other) not in (None, extension_of(name))
-        ]
-        assert broken == []
-
-    def test_there_is_no_circle(self) -> None:
-        try:
-            TopologicalSorter(imports()).prepare()
-        except CycleError as error:
-            pytest.fail("modules import each other: " + " -> ".join(error.args[1]))
-
-    def test_the_service_does_not_import_its_tests(self) -> None:
-        for name, path in modules().items():
-            assert not [m for m in _imported(path, name) if m.split(".")[0] == "tests"], name
-
-
-@pytest.mark.parametrize("extension", enabled_extensions())
-class TestNames:
-    """What extensions put into shared places carries their names."""
-
-    def test_tables(self, extension: str) -> None:
-        owned = [
-            mapper.local_table
-            for mapper in SQLModel._sa_registry.mappers
-            if extension_of(mapper.class_.__module__) == extension
-        ]
-        for table in owned:
-            assert str(table).startswith(f"{public_name(extension)}_"), table
-
-    def test_tasks(self, extension: str) -> None:
-        celery_app.loader.import_default_modules()
-        for name, task in celery_app.tasks.items():
-            if extension_of(task.__module__) == extension:
-                assert f".{public_name(extension)}." in name, name
-
-    def test_schedules_send_the_extensions_own_tasks(self, extension: str) -> None:
-        for key, entry in collect_schedules().items():
-            if key.startswith(f"{extension}."):
-                assert f".{public_name(extension)}." in entry["task"], key
-
-    def test_settings(self, extension: str) -> None:
-        for cls in ServiceSettings.__subclasses__():
-            if extension_of(cls.__module__) == extension:
-                assert cls.model_config.get("env_prefix") == f"{public_name(extension).upper()}_"
-
-
-def test_the_skeleton_shows_each_of_them() -> None:
-    """Otherwise the rules above could pass because nothing is looked at."""
+def test_the_skeleton_shows_what_the_rules_look_at() -> None:
+    """Otherwise they could pass because they look at nothing."""
     assert "_example" in present_extensions()
+    assert public_name("_example") == "example"
     assert "example_note" in SQLModel.metadata.tables
     assert any(".example." in name for name in celery_app.tasks)
     assert any(key.startswith("_example.") for key in collect_schedules())
     assert any(
         extension_of(cls.__module__) == "_example" for cls in ServiceSettings.__subclasses__()
     )
+
+
+def test_imports_are_read_in_each_form() -> None:
+    found = {(each.importer, each.imported) for each in imports()}
+    assert ("app.core.errors", "app.core.request_context") in found
+    assert ("app.core.messages", "app.core.database") in found  # from app.core import …
+    assert ("app.extensions._example.message_handlers", "app.core.messages") in found
+
+
+NO_PART = "is no part of an extension"
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return findings(tmp_path_factory.mktemp("broken"))
+
+
+@pytest.mark.slow
+class TestEachRule:
+    """In a copy of the service where all of them are broken, each names file and line."""
+
+    @pytest.mark.parametrize(
+        ("fault", "told"),
+        [
+            ("core's import", "imports app.extensions.alpha.models: core names no extension"),
+            ("core's import for types", "imports app.extensions.beta: core names no extension"),
+            ("extension's import", "imports app.extensions.beta.models: publish a message"),
+            ("extension's relative import", "imports app.extensions.beta.api: publish a message"),
+            ("extension's test's import", "imports app.extensions.beta: publish a message"),
+            ("import of a test", "imports tests.databases: tests are no part"),
+            ("table", "has the table stray: its name has to begin with alpha_"),
+            ("table without model", "has the table links: its name has to begin with alpha_"),
+            ("settings", "has settings without the prefix: env_prefix has to be ALPHA_"),
+            ("task", "is the task app.tasks.stray: its name has to begin with app.tasks.alpha."),
+            ("schedule", "sends app.tasks.ping: an extension schedules its own tasks"),
+            ("schedule elsewhere", "uses add_periodic_task: entries stand in SCHEDULES"),
+            ("schedule in the configuration", "uses beat_schedule: entries stand in SCHEDULES"),
+            ("message_handler.py", f"{NO_PART}: did you mean message_handlers"),
+            ("task.py", f"{NO_PART}: did you mean tasks"),
+            ("model.py", f"{NO_PART}: did you mean models"),
+            ("signing.py", f"{NO_PART}, and nothing imports it"),
+            ("route of core", "has the route GET /api/beta/rooms/{}, as core has: app/api/beta.py"),
+            ("route of another", "has the route GET /api/beta/rooms, as _beta has: "),
+            ("route below a mount", "has the route GET /static/rooms, below /static"),
+            ("admin view", "has the admin view note, as alpha has: app/extensions/alpha/admin.py"),
+            ("tag of core", "has the tag Tasks, as core has: app/api/tasks.py:"),
+            ("tag of another", "has the tag Rooms, as alpha has: app/extensions/alpha/api.py:"),
+            ("tag of a group", "has the tag Beta, as _beta has: app/extensions/_beta/api.py:"),
+            ("task of another", "has the task app.tasks.both, as alpha has: app/extensions/alpha/"),
+            ("schedule of core", "has the schedule core.heartbeat, as core has: app/tasks/"),
+        ],
+    )
+    def test_tells_the_line(self, found: list[str], fault: str, told: str) -> None:
+        expected = f"{place_of_fault(fault)} {told}"
+        assert any(line.startswith(expected) for line in found), "\n".join([expected, *found])
+
+    @pytest.mark.parametrize(
+        ("folder", "told"),
+        [("apis", "did you mean api"), ("template", "did you mean templates")],
+    )
+    def test_tells_a_misspelt_folder(self, found: list[str], folder: str, told: str) -> None:
+        assert f"app/extensions/gamma/{folder}:1 {NO_PART}: {told}" in found
+
+    def test_tells_a_circle(self, found: list[str]) -> None:
+        [told] = [line for line in found if "closes a circle of imports" in line]
+        assert told.startswith((place_of_fault("circle"), place_of_fault("circle's other half")))
+
+    def test_takes_nothing_else_for_a_fault(self, found: list[str]) -> None:
+        faults = 26 + 2 + 1
+        # Celery has one task of a name that two extensions use, which lacks the prefix, too.
+        assert len(found) == faults + 1, "\n".join(found)

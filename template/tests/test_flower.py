@@ -1,14 +1,18 @@
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import httpx
 import pytest
-import redis
 
 from app.core.config import settings
 from app.core.connection_budget import redis_allowance
+from app.core.redis_pool import redis_client
+from app.tasks.diagnostics import ping
+from tests.connection_sampler import ConnectionSampler, most_by_role
 from tests.queue_processes import QueueProcess
-from tests.redis_servers import free_port
+from tests.redis_servers import RedisServer, free_port
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +39,7 @@ def test_a_password_that_flower_cannot_compare_is_refused() -> None:
         assert "outside ASCII" in flower.wait_for("error: ")
 
 
-def test_flower_asks_for_its_login_and_stays_within_its_connections(worker: QueueProcess) -> None:
+def test_flower_asks_for_its_login(worker: QueueProcess) -> None:
     port = free_port()
     login = ("operator", "open, sesame: #1%20")
     environment = {
@@ -51,17 +55,41 @@ def test_flower_asks_for_its_login_and_stays_within_its_connections(worker: Queu
         assert httpx.get(f"{base}/workers").status_code == 401
         assert httpx.get(f"{base}/workers", auth=("operator", "wrong")).status_code == 401
 
-        with (
-            redis.Redis.from_url(settings.REDIS_URL, decode_responses=True) as observer,
-            ThreadPoolExecutor(1) as pool,
-        ):
-            asked = pool.submit(httpx.get, f"{base}/api/workers?refresh=1", auth=login, timeout=30)
-            counts = []
-            while not asked.done():
-                counts.append(connections_of(flower.pid, observer))
-        assert any(name.startswith("celery@") for name in asked.result().json())
-        assert max(counts) <= redis_allowance(settings, "flower")
+        answer = httpx.get(f"{base}/api/workers?refresh=1", auth=login, timeout=30)
+        assert any(name.startswith("celery@") for name in answer.json())
 
 
-def connections_of(pid: int, observer: redis.Redis) -> int:
-    return sum(each["name"].endswith(f":{pid}") for each in observer.client_list())
+QUESTIONS = ("/broker", "/api/queues/length", "/workers?refresh=1", "/api/workers?refresh=1")
+"""Pages for which Flower asks Redis or the workers."""
+
+
+def test_readers_of_its_pages_share_its_connections(
+    use_redis: Callable[..., RedisServer],
+) -> None:
+    port = free_port()
+    allowance = redis_allowance(settings, "flower")
+    # One for this test's own sender, one for the sampler.
+    server = use_redis("--maxclients", str(allowance + 2))
+    redis_client().ping()
+    with (
+        ConnectionSampler(server) as sampler,
+        QueueProcess(
+            "flower",
+            REDIS_URL=server.url,
+            FLOWER_PORT=str(port),
+            FLOWER_PASSWORD="",
+            FLOWER_UNAUTHENTICATED_API="true",
+        ) as flower,
+    ):
+        flower.wait_for("Visit me")
+        for _ in range(3):
+            ping.delay("nobody reads this")
+        with ThreadPoolExecutor(20) as readers:
+            addresses = [f"http://127.0.0.1:{port}{page}" for page in QUESTIONS * 25]
+            answers = list(readers.map(partial(httpx.get, timeout=60), addresses))
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert answers[1].json() == {"active_queues": [{"name": "celery", "messages": 3}]}
+    held = most_by_role(sampler.samples)
+    assert held["flower"] <= allowance, held
+    assert redis_client().info("stats")["rejected_connections"] == 0, held

@@ -93,6 +93,7 @@ def test_a_target_runs(arguments: str, expected: list[str]) -> None:
 @pytest.mark.parametrize(
     ("target", "variable", "command"),
     [
+        ("extension", "name", 'python -m app.commands.extension "$name"'),
         ("db-migrate", "message", 'alembic  revision --autogenerate --message "$message"'),
         ("db-forget", "extension", 'python -m app.commands.db forget "$extension"'),
         ("token", "name", 'python -m app.commands.token create --expires "$expires" "$name"'),

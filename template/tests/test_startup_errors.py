@@ -26,6 +26,7 @@ PRODUCTION = {
     "ENABLED_EXTENSIONS": "_example",
     "SECRET_KEY": "k" * 43,
     "CORS_ORIGINS": "https://app.example.com",
+    "ENABLED_EXTENSIONS": "_example",  # others may want settings of their own outside local
 }
 
 

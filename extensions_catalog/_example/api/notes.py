@@ -19,7 +19,7 @@ from app.extensions._example.tasks import count_words
 LARGEST_ID = 2**31 - 1
 """Of PostgreSQL's `integer`."""
 
-router = APIRouter(tags=["Notes"])
+router = APIRouter(tags=["Example notes"])
 
 NoteId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
 

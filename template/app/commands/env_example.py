@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from app.core.config import ServiceSettings, Settings
+from app.core.openapi_tags import extension_title
 from app.core.settings_base import service_table, setting_name
 
 HEADING = """\
@@ -26,19 +27,21 @@ HEADING = """\
 
 def env_example() -> str:
     """The text of `.env.example`: each setting of the core and of the chosen extensions."""
-    classes: list[type[ServiceSettings]] = [Settings, *_extension_settings()]
-    return HEADING + "".join(line for cls in classes for line in _described(cls))
+    text = HEADING + "".join(_described(Settings))
+    for extension, cls in _extension_settings():
+        text += f"\n# --- {extension_title(extension)} ---\n" + "".join(_described(cls))
+    return text
 
 
-def _extension_settings() -> Iterator[type[ServiceSettings]]:
-    for extension in service_table().get("enabled_extensions", []):
+def _extension_settings() -> Iterator[tuple[str, type[ServiceSettings]]]:
+    for extension in sorted(service_table().get("enabled_extensions", [])):
         module = f"app.extensions.{extension}.settings"
         if util.find_spec(module) is None:
             continue
         for found in vars(import_module(module)).values():
             settings_class = isinstance(found, type) and issubclass(found, ServiceSettings)
             if settings_class and found.__module__ == module:
-                yield found
+                yield extension, found
 
 
 def _described(cls: type[ServiceSettings]) -> Iterator[str]:

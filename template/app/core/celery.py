@@ -25,6 +25,8 @@ from app.core.process_name import this_process
 from app.core.process_start import begin_process
 from app.core.redis_pool import (
     BACKEND,
+    CONTROL,
+    Transport,
     redis_client,
     run_redis_call,
     set_process_role,
@@ -50,6 +52,8 @@ BROKER_ATTEMPTS = {"max_retries": 3, "interval_start": 0, "interval_step": 0.2, 
 
 class TaskQueue(Celery):
     """Celery, with a check of everything that is sent, on the process's Redis connections."""
+
+    control_cls = CONTROL
 
     @property
     def redbeat_redis(self) -> Redis:
@@ -108,8 +112,10 @@ def configuration() -> dict[str, Any]:
     return {
         "broker_url": redis_url,
         "broker_use_ssl": tls,
-        # Connections of this pool cost no socket. Only 1 would block remote control for ever.
-        "broker_pool_limit": 10,
+        # Connections of this pool cost no socket. It has one for every thread, two for those that
+        # ask workers something: whoever waits, waits for REDIS_POOL_SIZE and is told so in time.
+        "broker_pool_limit": 1000,
+        "broker_pool_acquire_timeout": settings.REDIS_POOL_TIMEOUT,
         "broker_connection_retry_on_startup": True,
         "broker_transport_options": {
             "visibility_timeout": settings.CELERY_VISIBILITY_TIMEOUT,
@@ -167,9 +173,11 @@ def _prepare_worker(**_: Any) -> None:  # noqa: ANN401
     # As `--without-gossip --without-mingle`, which nobody has to remember here: what workers tell
     # one another costs each of them a connection, and nothing in a Redis setup needs it.
     Gossip.compatible_transports = Mingle.compatible_transports = set()
-    # A task that ends while Redis is away waits to store its result, and is then acknowledged.
-    # In workers only: the API has to answer instead of waiting.
+    # A task that ends while Redis is away waits to store its result, and is then acknowledged. What
+    # it sends is sent again after a timeout too: better twice than never. In workers only: the API
+    # has to answer instead of waiting.
     celery_app.conf.result_backend_always_retry = True
+    Transport.recoverable_connection_errors = Transport.connection_errors
 
 
 @signals.worker_init.connect

@@ -53,6 +53,11 @@ def enabled_extensions() -> list[str]:
     return list(dict.fromkeys(settings.ENABLED_EXTENSIONS))
 
 
+def public_name(extension: str) -> str:
+    """What an extension's tables, routes, tasks and settings carry: `example` for `_example`."""
+    return extension.strip("_")
+
+
 def extension_dir(name: str) -> Path:
     """Folder of an extension."""
     return EXTENSIONS_DIR / name
@@ -65,7 +70,8 @@ def load_extensions(hook: str) -> list[LoadedHook]:
         hook: one of `HOOKS`.
 
     Raises:
-        ExtensionError: when an enabled extension is missing, or its module fails to import.
+        ExtensionError: when an enabled extension is missing, its module fails to import, or has a
+            name that is almost the hook's.
     """
     if hook not in HOOKS:
         raise ValueError(f"there is no hook {hook!r}, expected one of {', '.join(HOOKS)}")
@@ -74,6 +80,7 @@ def load_extensions(hook: str) -> list[LoadedHook]:
         name = f"app.extensions.{extension}.{hook}"
         try:
             if importlib.util.find_spec(name) is None:
+                _refuse_misspelling(extension, hook)
                 continue
             loaded.append(LoadedHook(extension, importlib.import_module(name)))
         except Exception as error:
@@ -84,6 +91,17 @@ def load_extensions(hook: str) -> list[LoadedHook]:
                 f"({where_set('ENABLED_EXTENSIONS')})."
             ) from error
     return loaded
+
+
+def _refuse_misspelling(extension: str, hook: str) -> None:
+    """A hook that is missing may stand there under a name that nothing would ever load."""
+    entries = {path.stem: path for path in extension_dir(extension).glob("[!_.]*")}
+    names = [name for name, path in entries.items() if path.suffix == ".py" or path.is_dir()]
+    for name in difflib.get_close_matches(hook, set(names) - set(HOOKS), n=1, cutoff=0.8):
+        raise ExtensionError(
+            f"extension {extension!r} is broken: app/extensions/{extension}/{entries[name].name} "
+            f"is no hook, so nothing loads it; did you mean {hook}? Rename it."
+        )
 
 
 def _last_line_in(error: BaseException, extension: str) -> str:

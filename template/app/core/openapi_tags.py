@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from app.core.extensions import load_extensions
+from app.core.extensions import load_extensions, public_name
 from app.core.problem_schema import document_problems
 
 CORE_GROUP = "Core"
@@ -54,12 +54,12 @@ def setup_openapi(application: FastAPI) -> None:
 
 def extension_prefix(extension: str) -> str:
     """Where an extension's pages stand, and after `/api` its API: `/hotel`, for `_hotel` too."""
-    return f"/{extension.strip('_')}"
+    return f"/{public_name(extension)}"
 
 
 def extension_title(extension: str) -> str:
     """An extension's name for people: `loyalty_points` is `Loyalty Points`."""
-    return extension.strip("_").replace("_", " ").title()
+    return public_name(extension).replace("_", " ").title()
 
 
 def group_tags(schema: dict[str, Any], extension_groups: dict[str, tuple[str, str]]) -> None:

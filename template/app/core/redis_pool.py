@@ -12,6 +12,7 @@ and a test counts what the server sees, so that it fails the day one of those me
 import os
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from queue import Empty
 from typing import Any, TypeVar
@@ -20,15 +21,20 @@ import anyio
 import anyio.to_thread
 import redis
 from celery import states
+from celery.app.control import Control as CeleryControl
 from celery.backends.base import SyncBackendMixin
 from celery.backends.redis import RedisBackend
 from kombu.exceptions import EncodeError, LimitExceeded
+from kombu.pidbox import Mailbox as KombuMailbox
+from kombu.serialization import prepare_accept_content
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
+from kombu.utils.json import loads
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from app.core.config import Settings, settings
+from app.core.fair_queue import FairQueue
 from app.core.process_name import Role, client_name, this_process
 
 CONNECT_TIMEOUT = 3.0
@@ -37,6 +43,10 @@ SOCKET_TIMEOUT = 10.0
 
 HEALTH_CHECK_INTERVAL = 25
 """Seconds of rest after which a connection is tested before use: firewalls drop idle ones."""
+
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.2
+"""Seconds between two looks for answers of workers; small plans count the commands of a second."""
 
 
 class RedisPoolBusyError(LimitExceeded):
@@ -76,6 +86,7 @@ def build_pool(configuration: Settings, role: Role) -> BlockingPool:
     options: dict[str, Any] = {
         "max_connections": configuration.REDIS_POOL_SIZE,
         "timeout": configuration.REDIS_POOL_TIMEOUT,
+        "queue_class": FairQueue,
         "socket_timeout": SOCKET_TIMEOUT,
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "socket_keepalive": True,
@@ -170,6 +181,7 @@ async def run_redis_call(call: Callable[[], Result]) -> Result:
 # What is overridden below is private, so no stub knows it: the bases are typed as Any.
 _KombuChannel: Any = kombu_redis.Channel
 _CeleryBackend: Any = RedisBackend
+_KombuMailbox: Any = KombuMailbox
 
 
 class Channel(_KombuChannel):  # type: ignore[misc]
@@ -209,6 +221,13 @@ class Transport(kombu_redis.Transport):
 
     Channel = Channel
 
+    # What a sender tries again after. Not a timeout: what was sent may have arrived and would run
+    # twice, and a server that stands still would keep the sender for a minute.
+    recoverable_connection_errors = tuple(
+        {*kombu_redis.Transport.connection_errors} - {redis.TimeoutError}
+    )
+    recoverable_channel_errors = kombu_redis.Transport.channel_errors
+
 
 class Backend(SyncBackendMixin, _CeleryBackend):  # type: ignore[misc]
     """Celery's result backend on the shared pool; it asks for a result instead of subscribing."""
@@ -242,9 +261,67 @@ class Backend(SyncBackendMixin, _CeleryBackend):  # type: ignore[misc]
         return payload
 
 
+class Mailbox(_KombuMailbox):  # type: ignore[misc]
+    """Remote control of workers, which asks for their answers through the shared pool.
+
+    kombu's own waits for them on a connection for each caller, and keeps it for the next question.
+    """
+
+    def _collect(
+        self,
+        ticket: str,
+        *,
+        limit: int | None = None,
+        timeout: float | None = 1,
+        callback: Callable[[Any], None] | None = None,
+        channel: Any = None,  # noqa: ANN401
+        accept: list[str] | None = None,
+    ) -> list[Any]:
+        """Answers to one question, until `limit` are in or none came for `timeout` seconds."""
+        channel = channel or self.connection.default_channel
+        queue = self.reply_queue.name
+        answers: list[Any] = []
+        latest, pause = time.monotonic(), FIRST_PAUSE
+        try:
+            while limit is None or len(answers) < limit:
+                message = _pop(channel, queue, accept or self.accept)
+                if message is not None and message.headers.get("ticket") == ticket:
+                    self.clock.adjust(message.headers.get("clock") or 0)
+                    answers.append(message.payload)
+                    latest, pause = time.monotonic(), FIRST_PAUSE
+                    if callback:
+                        callback(message.payload)
+                elif message is None:
+                    if timeout is not None and time.monotonic() - latest >= timeout:
+                        break
+                    time.sleep(pause)
+                    pause = min(2 * pause, LONGEST_PAUSE)
+        finally:
+            channel.after_reply_message_received(queue)
+        return answers
+
+
+def _pop(channel: Any, queue: str, accept: list[str]) -> Any:  # noqa: ANN401
+    """The next message of a queue, None when it is empty; one command, kombu's has eight."""
+    with channel.conn_or_acquire() as client:
+        content = client.rpop(queue)
+    if content is None:
+        return None
+    message = channel.Message(loads(content), channel=channel)
+    message.accept = prepare_accept_content(accept)
+    return message
+
+
+class Control(CeleryControl):
+    """Celery's remote control with the mailbox above."""
+
+    Mailbox = Mailbox
+
+
 def _is_result(data: Any) -> bool:  # noqa: ANN401
     return isinstance(data, dict) and data.get("status") == states.SUCCESS
 
 
 TRANSPORT_ALIASES["redis"] = TRANSPORT_ALIASES["rediss"] = f"{__name__}:Transport"
 BACKEND = f"{__name__}:Backend"
+CONTROL = f"{__name__}:Control"

@@ -5,19 +5,22 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import redis
 from redbeat.schedulers import RedBeatSchedulerEntry  # type: ignore[import-untyped]
 
 from app.core import redis_pool
 from app.core.beat import Scheduler
-from app.core.celery import TaskQueue, celery_app, configuration
+from app.core.celery import celery_app
 from app.core.config import BASE_DIR, settings
 from app.tasks.heartbeat import heartbeat
 from app.tasks.schedules import SCHEDULES
+from tests.heartbeats import (
+    EVERY_SECOND,
+    Elsewhere,
+    run_heartbeat_every_second,
+    wait_for_heartbeat,
+)
 from tests.queue_processes import QueueProcess
 from tests.redis_servers import RedisServer
-
-EVERY_SECOND = "test.every-second"
 
 
 def key(name: str) -> str:
@@ -72,20 +75,6 @@ class TestStoredSchedule:
         assert changed.last_run_at == entry.last_run_at
 
 
-class Elsewhere(TaskQueue):
-    """The queue on another Redis, for looking at a schedule there."""
-
-    def __init__(self, client: redis.Redis) -> None:
-        super().__init__("elsewhere", set_as_current=False)
-        self.add_defaults(configuration)
-        self.conf.redbeat_key_prefix = "redbeat:"
-        self._client = client
-
-    @property
-    def redbeat_redis(self) -> redis.Redis:
-        return self._client
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RedisServer]:
     """A Redis of the test's own that keeps nothing over a restart."""
@@ -103,24 +92,6 @@ def processes(server: RedisServer) -> Iterator[tuple[QueueProcess, QueueProcess]
         beat.wait_for("Acquired lock")
         worker.wait_for("ready.")
         yield beat, worker
-
-
-def run_heartbeat_every_second(server: RedisServer) -> None:
-    with server.client() as client:
-        entry = RedBeatSchedulerEntry(
-            EVERY_SECOND, heartbeat.name, timedelta(seconds=1), app=Elsewhere(client)
-        )
-        entry.save()
-
-
-def wait_for_heartbeat(server: RedisServer) -> None:
-    """Return when a heartbeat went from beat through the broker to the worker."""
-    with server.client() as client:
-        client.config_set("notify-keyspace-events", "K$")
-        with client.pubsub() as events:
-            events.psubscribe("__keyspace@0__:heartbeat")
-            assert events.get_message(timeout=5), "no answer to the subscription"
-            assert events.get_message(timeout=20), "no heartbeat within 20 s"
 
 
 @pytest.mark.slow

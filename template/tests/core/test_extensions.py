@@ -5,7 +5,7 @@ import pytest
 import app.extensions
 from app.core import extensions
 from app.core.config import settings
-from app.core.extensions import ExtensionError, enabled_extensions, load_extensions
+from app.core.extensions import HOOKS, ExtensionError, enabled_extensions, load_extensions
 
 
 @pytest.fixture
@@ -19,9 +19,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def add_extension(folder: Path, name: str, files: dict[str, str]) -> None:
-    (folder / name).mkdir()
     for file_name, text in {"__init__.py": '"""An extension."""\n', **files}.items():
-        (folder / name / file_name).write_text(text, encoding="utf-8")
+        path = folder / name / file_name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
 
 
 def enable(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
@@ -58,6 +59,39 @@ def test_broken_extension_names_itself_and_the_line(
 
     assert name in caught.value.message
     assert "models.py:" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("file", "hook"),
+    [
+        ("message_handler.py", "message_handlers"),
+        ("messages_handlers.py", "message_handlers"),
+        ("apis/__init__.py", "api"),
+        ("task.py", "tasks"),
+        ("admins.py", "admin"),
+    ],
+)
+def test_a_misspelt_hook_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, file: str, hook: str
+) -> None:
+    name = f"with_{Path(file).parts[0].removesuffix('.py')}"
+    add_extension(folder, name, {file: ""})
+    enable(monkeypatch, name)
+
+    with pytest.raises(ExtensionError, match=f"did you mean {hook}\\?") as caught:
+        load_extensions(hook)
+
+    assert f"app/extensions/{name}/{Path(file).parts[0]} is no hook" in caught.value.message
+
+
+def test_what_is_less_alike_is_no_misspelling(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = {"settings.py": "", "services.py": "", "tests/__init__.py": "", "README.md": ""}
+    add_extension(folder, "with_others", others)
+    enable(monkeypatch, "with_others")
+
+    assert [load_extensions(hook) for hook in HOOKS] == [[]] * len(HOOKS)
 
 
 def test_unknown_hook_is_an_error_of_the_caller(folder: Path) -> None:

@@ -12,8 +12,9 @@ import redis
 from kombu.exceptions import EncodeError, OperationalError
 
 from app.core.celery import celery_app, enqueue
-from app.core.config import Settings, settings
-from app.core.process_name import client_name, parse_process_name
+from app.core.config import BASE_DIR, Settings, settings
+from app.core.connection_budget import redis_allowance
+from app.core.process_name import Role, client_name, parse_process_name
 from app.core.redis_pool import (
     RedisPoolBusyError,
     build_pool,
@@ -22,11 +23,9 @@ from app.core.redis_pool import (
     run_redis_call,
 )
 from app.tasks.diagnostics import ping
+from tests.connection_sampler import ConnectionSampler, most_by_role
 from tests.queue_processes import QueueProcess
 from tests.redis_servers import RedisServer, free_port, tls_program
-
-THREADS = 50
-MESSAGES = 500
 
 
 @pytest.fixture
@@ -43,33 +42,64 @@ def queue(observer: redis.Redis) -> Iterator[str]:
     observer.delete(f"{settings.REDIS_KEY_PREFIX}pool")
 
 
-SEND_AND_ASK = f"""
-from concurrent.futures import ThreadPoolExecutor
-from app.core.celery import celery_app
-from app.tasks.diagnostics import ping
+@pytest.mark.slow
+class TestCrowd:
+    """Many threads in one process, on a server that has no connection more than the budget."""
 
-def send_and_ask(number):
-    return celery_app.AsyncResult(ping.delay(str(number)).id).state
+    @pytest.fixture
+    def server(self, tmp_path: Path) -> Iterator[RedisServer]:
+        """A server for a worker, an API process and whoever looks at it."""
+        connections = sum(redis_allowance(settings, role, children=0) for role in CROWD_ROLES) + 1
+        with RedisServer(tmp_path, "--maxclients", str(connections)) as server:
+            yield server
+            with server.client() as client:
+                assert client.info("stats")["rejected_connections"] == 0
 
-with ThreadPoolExecutor({THREADS}) as pool:
-    assert set(pool.map(send_and_ask, range({MESSAGES}))) == {{"PENDING"}}
-"""
+    @pytest.fixture
+    def worker_there(self, server: RedisServer) -> Iterator[QueueProcess]:
+        with QueueProcess("worker", REDIS_URL=server.url) as worker:
+            worker.wait_for("ready.")
+            yield worker
+
+    @pytest.mark.usefixtures("worker_there")
+    def test_that_sends_asks_and_waits_for_results(self, server: RedisServer) -> None:
+        seconds, peaks = run_crowd("send_ask_and_wait", server)
+        assert seconds < 60
+        assert peaks["api"] == settings.REDIS_POOL_SIZE
+        assert peaks["worker"] <= redis_allowance(settings, "worker", children=0)
+
+    @pytest.mark.usefixtures("worker_there")
+    def test_that_inspects_and_revokes(self, server: RedisServer) -> None:
+        seconds, peaks = run_crowd("inspect_and_revoke", server)
+        # Those who wait for one another would never end.
+        assert seconds < 60
+        assert peaks["api"] == settings.REDIS_POOL_SIZE
+
+    def test_that_finds_redis_standing_still_is_told_in_time(self, server: RedisServer) -> None:
+        seconds, peaks = run_crowd("send_in_vain", server, REDIS_POOL_TIMEOUT="1")
+        assert seconds < 30
+        assert peaks["api"] == settings.REDIS_POOL_SIZE
+
+
+CROWD_ROLES: tuple[Role, ...] = ("api", "worker")
+
+
+def run_crowd(name: str, server: RedisServer, **environment: str) -> tuple[float, dict[str, int]]:
+    """How long a crowd of `tests.crowd` took, and the most that a process of each role held."""
+    with ConnectionSampler(server) as sampler:
+        began = time.monotonic()
+        subprocess.run(
+            [sys.executable, "-m", "tests.crowd", name],
+            cwd=BASE_DIR,
+            env=os.environ | {"REDIS_URL": server.url} | environment,
+            check=True,
+            timeout=120,
+        )
+        seconds = time.monotonic() - began
+    return seconds, most_by_role(sampler.samples)
 
 
 class TestLimit:
-    @pytest.mark.slow
-    def test_fifty_threads_that_send_and_ask_stay_within_the_pool(self, tmp_path: Path) -> None:
-        with RedisServer(tmp_path) as server, server.client() as observer:
-            environment = os.environ | {"REDIS_URL": server.url, "REDIS_KEY_PREFIX": ""}
-            sender = subprocess.Popen([sys.executable, "-c", SEND_AND_ASK], env=environment)
-            # All connections but the observer's: those without a name count too.
-            counts = []
-            while sender.poll() is None:
-                counts.append(len(observer.client_list()) - 1)
-            assert sender.returncode == 0
-            assert observer.llen("celery") == MESSAGES
-        assert max(counts) == settings.REDIS_POOL_SIZE
-
     def test_a_caller_waits_for_a_connection_that_comes_free(self) -> None:
         pool = build_pool(settings, "command")
         held = [pool.get_connection() for _ in range(settings.REDIS_POOL_SIZE)]
@@ -104,6 +134,23 @@ class TestLimit:
         assert time.monotonic() - began < 0.3
         for connection in held:
             pool.release(connection)
+
+    def test_a_sender_that_got_no_answer_does_not_send_twice(
+        self, use_redis: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        server = use_redis()
+        monkeypatch.setitem(redis_client().connection_pool.connection_kwargs, "socket_timeout", 0.3)
+        ping.apply_async(("warm",), queue="pool")
+        with server.client() as control:
+            control.client_pause(1000)
+            began = time.monotonic()
+
+            with pytest.raises(redis.TimeoutError):
+                ping.apply_async(("late",), queue="pool")
+
+            assert time.monotonic() - began < 0.9
+            # The server runs what reached it, once it goes on.
+            assert control.llen(f"{settings.REDIS_KEY_PREFIX}pool") <= 2
 
     def test_a_server_that_is_gone_is_told_within_two_seconds(self, tmp_path: Path) -> None:
         with RedisServer(tmp_path) as server:

@@ -20,6 +20,7 @@ from app.core.security.passwords import generate_password, hash_password, verify
 from app.core.security.principals import (
     Principal,
     PrincipalProvider,
+    bearer_token,
     register_principal_provider,
     require_principal,
 )
@@ -27,6 +28,7 @@ from app.core.security.principals import (
 __all__ = [
     "Principal",
     "PrincipalProvider",
+    "bearer_token",
     "create_api_token",
     "disable_admin",
     "ensure_admin",

@@ -46,8 +46,13 @@ def ensure_api_token(session: Session, name: str, token: str) -> None:
     """See to it that this very token is valid under this name. The caller commits.
 
     For development, where the token is known beforehand; what stood under the name gives way.
+
+    Raises:
+        ValueError: when the name is empty or too long, or the token does not begin as a token does.
     """
     _check_name(name)
+    if not token.startswith(TOKEN_PREFIX):
+        raise ValueError(f"a token begins with {TOKEN_PREFIX}; find_token takes no other for one")
     same = (col(ApiToken.token_hash) == hash_token(token)) & ~_is_out_of_use()
     _store(session, name, token, expires_at=None, replaceable=~same)
 
@@ -70,8 +75,11 @@ def revoke_api_token(session: Session, name: str) -> bool:
 async def find_token(token: str) -> KnownToken | None:
     """The token's row, from memory or by one index lookup; nothing unless it is valid now.
 
-    Its use is noted in memory and written later, in batches.
+    Its use is noted in memory and written later, in batches. What cannot be an API token, as the
+    token of an extension's provider, costs no lookup.
     """
+    if not token.startswith(TOKEN_PREFIX):
+        return None
     digest = hash_token(token)
     known = token_cache.get(digest)
     if known is None:

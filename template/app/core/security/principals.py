@@ -5,9 +5,9 @@ kind. The core knows bearer API tokens; an extension adds its own with
 `register_principal_provider`, for example for the JWTs of Supabase Auth.
 """
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Annotated
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -24,11 +24,13 @@ class Principal:
         kind: which provider told, for example `api-token`.
         id: what identifies the caller within its kind.
         name: what to call it in logs.
+        claims: what the provider vouches for besides, for example the claims of a verified token.
     """
 
     kind: str
     id: str
     name: str
+    claims: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 PrincipalProvider = Callable[[Request], Awaitable[Principal | None]]
@@ -75,6 +77,12 @@ async def require_principal(
     return principal
 
 
+def bearer_token(request: Request) -> str | None:
+    """The token after `Authorization: Bearer`, whatever its kind; None where there is none."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return (token.strip() or None) if scheme.lower() == "bearer" else None
+
+
 def _anonymous(request: Request) -> Principal:
     if "authorization" in request.headers:
         raise HTTPException(
@@ -94,8 +102,6 @@ def _anonymous(request: Request) -> Principal:
 @register_principal_provider
 async def api_token_principal(request: Request) -> Principal | None:
     """The program whose API token the request bears."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
-        return None
-    found = await find_token(token.strip())
+    token = bearer_token(request)
+    found = await find_token(token) if token else None
     return found and Principal(kind="api-token", id=str(found.id), name=found.name)

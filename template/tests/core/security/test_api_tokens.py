@@ -97,6 +97,10 @@ class TestCreateApiToken:
 
 
 class TestEnsureApiToken:
+    def test_refuses_what_no_lookup_would_find(self, sync_db_session: Session) -> None:
+        with pytest.raises(ValueError, match="begins with api_"):
+            ensure_api_token(sync_db_session, "local", "known-beforehand")
+
     def test_can_be_repeated(self, sync_db_session: Session) -> None:
         ensure_api_token(sync_db_session, "local", "api_known-beforehand")
         first = stored(sync_db_session, "local").model_dump()
@@ -160,6 +164,13 @@ class TestFindToken:
             assert await find_token(token)
         assert asked > 0
         assert len(statements) == asked
+
+    async def test_a_token_of_another_kind_costs_no_lookup(
+        self, connection: AsyncConnection
+    ) -> None:
+        with statements_on(connection) as statements:
+            assert await find_token("eyJhbGciOiJFUzI1NiJ9.e30.c2lnbmF0dXJl") is None
+        assert statements == []
 
     async def test_a_revocation_by_another_process_holds_after_a_minute(
         self, db_session: AsyncSession, monkeypatch: pytest.MonkeyPatch

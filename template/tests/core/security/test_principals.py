@@ -30,9 +30,14 @@ async def http(token_sessions: None) -> AsyncIterator[httpx.AsyncClient]:
     @app.get("/api/me")
     async def read_me(
         request: Request, principal: Annotated[Principal, Depends(require_principal)]
-    ) -> dict[str, str]:
+    ) -> dict[str, object]:
         assert request.state.principal is principal
-        return {"kind": principal.kind, "id": principal.id, "name": principal.name}
+        return {
+            "kind": principal.kind,
+            "id": principal.id,
+            "name": principal.name,
+            "claims": dict(principal.claims),
+        }
 
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
@@ -110,7 +115,12 @@ class TestLocal:
 
     async def test_the_developer_needs_none(self, http: httpx.AsyncClient) -> None:
         answer = await http.get("/api/me")
-        assert answer.json() == {"kind": "local", "id": "local", "name": "Local developer"}
+        assert answer.json() == {
+            "kind": "local",
+            "id": "local",
+            "name": "Local developer",
+            "claims": {},
+        }
 
 
 class TestProviders:
@@ -120,11 +130,16 @@ class TestProviders:
         @register_principal_provider
         async def from_cookie(request: Request) -> Principal | None:
             user = request.cookies.get("user")
-            return Principal("user", user, user.title()) if user else None
+            return Principal("user", user, user.title(), {"role": "editor"}) if user else None
 
         http.cookies.set("user", "ada")
         answer = await http.get("/api/me")
-        assert answer.json() == {"kind": "user", "id": "ada", "name": "Ada"}
+        assert answer.json() == {
+            "kind": "user",
+            "id": "ada",
+            "name": "Ada",
+            "claims": {"role": "editor"},
+        }
         http.cookies.clear()
         assert (await http.get("/api/me")).status_code == 401
 

@@ -1,0 +1,1 @@
+"""Users of Supabase Auth: their access tokens are verified, and each has a profile."""

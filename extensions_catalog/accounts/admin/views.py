@@ -1,0 +1,32 @@
+"""Views of the extension's tables."""
+
+from typing import ClassVar
+
+from sqladmin import ModelView
+
+from app.admin.filters import DateRangeFilter, IsSetFilter
+from app.admin.views import short_time
+from app.extensions.accounts.models import AccountsProfile
+
+
+class AccountsProfileAdmin(ModelView, model=AccountsProfile):
+    """Profiles. Supabase's dashboard is where users are invited, banned and deleted."""
+
+    name = "Profile"
+    name_plural = "Profiles"
+    icon = "fa-solid fa-user"
+    category = "Accounts"
+    can_create = False
+    column_list: ClassVar = ["email", "display_name", "last_seen_at", "created_at"]
+    column_details_list: ClassVar = [*column_list, "id"]
+    column_labels: ClassVar = {"created_at": "Since", "last_seen_at": "Last seen", "id": "User id"}
+    column_searchable_list: ClassVar = ["email", "display_name"]
+    column_sortable_list: ClassVar = ["email", "display_name", "last_seen_at", "created_at"]
+    column_default_sort: ClassVar = ("last_seen_at", True)
+    column_filters: ClassVar = [
+        DateRangeFilter(AccountsProfile.last_seen_at, title="Last seen"),
+        IsSetFilter(AccountsProfile.email, title="Has an address"),
+    ]
+    column_formatters: ClassVar = dict.fromkeys(("created_at", "last_seen_at"), short_time)
+    column_formatters_detail = column_formatters
+    form_columns: ClassVar = ["display_name"]

@@ -1,0 +1,47 @@
+"""Users as principals: the bearer of an access token of the project may use the API."""
+
+from http import HTTPStatus
+
+from fastapi import Request
+
+from app.core.errors import Problem
+from app.core.security import Principal, bearer_token, register_principal_provider
+from app.extensions.accounts.access_tokens import RefusedTokenError, verifier
+from app.extensions.accounts.profiles import note_sighting
+
+USER_KIND = "user"
+"""What `Principal.kind` is for users; their `id` is that of Supabase Auth."""
+
+
+@register_principal_provider
+async def user_principal(request: Request) -> Principal | None:
+    """The user whose access token the request bears.
+
+    None for other tokens, and for all where no project is configured.
+
+    Raises:
+        Problem: 401 for a token of the project that must not be accepted.
+        SigningKeysUnavailableError: when its keys cannot be had; the API answers 503.
+    """
+    token = bearer_token(request)
+    if verifier is None or token is None or not verifier.claims_issuer(token):
+        return None
+    try:
+        user, claims = await verifier.verify(token)
+    except RefusedTokenError as refused:
+        raise _unauthorized(refused) from refused
+    await note_sighting(user)
+    return Principal(
+        kind=USER_KIND, id=str(user.id), name=user.email or str(user.id), claims=claims
+    )
+
+
+def _unauthorized(refused: RefusedTokenError) -> Problem:
+    """The answer of https://www.rfc-editor.org/rfc/rfc6750#section-3 with the reason in it."""
+    challenge = f'Bearer error="invalid_token", error_description="{refused.description}"'
+    return Problem(
+        HTTPStatus.UNAUTHORIZED,
+        refused.description,
+        headers={"WWW-Authenticate": challenge},
+        reason=refused.reason,
+    )

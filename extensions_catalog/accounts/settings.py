@@ -1,0 +1,98 @@
+"""The extension's settings, `ACCOUNTS_…` in the environment and in `.env`."""
+
+import re
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from app.core.config import LOOPBACK_HOSTS, SUPABASE_POOLER_SUFFIX, ServiceSettings, settings
+from app.core.settings_base import CommaSeparated
+
+_POOLER_USER = re.compile(r"[^.]+\.(?P<project>[a-z0-9]+)")
+
+
+class AccountsSettings(ServiceSettings):
+    """What the extension can be told."""
+
+    model_config = SettingsConfigDict(env_prefix="ACCOUNTS_")
+
+    SUPABASE_URL: str | None = Field(
+        None,
+        description="Address of the Supabase project; told from POSTGRES_USER behind its pooler.",
+    )
+    JWKS_URL: str | None = Field(
+        None, description="Where the project's public keys are; unset, where Supabase has them."
+    )
+    AUDIENCE: str = Field(
+        "authenticated", min_length=1, description="Audience that an access token has to name."
+    )
+    OAUTH_CLIENTS: CommaSeparated = Field(
+        [],
+        description="Ids of OAuth clients that may call on behalf of users, separated by commas.",
+    )
+    # Supabase keeps the set in a cache of its own for ten minutes and asks for no longer one.
+    JWKS_CACHE_SECONDS: int = Field(
+        600, gt=0, le=86400, description="Seconds after which the public keys are fetched anew."
+    )
+    JWKS_STALE_SECONDS: int = Field(
+        3600,
+        ge=0,
+        le=86400,
+        description="Seconds more that known keys hold while no others can be fetched.",
+    )
+    RETENTION_DAYS: int | None = Field(
+        None,
+        ge=1,
+        le=36500,
+        description="Days unseen after which a profile loses name and address; unset, never.",
+    )
+
+    @field_validator("SUPABASE_URL", "JWKS_URL")
+    @classmethod
+    def _fit_for_keys(cls, value: str | None) -> str | None:
+        """Whoever can change what this address answers can sign in as anybody."""
+        if value is None:
+            return None
+        split = urlsplit(value)
+        is_local = split.scheme == "http" and split.hostname in LOOPBACK_HOSTS
+        if not split.hostname or not (split.scheme == "https" or is_local):
+            raise ValueError(f"{value!r} is no https:// address (http:// is for this machine only)")
+        if split.username or split.query or split.fragment:
+            raise ValueError(f"{value!r} holds more than a host and a path")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _refuse_what_cannot_work(self) -> "AccountsSettings":
+        if not settings.is_local and self.issuer is None:
+            raise ValueError(
+                f"ACCOUNTS_SUPABASE_URL is not set and ENVIRONMENT is {settings.ENVIRONMENT}: set "
+                "it to the project's address, as https://abcdefghijklmnopqrst.supabase.co."
+            )
+        return self
+
+    @property
+    def project_url(self) -> str | None:
+        """Address of the Supabase project; the pooler's user is `postgres.<project>`."""
+        if self.SUPABASE_URL:
+            return self.SUPABASE_URL
+        pooler_user = _POOLER_USER.fullmatch(settings.POSTGRES_USER)
+        if pooler_user and (settings.POSTGRES_HOST or "").endswith(SUPABASE_POOLER_SUFFIX):
+            return f"https://{pooler_user['project']}.supabase.co"
+        return None
+
+    @property
+    def issuer(self) -> str | None:
+        """What the claim `iss` of an access token says; None where no project is configured."""
+        return self.project_url and f"{self.project_url}/auth/v1"
+
+    @property
+    def jwks_url(self) -> str | None:
+        """Address of the project's public keys.
+
+        Source: https://supabase.com/docs/guides/auth/signing-keys
+        """
+        return self.JWKS_URL or (self.issuer and f"{self.issuer}/.well-known/jwks.json")
+
+
+accounts_settings = AccountsSettings.load()

@@ -1,0 +1,14 @@
+"""When the extension's tasks run; each key is stored with the extension's name before it."""
+
+from typing import Any
+
+from celery.schedules import crontab
+
+from app.extensions.accounts.tasks import anonymise_unseen_profiles
+
+SCHEDULES: dict[str, dict[str, Any]] = {
+    "anonymise-unseen-profiles": {
+        "task": anonymise_unseen_profiles.name,
+        "schedule": crontab(minute="17"),
+    },
+}

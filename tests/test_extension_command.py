@@ -1,0 +1,122 @@
+"""`make extension` in a rendered project: the copy passes every check at once, and works."""
+
+import json
+import re
+import shutil
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from http.cookiejar import CookieJar
+from pathlib import Path
+
+import pytest
+
+from tests.installed_servers import free_port
+from tests.service import Development, Service, answer_of
+
+pytestmark = [pytest.mark.full, pytest.mark.xdist_group("service")]
+
+NAMES = ("loyalty_points", "a", "l" * 23)
+"""One of two words, and the shortest and the longest that there can be: lines wrap anew."""
+
+
+@pytest.fixture(scope="module")
+def extended(service: Service, service_folder: Path) -> Service:
+    """The set-up project with extensions of its owner's own."""
+    project = service_folder / "extended"
+    shutil.copytree(service.folder, project, ignore=shutil.ignore_patterns(".venv", ".data"))
+    ports = {"API_PORT": str(free_port()), "FLOWER_PORT": str(free_port())}
+    extended = Service(project, service.environment | ports)
+    extended.make("setup")
+    for name in NAMES:
+        extended.make("extension", f"name={name}")
+    return extended
+
+
+def test_it_is_enabled_and_documented_and_nothing_else_changes(extended: Service) -> None:
+    changed = extended.run("git", "status", "--porcelain").splitlines()
+    assert {line[3:] for line in changed} - {"uv.lock"} == {
+        ".env.example",
+        "pyproject.toml",
+        *(f"app/extensions/{name}/" for name in NAMES),
+    }
+    listed = ", ".join(f'"{name}"' for name in NAMES)
+    difference = extended.run("git", "diff", "--unified=0", "pyproject.toml")
+    assert re.findall(r"^[+-](?![+-]).*", difference, re.MULTILINE) == [
+        "-enabled_extensions = []",
+        f"+enabled_extensions = [{listed}]",
+    ]
+    assert "\n#LOYALTY_POINTS_PAGE_SIZE=50\n" in (extended.folder / ".env.example").read_text()
+
+
+def test_nothing_of_the_skeleton_is_left(extended: Service) -> None:
+    for path in (extended.folder / "app/extensions/loyalty_points").rglob("*"):
+        assert not re.search("example|skeleton", path.name)
+        if path.suffix in {".py", ".md", ".html"}:
+            assert not re.search("example|skeleton", path.read_text("utf-8"), re.IGNORECASE), path
+
+
+def test_it_passes_the_checks(extended: Service) -> None:
+    extended.make("lint", "typecheck")
+
+
+def test_it_passes_its_tests_and_the_service_its_own(extended: Service) -> None:
+    extended.make("test")
+    extended.make("test-all", "args=app/extensions/loyalty_points")
+
+
+def test_its_table_is_made(extended: Service) -> None:
+    extended.make("db-upgrade")
+    status = extended.make("db-status")
+    for name in NAMES:
+        assert re.search(rf"^applied +{name} +{name}_0001: ", status, re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def announced(extended: Service) -> Iterator[str]:
+    """What `make dev` prints, while it runs."""
+    development = Development(extended)
+    try:
+        yield development.wait_until_ready()
+    finally:
+        development.interrupt()
+
+
+def find(pattern: str, text: str) -> tuple[str, ...]:
+    """What the groups of the pattern match, which has to be there."""
+    found = re.search(pattern, text)
+    assert found
+    return found.groups()
+
+
+@pytest.fixture(scope="module")
+def api(announced: str) -> str:
+    """Where the service answers."""
+    return find(r"Service\s+(http\S+)", announced)[0]
+
+
+def test_its_api_and_its_page_answer(api: str, announced: str) -> None:
+    [token] = find(r"API token\s+(\S+)", announced)
+    status, note = answer_of(f"{api}/api/loyalty_points/notes", {"title": "Stamps"}, token)
+    assert (status, json.loads(note)["title"]) == (201, "Stamps")
+    status, page = answer_of(f"{api}/loyalty_points/notes")
+    assert status == 200
+    assert "Stamps" in page
+
+
+def test_it_has_a_group_of_its_own_in_the_documentation(api: str) -> None:
+    schema = json.loads(answer_of(f"{api}/openapi.json")[1])
+    groups = {group["name"]: group["tags"] for group in schema["x-tagGroups"]}
+    assert groups["Loyalty Points"] == ["Loyalty Points notes"]
+    assert set(groups) == {"Core", "Loyalty Points", "A", "L" + "l" * 22}
+
+
+def test_the_admin_lists_its_table(api: str, announced: str) -> None:
+    username, password = find(r"Admin\s+\S+\s+(\S+) / (\S+)", announced)
+    form = urllib.parse.urlencode({"username": username, "password": password}).encode()
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
+    browser.open(f"{api}/admin/login", form, timeout=10).close()
+    with browser.open(f"{api}/admin/loyalty-points-note/list", timeout=10) as answer:
+        page = answer.read().decode()
+    assert "Loyalty Points" in page
+    assert "Stamps" in page
