@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 
-from sqlalchemy import and_, func
+from sqlalchemy import and_, func, true
 from sqlmodel import Session, col, select
 
 from app.core.task_context import get_task_id
@@ -31,6 +31,9 @@ JITTER = 0.2
 LEASE_SECONDS = 60
 """Beyond the request's own time: then an attempt of which nothing was recorded counts as lost."""
 LONGEST_ERROR = 500
+
+CLAIMING_WORKERS = 8
+"""That find something at the same moment, when all that is due belongs to one subscription."""
 
 
 @dataclass(frozen=True)
@@ -57,19 +60,26 @@ def claim_due(session: Session, limit: int) -> list[Attempt]:
         col(WebhookDelivery.state) == DeliveryState.PENDING,
         col(WebhookDelivery.next_attempt_at) <= now,
     )
-    turn = func.row_number().over(
-        partition_by=col(WebhookDelivery.subscription_id),
-        order_by=col(WebhookDelivery.next_attempt_at),
+    next_ones = (
+        select(
+            col(WebhookDelivery.id),
+            func.row_number().over(order_by=col(WebhookDelivery.next_attempt_at)).label("turn"),
+        )
+        .where(col(WebhookDelivery.subscription_id) == WebhookSubscription.id, is_due)
+        .order_by(col(WebhookDelivery.next_attempt_at))
+        .limit(limit * CLAIMING_WORKERS)
+        .correlate(WebhookSubscription)
+        .lateral()
     )
-    turns = select(col(WebhookDelivery.id), turn.label("turn")).where(is_due).subquery()
     statement = (
         select(WebhookDelivery, WebhookSubscription)
-        .join(WebhookSubscription)
-        .join(turns, turns.c.id == col(WebhookDelivery.id))
+        .select_from(WebhookSubscription)
+        .join(next_ones, true())
+        .join(WebhookDelivery, col(WebhookDelivery.id) == next_ones.c.id)
         # `is_due` once more: this one PostgreSQL checks again when it locks a row that another
         # worker has changed meanwhile.
         .where(is_due, col(WebhookSubscription.is_active))
-        .order_by(turns.c.turn, col(WebhookDelivery.next_attempt_at))
+        .order_by(next_ones.c.turn, col(WebhookDelivery.next_attempt_at))
         .limit(limit)
         .with_for_update(of=WebhookDelivery, skip_locked=True)
     )
@@ -82,7 +92,8 @@ def make(attempt: Attempt) -> Outcome:
         headers = signed_headers(
             attempt.secrets, attempt.message_id, datetime.now(UTC), attempt.body
         )
-        headers["content-type"] = "application/json"
+        # Some firewalls refuse requests that do not say what sends them.
+        headers |= {"content-type": "application/json", "user-agent": "standard-webhooks"}
         return post(attempt.url, headers, attempt.body, timeout=webhooks_settings.TIMEOUT)
     except Exception as error:
         # A mistake of ours counts as a failed attempt too: it must not stop other deliveries.

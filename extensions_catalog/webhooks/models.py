@@ -87,7 +87,9 @@ class WebhookDelivery(SQLModel, table=True):
     __table_args__ = (
         UniqueConstraint("subscription_id", "message_id"),
         Index(None, "state", "id"),
-        Index(None, "next_attempt_at", postgresql_where=text("state = 'pending'")),
+        Index(
+            None, "subscription_id", "next_attempt_at", postgresql_where=text("state = 'pending'")
+        ),
     )
 
     id: int | None = Field(default=None, primary_key=True, sa_type=BigInteger)

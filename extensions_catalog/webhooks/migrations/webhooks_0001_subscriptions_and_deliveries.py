@@ -67,9 +67,9 @@ def upgrade() -> None:
     )
     op.execute("ALTER TABLE webhooks_delivery ENABLE ROW LEVEL SECURITY")
     op.create_index(
-        op.f("ix_webhooks_delivery_next_attempt_at"),
+        op.f("ix_webhooks_delivery_subscription_id_next_attempt_at"),
         "webhooks_delivery",
-        ["next_attempt_at"],
+        ["subscription_id", "next_attempt_at"],
         postgresql_where=sa.text("state = 'pending'"),
     )
     op.create_index(op.f("ix_webhooks_delivery_state_id"), "webhooks_delivery", ["state", "id"])

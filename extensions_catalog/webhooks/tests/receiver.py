@@ -25,6 +25,8 @@ class Received:
 
 
 class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # beyond it, who connects waits a second
+
     def handle_error(self, *_: object) -> None:
         """Say nothing: senders hang up, and refuse certificates, because the tests want it."""
 

@@ -67,6 +67,7 @@ class TestSuccess:
         (received,) = receiver.received
         assert received.path == "/hook?from=service"
         assert received.headers["content-type"] == "application/json"
+        assert received.headers["user-agent"] == "standard-webhooks"
         assert received.headers["host"] == f"127.0.0.1:{receiver.port}"
         assert received.document["type"] == "order.paid"
         assert received.document["data"] == {"number": 7}
