@@ -1,0 +1,1 @@
+"""Outgoing webhooks in the Standard Webhooks format: what happens here, told to other systems."""

@@ -1,0 +1,191 @@
+"""Views of the extension's tables."""
+
+from http import HTTPStatus
+from typing import Any
+
+import anyio.to_thread
+from fastapi import HTTPException
+from markupsafe import Markup
+from pydantic import ValidationError
+from sqladmin import Flash, ModelView, action
+from sqladmin.filters import BooleanFilter
+from sqladmin.secret import Secret
+from sqlmodel import col, select
+from starlette.requests import Request
+from starlette.responses import RedirectResponse
+
+from app.admin.audit import admin_session_maker
+from app.admin.filters import DateRangeFilter, EnumFilterBase
+from app.admin.views import exact_time, short_time
+from app.core.messages import publish_sync
+from app.extensions.webhooks.models import (
+    DeliveryState,
+    WebhookDelivery,
+    WebhookSubscription,
+    WebhookSubscriptionInput,
+)
+from app.extensions.webhooks.outbox import DELIVERIES_WAITING, replay
+from app.extensions.webhooks.signatures import generate_secret
+from app.extensions.webhooks.subscriptions import switch_on
+
+
+class WebhookSubscriptionAdmin(ModelView, model=WebhookSubscription):
+    """Receivers. A new one gets a secret, which is shown once; the API replaces it."""
+
+    name = "Subscription"
+    icon = "fa-solid fa-tower-broadcast"
+    category = "Webhooks"
+    category_icon = "fa-solid fa-share-nodes"
+    column_list = ("url", "events", "description", "is_active", "dead_letters", "created_at")
+    column_labels = {  # noqa: RUF012 (as SQLAdmin types it)
+        "url": "URL",
+        "is_active": "Active",
+        "dead_letters": "Given up in a row",
+        "previous_secret_until": "Secret before signs until",
+        "created_at": "Since",
+    }
+    column_details_list = (*column_list, "switched_off_because", "previous_secret_until")
+    column_export_list = [*column_list]  # noqa: RUF012
+    column_searchable_list = ("url", "description")
+    column_sortable_list = ("url", "dead_letters", "created_at")
+    column_default_sort = "id"
+    column_filters = (BooleanFilter("is_active", title="Active"),)
+    column_formatters = {  # noqa: RUF012
+        "events": lambda row, _: ", ".join(row.events),
+        "created_at": short_time,
+        "previous_secret_until": short_time,
+    }
+    column_formatters_detail = column_formatters
+    form_columns = ("url", "events", "description", "is_active")
+
+    async def on_model_change(
+        self,
+        data: dict[str, Any],
+        model: WebhookSubscription,
+        is_created: bool,  # noqa: FBT001 (SQLAdmin's hook)
+        request: Request,  # noqa: ARG002
+    ) -> None:
+        """Hold a form to the API's rules, and give a new subscription its secret.
+
+        Raises:
+            ValueError: for an address that nothing is sent to, or an event that cannot be.
+        """
+        try:
+            values = WebhookSubscriptionInput.model_validate(data)
+        except ValidationError as error:
+            raise ValueError(_in_words(error)) from None
+        data.update(values.model_dump())
+        if is_created:
+            model.secret = generate_secret()
+        elif values.is_active and not model.is_active:
+            switch_on(model)
+
+    async def after_model_change(
+        self,
+        data: dict[str, Any],  # noqa: ARG002
+        model: WebhookSubscription,
+        is_created: bool,  # noqa: FBT001
+        request: Request,
+    ) -> None:
+        """Show a new subscription's secret, this once."""
+        if is_created:
+            Secret.reveal_once(
+                request,
+                model.secret,
+                title=f"Secret of {model.url}",
+                label="The receiver needs it now: it will not be shown again.",
+            )
+
+
+class DeliveryStateFilter(EnumFilterBase):
+    """How deliveries are doing."""
+
+    enum = DeliveryState
+
+
+class WebhookDeliveryAdmin(ModelView, model=WebhookDelivery):
+    """What was sent to whom, and what came of it."""
+
+    name = "Delivery"
+    name_plural = "Deliveries"
+    icon = "fa-solid fa-paper-plane"
+    category = "Webhooks"
+    category_icon = "fa-solid fa-share-nodes"
+    can_create = can_edit = False
+    column_list = (
+        "id",
+        "event",
+        "subscription",
+        "state",
+        "attempts",
+        "last_error",
+        "next_attempt_at",
+        "created_at",
+    )
+    column_labels = {  # noqa: RUF012
+        "last_error": "What went wrong",
+        "next_attempt_at": "Next attempt",
+        "created_at": "Written",
+    }
+    column_details_list = (
+        *column_list,
+        "message_id",
+        "last_attempt_at",
+        "last_status",
+        "body",
+    )
+    column_export_list = [  # noqa: RUF012
+        each for each in column_list if each != "subscription"
+    ]
+    column_searchable_list = ("event", "message_id")
+    column_sortable_list = ("id", "event", "state", "next_attempt_at")
+    column_default_sort = ("id", True)
+    column_filters = (
+        DeliveryStateFilter(WebhookDelivery.state),
+        DateRangeFilter(WebhookDelivery.created_at, title="Written"),
+    )
+    column_formatters = dict.fromkeys(("next_attempt_at", "created_at"), short_time)
+    column_formatters_detail = {  # noqa: RUF012
+        "next_attempt_at": exact_time,
+        "created_at": exact_time,
+        "last_attempt_at": exact_time,
+        "body": lambda row, _: Markup("<pre>{}</pre>").format(row.body),
+    }
+    page_size = 25
+
+    @action(
+        name="replay",
+        label="Send again",
+        confirmation_message="Send the chosen messages again? Receivers get the ids they had.",
+    )
+    async def replay(self, request: Request) -> RedirectResponse:
+        """Send the chosen messages once more, from the first attempt on."""
+        keys = [key for key in request.query_params.get("pks", "").split(",") if key]
+        if not all(key.isdecimal() for key in keys):
+            raise HTTPException(HTTPStatus.BAD_REQUEST, "pks has to be numbers with commas between")
+        count = await anyio.to_thread.run_sync(_replay, [int(key) for key in keys])
+        Flash.success(request, f"{count} will be sent again")
+        return RedirectResponse(
+            request.url_for("admin:list", identity=self.identity), HTTPStatus.SEE_OTHER
+        )
+
+
+def _replay(ids: list[int]) -> int:
+    statement = (
+        select(WebhookDelivery)
+        .where(col(WebhookDelivery.id).in_(ids))
+        .order_by(col(WebhookDelivery.id))
+        .with_for_update()
+    )
+    with admin_session_maker.begin() as session:
+        count = sum(replay(delivery) for delivery in session.exec(statement))
+        publish_sync(session, DELIVERIES_WAITING, {"deliveries": count})
+    return count
+
+
+def _in_words(error: ValidationError) -> str:
+    parts = (
+        f"{'.'.join(map(str, each['loc']))}: {each['msg'].removeprefix('Value error, ')}"
+        for each in error.errors()
+    )
+    return "; ".join(parts)

@@ -1,0 +1,165 @@
+"""Attempts: claimed in one transaction, made without any, and recorded in another.
+
+So no connection to the database is held while a receiver takes its time.
+"""
+
+import logging
+import random
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+
+from sqlalchemy import and_, func
+from sqlmodel import Session, col, select
+
+from app.core.task_context import get_task_id
+from app.extensions.webhooks.client import Outcome, post
+from app.extensions.webhooks.models import DeliveryState, WebhookDelivery, WebhookSubscription
+from app.extensions.webhooks.settings import webhooks_settings
+from app.extensions.webhooks.signatures import signed_headers
+from app.extensions.webhooks.subscriptions import signing_secrets, switch_off
+
+logger = logging.getLogger(__name__)
+
+FIRST_WAIT = 30
+WAIT_GROWTH = 4
+LONGEST_WAIT = 86_400
+"""Seconds between attempts: 30 s, 2 min, 8 min, 32 min, 2 h, 8.5 h, then a day each."""
+JITTER = 0.2
+"""Waits differ by up to this part, so that what failed together does not come back together."""
+
+LEASE_SECONDS = 60
+"""Beyond the request's own time: then an attempt of which nothing was recorded counts as lost."""
+LONGEST_ERROR = 500
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """All that is needed to make one attempt and to record what came of it."""
+
+    delivery_id: int | None
+    subscription_id: int
+    number: int
+    url: str
+    secrets: list[str] = field(repr=False)
+    message_id: str
+    body: str
+
+
+def claim_due(session: Session, limit: int) -> list[Attempt]:
+    """Claim deliveries that are due, so that no other worker attempts them at the same time.
+
+    The oldest of each subscription come first, then the second of each: a receiver that is slow
+    and has many does not hold up all others.
+    """
+    now = datetime.now(UTC)
+    is_due = and_(
+        col(WebhookDelivery.state) == DeliveryState.PENDING,
+        col(WebhookDelivery.next_attempt_at) <= now,
+    )
+    turn = func.row_number().over(
+        partition_by=col(WebhookDelivery.subscription_id),
+        order_by=col(WebhookDelivery.next_attempt_at),
+    )
+    turns = select(col(WebhookDelivery.id), turn.label("turn")).where(is_due).subquery()
+    statement = (
+        select(WebhookDelivery, WebhookSubscription)
+        .join(WebhookSubscription)
+        .join(turns, turns.c.id == col(WebhookDelivery.id))
+        # `is_due` once more: this one PostgreSQL checks again when it locks a row that another
+        # worker has changed meanwhile.
+        .where(is_due, col(WebhookSubscription.is_active))
+        .order_by(turns.c.turn, col(WebhookDelivery.next_attempt_at))
+        .limit(limit)
+        .with_for_update(of=WebhookDelivery, skip_locked=True)
+    )
+    return [_claim(*row, now) for row in session.exec(statement)]
+
+
+def make(attempt: Attempt) -> Outcome:
+    """Send the message; for any thread, since it needs no session."""
+    try:
+        headers = signed_headers(
+            attempt.secrets, attempt.message_id, datetime.now(UTC), attempt.body
+        )
+        headers["content-type"] = "application/json"
+        return post(attempt.url, headers, attempt.body, timeout=webhooks_settings.TIMEOUT)
+    except Exception as error:
+        # A mistake of ours counts as a failed attempt too: it must not stop other deliveries.
+        logger.exception("delivery %s failed", attempt.delivery_id)
+        return Outcome(error=f"{type(error).__name__}: the service's log tells more")
+
+
+def record(session: Session, attempt: Attempt, outcome: Outcome) -> None:
+    """Note what came of an attempt, and what follows: the next one, or the end."""
+    # The subscription first, as its deletion does: otherwise the two could wait for each other.
+    subscription = session.get(
+        WebhookSubscription, attempt.subscription_id, with_for_update={"key_share": True}
+    )
+    delivery = session.exec(
+        select(WebhookDelivery)
+        .where(
+            col(WebhookDelivery.id) == attempt.delivery_id,
+            col(WebhookDelivery.state) == DeliveryState.PENDING,
+            # Otherwise this one took so long that another was begun.
+            col(WebhookDelivery.attempts) == attempt.number,
+        )
+        .with_for_update()
+    ).first()
+    if subscription is None or delivery is None:
+        return
+    delivery.last_status = outcome.status
+    delivery.last_error = outcome.error and outcome.error[:LONGEST_ERROR]
+    if outcome.error is None:
+        _end(delivery, DeliveryState.DELIVERED)
+        subscription.dead_letters = 0
+    elif outcome.status == HTTPStatus.GONE:
+        _end(delivery, DeliveryState.DEAD)
+        switch_off(session, subscription, "the receiver answered 410: it wants no more")
+    elif attempt.number >= webhooks_settings.ATTEMPTS:
+        _end(delivery, DeliveryState.DEAD)
+        _count_dead_letter(session, subscription)
+    else:
+        wait = _seconds_to_wait(attempt.number, outcome.retry_after)
+        delivery.next_attempt_at = datetime.now(UTC) + timedelta(seconds=wait)
+    logger.info(
+        "%sdelivery %s, attempt %s: %s",
+        get_task_id(),
+        attempt.delivery_id,
+        attempt.number,
+        outcome.error or delivery.state,
+    )
+
+
+def _claim(delivery: WebhookDelivery, subscription: WebhookSubscription, now: datetime) -> Attempt:
+    delivery.attempts += 1
+    delivery.last_attempt_at = now
+    lease = timedelta(seconds=webhooks_settings.TIMEOUT + LEASE_SECONDS)
+    delivery.next_attempt_at = now + lease
+    return Attempt(
+        delivery_id=delivery.id,
+        subscription_id=delivery.subscription_id,
+        number=delivery.attempts,
+        url=subscription.url,
+        secrets=signing_secrets(subscription),
+        message_id=delivery.message_id,
+        body=delivery.body,
+    )
+
+
+def _end(delivery: WebhookDelivery, state: DeliveryState) -> None:
+    delivery.state = state
+    delivery.next_attempt_at = None
+
+
+def _count_dead_letter(session: Session, subscription: WebhookSubscription) -> None:
+    subscription.dead_letters += 1
+    count = subscription.dead_letters
+    if subscription.is_active and count >= webhooks_settings.DEAD_LETTER_LIMIT:
+        switch_off(session, subscription, f"{count} deliveries in a row were given up")
+
+
+def _seconds_to_wait(attempts: int, asked_for: float | None) -> float:
+    wait: float = min(FIRST_WAIT * WAIT_GROWTH ** (attempts - 1), LONGEST_WAIT)
+    jittered = wait * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 (no secret)
+    return max(jittered, min(asked_for or 0, LONGEST_WAIT))

@@ -1,0 +1,30 @@
+"""What the extension does when something has happened."""
+
+from app.core.messages import EVERY_MESSAGE, Message, handles
+from app.extensions.webhooks.outbox import (
+    DELIVERIES_WAITING,
+    OWN_MESSAGES,
+    PING,
+    write_deliveries,
+    write_ping,
+)
+from app.extensions.webhooks.tasks import deliver_due
+
+
+@handles(EVERY_MESSAGE)
+def pass_on(message: Message) -> None:
+    """Write deliveries for those who have subscribed, before the sender commits."""
+    if not message.name.startswith(OWN_MESSAGES):
+        write_deliveries(message.session, message.name, message.payload)
+
+
+@handles(PING)
+def send_ping(message: Message) -> None:
+    """Write a delivery for the subscription that is to be tried."""
+    write_ping(message.session, message.payload)
+
+
+@handles(DELIVERIES_WAITING, after_commit=True)
+def send_task(_: Message) -> None:
+    """Have them made at once; were this lost, the schedule would find them."""
+    deliver_due.delay()
