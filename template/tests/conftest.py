@@ -31,6 +31,7 @@ from app.core.messages import setup_message_handlers
 from app.main import app
 
 pytest_plugins = [
+    "tests.certificates",
     "tests.databases",
     "tests.queue_processes",
     "tests.quick_passwords",

@@ -22,6 +22,8 @@ ALEMBIC = ("alembic", "current")
 
 PRODUCTION = {
     "ENVIRONMENT": "production",
+    # Others may want settings of their own outside local.
+    "ENABLED_EXTENSIONS": "_example",
     "SECRET_KEY": "k" * 43,
     "CORS_ORIGINS": "https://app.example.com",
 }

@@ -223,23 +223,6 @@ class TestResults:
 
 
 @pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an authority's certificate, and a key and certificate for `localhost`."""
-    folder = tmp_path_factory.mktemp("certificates")
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    (folder / "names").write_text("subjectAltName=DNS:localhost\n")
-    openssl("req", "-x509", *key, "-subj", "/CN=Test CA", "-keyout", "ca.key", "-out", "ca.crt")
-    openssl("req", *key, "-subj", "/CN=localhost", "-keyout", "redis.key", "-out", "redis.csr")
-    signed_by = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names")
-    openssl("x509", "-req", "-in", "redis.csr", *signed_by, "-out", "redis.crt")
-    return folder
-
-
-@pytest.fixture(scope="module")
 def tls_port(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """Port of a server that speaks TLS alone to those who ask for it."""
     program = tls_program()
@@ -247,8 +230,8 @@ def tls_port(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         pytest.skip("neither valkey-server nor redis-server with TLS is installed")
     port = free_port()
     options = [f"--tls-port {port}", "--tls-auth-clients no"]
-    for option, file in [("cert", "redis.crt"), ("key", "redis.key"), ("ca-cert", "ca.crt")]:
-        options.append(f"--tls-{option}-file {certificates / file}")
+    files = {"cert": "localhost.crt", "key": "localhost.key", "ca-cert": "ca.crt"}
+    options += [f"--tls-{option}-file {certificates / file}" for option, file in files.items()]
     words = [word for option in options for word in option.split(" ")]
     with RedisServer(tmp_path_factory.mktemp("tls"), *words, program=program):
         yield port

@@ -1,0 +1,24 @@
+"""A certificate for `localhost`, and the authority that nobody but the tests trusts."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the authority's `ca.crt`, and `localhost.crt` with `localhost.key`."""
+    folder = tmp_path_factory.mktemp("certificates")
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    request = ("-subj", "/CN=localhost", "-keyout", "localhost.key", "-out", "localhost.csr")
+    (folder / "names").write_text("subjectAltName=DNS:localhost\n")
+    openssl("req", "-x509", *key, "-subj", "/CN=Test CA", "-keyout", "ca.key", "-out", "ca.crt")
+    openssl("req", *key, *request)
+    signed_by = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names")
+    openssl("x509", "-req", "-in", "localhost.csr", *signed_by, "-out", "localhost.crt")
+    return folder
