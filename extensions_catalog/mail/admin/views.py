@@ -51,7 +51,7 @@ class MailMessageAdmin(ModelView, model=MailMessage):
     category = "Mail"
     category_icon = "fa-solid fa-envelope"
     can_create = can_edit = can_delete = False
-    column_list = ("id", "to_address", "subject", "state", "attempts", "created_at", "sent_at")
+    column_list = ("id", "state", "to_address", "subject", "created_at", "sent_at")
     column_details_list = (
         *("state", "error", "attempts", "created_at", "due_at", "sent_at", "message_id"),
         *("template", "to_name", "to_address", "subject", "text_body", "html_body", "payload"),
