@@ -49,7 +49,7 @@ def queue_mail(
         payload=dict(payload),
     )
     session.add(mail)
-    queue_again(session, mail)
+    _queue(session, mail)
     return mail
 
 
@@ -58,6 +58,17 @@ def queue_again(session: Session, mail: MailMessage) -> None:
 
     Afterwards it is queued, kept or failed. The caller commits.
     """
+    mail.attempts, mail.due_at = 0, datetime.now(UTC)
+    _queue(session, mail)
+
+
+def state_message(mail: MailMessage) -> tuple[str, dict[str, str]]:
+    """Name and payload of the message that tells of a mail's new state."""
+    payload = {"message_id": mail.message_id, "template": mail.template}
+    return f"mail.{mail.state}", payload | {"address": mail.to_address, "reason": mail.error}
+
+
+def _queue(session: Session, mail: MailMessage) -> None:
     try:
         mail.to_address = parse_address(mail.to_address)
         if mail.text_body is None:
@@ -67,14 +78,14 @@ def queue_again(session: Session, mail: MailMessage) -> None:
         mail.state = MailState.FAILED
         mail.error = _shortened(str(error), LONGEST_ERROR)
         logger.error("the mail for %s cannot be made: %s", mail.template, mail.error)  # noqa: TRY400
+        publish_sync(session, *state_message(mail))
         return
-    mail.error, mail.attempts = "", 0
+    mail.error = ""
     if mail_settings.SMTP_HOST is None:
         mail.state = MailState.KEPT
         return
-    mail.state, mail.due_at = MailState.QUEUED, datetime.now(UTC)
-    session.flush()
-    publish_sync(session, QUEUED, {"message_id": mail.message_id, "template": mail.template})
+    mail.state = MailState.QUEUED
+    publish_sync(session, *state_message(mail))
 
 
 def _shortened(text: str, length: int) -> str:

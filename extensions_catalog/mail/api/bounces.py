@@ -22,6 +22,7 @@ from app.extensions.mail.models import (
     MailState,
     MailSuppression,
 )
+from app.extensions.mail.outbox import state_message
 
 router = APIRouter(tags=["Mail bounces"])
 
@@ -39,9 +40,7 @@ async def report_bounce(session: SessionDep, bounce: MailBounceInput) -> MailMes
     # Who complains has got the mail.
     if bounce.kind is not BounceKind.COMPLAINT and mail.state != MailState.BOUNCED:
         mail.state, mail.error = MailState.BOUNCED, reason
-        payload = {"message_id": mail.message_id, "template": mail.template}
-        payload |= {"address": mail.to_address, "reason": reason}
-        await publish(session, "mail.bounced", payload)
+        await publish(session, *state_message(mail))
     await session.commit()
     return mail
 

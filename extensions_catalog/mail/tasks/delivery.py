@@ -22,6 +22,7 @@ from app.core.error_causes import first_line, is_outage
 from app.core.messages import publish_sync
 from app.core.task_context import get_task_id
 from app.extensions.mail.models import LONGEST_ERROR, MailMessage, MailState, MailSuppression
+from app.extensions.mail.outbox import state_message
 from app.extensions.mail.settings import mail_settings
 from app.extensions.mail.smtp import Outcome, SmtpSession
 
@@ -160,9 +161,7 @@ def _note_outcome(claimed: MailMessage, outcome: Outcome) -> None:
 def _end(session: Session, mail: MailMessage, state: MailState, reason: str) -> None:
     """Give a mail up, and tell those who want to know."""
     mail.state, mail.error = state, reason
-    payload = {"message_id": mail.message_id, "template": mail.template}
-    payload |= {"address": mail.to_address, "reason": reason}
-    publish_sync(session, f"mail.{state}", payload)
+    publish_sync(session, *state_message(mail))
 
 
 def _in(seconds: float) -> datetime:

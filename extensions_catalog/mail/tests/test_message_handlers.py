@@ -7,7 +7,7 @@ import pytest
 from sqlmodel import Session, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.core.messages import publish, publish_sync
+from app.core.messages import Message, publish, publish_sync
 from app.extensions.mail.models import MailMessage, MailState
 from app.extensions.mail.tests.mail_server import point_at
 from app.models.api_token import ApiToken
@@ -72,7 +72,7 @@ class TestMailsThatCannotBeMade:
     async def test_are_noted(
         self,
         db_session: AsyncSession,
-        sent_tasks: list[str],
+        published: list[Message],
         caplog: pytest.LogCaptureFixture,
         change: dict[str, Any],
         reason: str,
@@ -93,7 +93,7 @@ class TestMailsThatCannotBeMade:
         assert mail.payload == payload
         assert mail.text_body is None
         assert "the mail for shop.order-shipped cannot be made" in caplog.text
-        assert sent_tasks == []
+        assert [message.name for message in published] == ["mail.failed"]
 
 
 class TestMails:
