@@ -1,0 +1,40 @@
+"""What may become of a booking, and what others are told of it."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from sqlmodel import col, select
+from sqlmodel.sql.expression import Select
+
+from app.extensions.hotel.models import BookingStatus, HotelBooking, HotelGuest, HotelRoom
+
+FOLLOWS_ON: Mapping[BookingStatus, Collection[BookingStatus]] = {
+    BookingStatus.ARRIVED: (BookingStatus.CONFIRMED, BookingStatus.NO_SHOW),
+    BookingStatus.NO_SHOW: (BookingStatus.CONFIRMED,),
+    BookingStatus.CANCELLED: (BookingStatus.CONFIRMED, BookingStatus.NO_SHOW),
+}
+"""For each status, those that it may replace. A no-show keeps the room: the guest may be late."""
+
+
+def bookings_to_change(ids: Collection[int]) -> Select[HotelBooking, HotelRoom, HotelGuest]:
+    """Selects bookings with room and guest, in the order of their ids, locked until the commit."""
+    return (
+        select(HotelBooking, HotelRoom, HotelGuest)
+        .join(HotelRoom)
+        .join(HotelGuest)
+        .where(col(HotelBooking.id).in_(ids))
+        .order_by(col(HotelBooking.id))
+        .with_for_update(of=HotelBooking)
+    )
+
+
+def booking_payload(booking: HotelBooking, room: HotelRoom, guest: HotelGuest) -> dict[str, Any]:
+    """What a message about a booking carries; `mail_to` is None for a guest without address."""
+    return {
+        "booking_id": booking.id,
+        "room": room.name,
+        "guest_name": guest.name,
+        "mail_to": guest.email,
+        "arrival": booking.arrival.isoformat(),
+        "departure": booking.departure.isoformat(),
+    }
