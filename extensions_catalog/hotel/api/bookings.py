@@ -3,7 +3,6 @@
 from http import HTTPStatus
 
 from fastapi import APIRouter
-from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -11,9 +10,13 @@ from app.core.dependencies import ReadSessionDep, SessionDep
 from app.core.errors import Problem
 from app.core.messages import publish
 from app.extensions.hotel.api.parameters import AfterId, RowId
-from app.extensions.hotel.bookings import FOLLOWS_ON, booking_payload, bookings_to_change
+from app.extensions.hotel.bookings import (
+    FOLLOWS_ON,
+    book_if_free,
+    booking_payload,
+    bookings_to_change,
+)
 from app.extensions.hotel.models import (
-    ROOM_IS_FREE,
     BookingStatus,
     HotelBooking,
     HotelBookingInput,
@@ -52,15 +55,7 @@ async def create_booking(session: SessionDep, values: HotelBookingInput) -> Hote
     if room is None or guest is None:
         missing = f"room {values.room_id}" if room is None else f"guest {values.guest_id}"
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"There is no {missing}.")
-    # PostgreSQL decides, whoever else is booking. Two plain inserts at the same moment could wait
-    # for each other and end as a deadlock; with ON CONFLICT one of them gives way.
-    statement = (
-        insert(HotelBooking)
-        .values(room_id=room.id, guest_id=guest.id, nights=values.nights)
-        .on_conflict_do_nothing(constraint=ROOM_IS_FREE)
-        .returning(HotelBooking)
-    )
-    booking: HotelBooking | None = await session.scalar(statement)
+    booking: HotelBooking | None = await session.scalar(book_if_free(room, guest, values.nights))
     if booking is None:
         raise Problem(HTTPStatus.CONFLICT, f"Room {room} is taken for some of these nights.")
     await publish(session, "hotel.booking-confirmed", booking_payload(booking, room, guest))

@@ -1,19 +1,23 @@
 """A hotel on 1 May 2030, with one room and one guest."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from datetime import date
 from typing import Any
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 from sqlmodel import delete
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core import messages
+from app.core.config import settings
 from app.core.messages import EVERY_MESSAGE, Message, handles
 from app.extensions.hotel import dates
 from app.extensions.hotel.models import HotelBooking, HotelGuest, HotelRoom
 from app.extensions.hotel.tests.stays import booked, may
+
+CONNECTIONS = 10
 
 
 @pytest.fixture(autouse=True)
@@ -64,9 +68,19 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Mapping[str, Any]]]
 async def committing_sessions(
     test_engine: AsyncEngine,
 ) -> AsyncIterator[async_sessionmaker[AsyncSession]]:
-    """Sessions with a connection each, for what happens at the same time; cleared afterwards."""
-    maker = async_sessionmaker(test_engine, class_=AsyncSession, expire_on_commit=False)
+    """Sessions with a connection each, for what happens at the same time; cleared afterwards.
+
+    The connections are made beforehand: what each takes to log in would spread the requests out.
+    """
+    engine = create_async_engine(
+        test_engine.url, connect_args=settings.database_connect_args, pool_size=CONNECTIONS
+    )
+    connections = await asyncio.gather(*(engine.connect() for _ in range(CONNECTIONS)))
+    for connection in connections:
+        await connection.close()
+    maker = async_sessionmaker(engine, class_=AsyncSession, expire_on_commit=False)
     yield maker
     async with maker.begin() as session:
         for table in (HotelBooking, HotelRoom, HotelGuest):
             await session.exec(delete(table))
+    await engine.dispose()

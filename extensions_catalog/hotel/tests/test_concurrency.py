@@ -1,19 +1,24 @@
 """Requests at the same moment, each with a connection and a transaction of its own."""
 
 import asyncio
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
+from datetime import date, timedelta
 from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import create_engine, text
+from sqlalchemy.dialects.postgresql import Range
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import async_sessionmaker
-from sqlmodel import col, select
+from sqlmodel import Session, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.core.config import settings
 from app.core.dependencies import get_session
+from app.extensions.hotel.bookings import book_if_free
 from app.extensions.hotel.models import (
     ROOM_IS_FREE,
     BookingStatus,
@@ -81,6 +86,40 @@ async def test_of_many_who_want_the_room_one_gets_it(
     [created] = [answer.json() for answer in answers if answer.status_code == 201]
     assert (kept.id, kept.arrival.isoformat()) == (created["id"], created["arrival"])
     assert [payload["booking_id"] for _, payload in told] == [kept.id]
+
+
+@pytest.mark.slow
+async def test_none_of_them_ends_in_a_deadlock(
+    committing_sessions: Sessions, room_and_guest: tuple[HotelRoom, HotelGuest]
+) -> None:
+    """Threads, for the moment to be the same; with plain inserts it happens in one of 30 rounds."""
+    engine = create_engine(settings.SYNC_DATABASE_URL, connect_args=settings.sync_connect_args)
+    barrier = threading.Barrier(6, timeout=20)
+    nights = [date(2030, 5, 1) + timedelta(days=days) for days in range(200)]
+
+    def book_each_night() -> Counter[str]:
+        outcomes: Counter[str] = Counter()
+        with Session(engine) as session:
+            for night in nights:
+                wish = book_if_free(*room_and_guest, Range(night, night + timedelta(days=1)))
+                barrier.wait()
+                try:
+                    booking = session.scalar(wish)
+                    session.commit()
+                    outcomes["taken" if booking is None else "booked"] += 1
+                except IntegrityError:
+                    session.rollback()
+                    outcomes["taken"] += 1
+                except OperationalError as error:
+                    session.rollback()
+                    outcomes[type(error.orig).__name__] += 1
+        return outcomes
+
+    results = await asyncio.gather(
+        *(asyncio.to_thread(book_each_night) for _ in range(barrier.parties))
+    )
+    engine.dispose()
+    assert sum(results, Counter()) == {"booked": 200, "taken": 1000}
 
 
 @pytest.mark.parametrize("first_commits", [True, False])
