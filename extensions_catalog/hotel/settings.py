@@ -20,7 +20,7 @@ class HotelSettings(ServiceSettings):
     FRONT_DESK_EMAIL: str | None = Field(
         None,
         pattern=r"^[^@\s]+@[^@\s]+$",
-        description="Address that the day's arrivals are mailed to; while it is unset, nobody gets them.",
+        description="Address for the list of each day's arrivals; unset, nobody gets it.",
     )
 
 

@@ -53,7 +53,7 @@ async def test_shows_which_are_taken(
     )
     await db_session.commit()
     page = (await client.get(OCCUPANCY)).text
-    assert row_of("101", page) == ["arrived 2", "no-show 1", "", "", "confirmed 3", *[""] * 6]
+    assert row_of("101", page) == ["arrived 2", "no-show 1", "", "", "booked 3", *[""] * 6]
 
 
 async def test_needs_no_script_and_names_no_guest(
@@ -61,7 +61,7 @@ async def test_needs_no_script_and_names_no_guest(
 ) -> None:
     """Whoever reaches the service may look at its pages."""
     page = (await client.get(OCCUPANCY)).text
-    assert "confirmed" in page
+    assert "booked" in page
     assert "<script" not in page
     assert "Ada" not in page
 
