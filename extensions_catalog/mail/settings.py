@@ -23,7 +23,6 @@ class MailSettings(ServiceSettings):
 
     model_config = SettingsConfigDict(env_prefix="MAIL_")
 
-    # Mail
     FROM: str = Field("service@example.com", description="Address that the mails come from.")
     FROM_NAME: str | None = Field(
         None, max_length=100, description="Name beside that address; unset, PROJECT_NAME."
