@@ -19,7 +19,7 @@ from app.core.config import BASE_DIR, settings
 from devservices.processes import signal_at_end_of_parent
 from tests.redis_servers import RedisServer
 
-START_SECONDS = 30
+START_SECONDS = 60
 """Much longer than a start takes, for a machine that is busy."""
 
 
