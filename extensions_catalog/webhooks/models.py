@@ -77,7 +77,7 @@ class WebhookSubscription(WebhookSubscriptionInput, table=True):
     )
 
     def __str__(self) -> str:
-        return self.url
+        return self.description or self.url
 
 
 class WebhookDelivery(SQLModel, table=True):

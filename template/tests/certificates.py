@@ -16,8 +16,10 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
     request = ("-subj", "/CN=localhost", "-keyout", "localhost.key", "-out", "localhost.csr")
-    (folder / "names").write_text("subjectAltName=DNS:localhost\n")
-    openssl("req", "-x509", *key, "-subj", "/CN=Test CA", "-keyout", "ca.key", "-out", "ca.crt")
+    # Python 3.13 verifies strictly: it asks for `keyUsage` and `authorityKeyIdentifier`.
+    (folder / "names").write_text("subjectAltName=DNS:localhost\nauthorityKeyIdentifier=keyid\n")
+    authority = ("-subj", "/CN=Test CA", "-addext", "keyUsage=critical,keyCertSign")
+    openssl("req", "-x509", *key, *authority, "-keyout", "ca.key", "-out", "ca.crt")
     openssl("req", *key, *request)
     signed_by = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names")
     openssl("x509", "-req", "-in", "localhost.csr", *signed_by, "-out", "localhost.crt")

@@ -22,8 +22,6 @@ ALEMBIC = ("alembic", "current")
 
 PRODUCTION = {
     "ENVIRONMENT": "production",
-    # Others may want settings of their own outside local.
-    "ENABLED_EXTENSIONS": "_example",
     "SECRET_KEY": "k" * 43,
     "CORS_ORIGINS": "https://app.example.com",
     "ENABLED_EXTENSIONS": "_example",  # others may want settings of their own outside local

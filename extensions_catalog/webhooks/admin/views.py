@@ -36,7 +36,7 @@ class WebhookSubscriptionAdmin(ModelView, model=WebhookSubscription):
     icon = "fa-solid fa-tower-broadcast"
     category = "Webhooks"
     category_icon = "fa-solid fa-share-nodes"
-    column_list = ("url", "events", "description", "is_active", "dead_letters", "created_at")
+    column_list = ("url", "description", "is_active", "events", "dead_letters")
     column_labels = {  # noqa: RUF012 (as SQLAdmin types it)
         "url": "URL",
         "is_active": "Active",
@@ -44,7 +44,10 @@ class WebhookSubscriptionAdmin(ModelView, model=WebhookSubscription):
         "previous_secret_until": "Secret before signs until",
         "created_at": "Since",
     }
-    column_details_list = (*column_list, "switched_off_because", "previous_secret_until")
+    column_details_list = (
+        *column_list,
+        *("switched_off_because", "previous_secret_until", "created_at"),
+    )
     column_export_list = [*column_list]  # noqa: RUF012
     column_searchable_list = ("url", "description")
     column_sortable_list = ("url", "dead_letters", "created_at")
@@ -112,16 +115,7 @@ class WebhookDeliveryAdmin(ModelView, model=WebhookDelivery):
     category = "Webhooks"
     category_icon = "fa-solid fa-share-nodes"
     can_create = can_edit = False
-    column_list = (
-        "id",
-        "event",
-        "subscription",
-        "state",
-        "attempts",
-        "last_error",
-        "next_attempt_at",
-        "created_at",
-    )
+    column_list = ("id", "state", "event", "subscription", "attempts", "next_attempt_at")
     column_labels = {  # noqa: RUF012
         "last_error": "What went wrong",
         "next_attempt_at": "Next attempt",
@@ -129,13 +123,11 @@ class WebhookDeliveryAdmin(ModelView, model=WebhookDelivery):
     }
     column_details_list = (
         *column_list,
-        "message_id",
-        "last_attempt_at",
-        "last_status",
-        "body",
+        *("last_attempt_at", "last_status", "last_error", "created_at", "message_id", "body"),
     )
-    column_export_list = [  # noqa: RUF012
-        each for each in column_list if each != "subscription"
+    column_export_list = [  # noqa: RUF012 (as SQLAdmin types it)
+        *("id", "state", "event", "subscription_id", "attempts", "next_attempt_at"),
+        *("last_attempt_at", "last_status", "last_error", "created_at", "message_id"),
     ]
     column_searchable_list = ("event", "message_id")
     column_sortable_list = ("id", "event", "state", "next_attempt_at")
@@ -144,13 +136,14 @@ class WebhookDeliveryAdmin(ModelView, model=WebhookDelivery):
         DeliveryStateFilter(WebhookDelivery.state),
         DateRangeFilter(WebhookDelivery.created_at, title="Written"),
     )
-    column_formatters = dict.fromkeys(("next_attempt_at", "created_at"), short_time)
+    column_formatters = {"next_attempt_at": short_time}  # noqa: RUF012
     column_formatters_detail = {  # noqa: RUF012
         "next_attempt_at": exact_time,
         "created_at": exact_time,
         "last_attempt_at": exact_time,
         "body": lambda row, _: Markup("<pre>{}</pre>").format(row.body),
     }
+    export_max_rows = 10_000
     page_size = 25
 
     @action(

@@ -21,7 +21,7 @@ from app.extensions.webhooks.settings import webhooks_settings
 LARGEST_ID = 2**63 - 1
 """Of PostgreSQL's `bigint`."""
 
-router = APIRouter(prefix="/deliveries", tags=["Deliveries"])
+router = APIRouter(prefix="/deliveries", tags=["Webhook deliveries"])
 
 DeliveryId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
 

@@ -24,7 +24,7 @@ from app.extensions.webhooks.subscriptions import replace_secret, switch_on
 LARGEST_ID = 2**31 - 1
 """Of PostgreSQL's `integer`."""
 
-router = APIRouter(prefix="/subscriptions", tags=["Subscriptions"])
+router = APIRouter(prefix="/subscriptions", tags=["Webhook subscriptions"])
 
 SubscriptionId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
 

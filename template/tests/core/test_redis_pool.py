@@ -124,16 +124,17 @@ class TestLimit:
         self, queue: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         pool = redis_client().connection_pool
-        monkeypatch.setattr(pool, "timeout", 0.1)
+        monkeypatch.setattr(pool, "timeout", 0.5)
         held = [pool.get_connection() for _ in range(settings.REDIS_POOL_SIZE)]
         began = time.monotonic()
 
         with pytest.raises(RedisPoolBusyError):
             ping.apply_async(("late",), queue=queue)
 
-        assert time.monotonic() - began < 0.3
+        seconds = time.monotonic() - began
         for connection in held:
             pool.release(connection)
+        assert seconds < 1.5  # three more tries would take two
 
     def test_a_sender_that_got_no_answer_does_not_send_twice(
         self, use_redis: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
