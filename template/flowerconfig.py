@@ -1,9 +1,11 @@
 """Flower's settings: `celery -A app.core.celery flower` runs this file."""
 
+from flower.events import Events  # type: ignore[import-untyped]
 from flower.inspector import Inspector  # type: ignore[import-untyped]
 
 from app.core.celery import celery_app
 from app.core.config import StartupError, settings
+from app.core.flower_events import receive_events
 from app.core.process_start import begin_process
 
 begin_process("flower")
@@ -26,6 +28,8 @@ elif not settings.is_local:
         f"FLOWER_PASSWORD is not set and ENVIRONMENT is {settings.ENVIRONMENT}: set it in the "
         "environment, since whoever reaches Flower can stop workers and read arguments."
     )
+
+Events.run = receive_events
 
 # Flower asks workers with up to eight threads at once, two connections each.
 Inspector.max_concurrency = 1
