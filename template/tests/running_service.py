@@ -26,19 +26,28 @@ def running_service() -> Iterator[httpx.Client]:
 
     Nothing is rolled back here: what they commit goes with the database.
     """
+    with (
+        database_of_its_own() as environment,
+        run_api(environment) as address,
+        QueueProcess("worker", **environment) as worker,
+    ):
+        worker.wait_for("ready.")
+        with httpx.Client(base_url=address) as client:
+            yield client
+
+
+@contextmanager
+def database_of_its_own() -> Iterator[dict[str, str]]:
+    """Settings for processes on an empty database and with a key prefix of their own."""
     name = f"running_{secrets.token_hex(4)}_test"
     url = make_url(settings.SYNC_DATABASE_URL).set(drivername="postgresql", database=name)
-    environment = {
-        "DATABASE_URL": url.render_as_string(hide_password=False),
-        "POSTGRES_DB": name,
-        "REDIS_KEY_PREFIX": f"{settings.REDIS_KEY_PREFIX}{name}:",
-    }
     create_database(name)
     try:
-        with run_api(environment) as address, QueueProcess("worker", **environment) as worker:
-            worker.wait_for("ready.")
-            with httpx.Client(base_url=address) as client:
-                yield client
+        yield {
+            "DATABASE_URL": url.render_as_string(hide_password=False),
+            "POSTGRES_DB": name,
+            "REDIS_KEY_PREFIX": f"{settings.REDIS_KEY_PREFIX}{name}:",
+        }
     finally:
         drop_database(name)
 

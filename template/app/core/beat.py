@@ -81,6 +81,7 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc]
             self._report_lost(error)
 
     def _take_lock(self) -> None:
+        logger.info("Asking for the lock, which one beat at a time has")
         acquire_distributed_beat_lock(SimpleNamespace(scheduler=self))
         try:
             self._restore_lost_schedule()

@@ -1,6 +1,5 @@
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 
@@ -93,55 +92,12 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
         yield server
 
 
-@pytest.fixture
-def processes(server: RedisServer) -> Iterator[tuple[QueueProcess, QueueProcess]]:
-    """Beat and a worker on that server, both up."""
-    environment = {"REDIS_URL": server.url, "REDIS_KEY_PREFIX": ""}
-    with ExitStack() as stack:
-        beat = stack.enter_context(QueueProcess("beat", "--max-interval", "1", **environment))
-        worker = stack.enter_context(QueueProcess("worker", **environment))
-        beat.wait_for("Acquired lock")
-        worker.wait_for("ready.")
-        yield beat, worker
-
-
 def run_heartbeat_every_second(server: RedisServer) -> None:
     with server.client() as client:
         entry = RedBeatSchedulerEntry(
             EVERY_SECOND, heartbeat.name, timedelta(seconds=1), app=Elsewhere(client)
         )
         entry.save()
-
-
-def wait_for_heartbeat(server: RedisServer) -> None:
-    """Return when a heartbeat went from beat through the broker to the worker."""
-    with server.client() as client:
-        client.config_set("notify-keyspace-events", "K$")
-        with client.pubsub() as events:
-            events.psubscribe("__keyspace@0__:heartbeat")
-            assert events.get_message(timeout=5), "no answer to the subscription"
-            assert events.get_message(timeout=20), "no heartbeat within 20 s"
-
-
-@pytest.mark.slow
-def test_beat_and_worker_live_on_when_redis_comes_back_empty(
-    server: RedisServer, processes: tuple[QueueProcess, QueueProcess]
-) -> None:
-    beat, worker = processes
-    run_heartbeat_every_second(server)
-    wait_for_heartbeat(server)
-
-    server.kill()
-    beat.wait_for("Redis is lost")
-    server.start()
-
-    beat.wait_for("Redis has lost its data")
-    with server.client() as client:
-        assert client.exists("redbeat:core.heartbeat")
-    run_heartbeat_every_second(server)
-    wait_for_heartbeat(server)
-    assert beat.is_running()
-    assert worker.is_running()
 
 
 @pytest.mark.slow
