@@ -85,6 +85,11 @@ class QueueProcess:
         """Whether the process has not ended."""
         return self._process.poll() is None
 
+    def kill(self) -> None:
+        """End the process without a chance to say so to anybody."""
+        self._process.kill()
+        self._process.wait()
+
     def stop(self) -> None:
         """End the process as a supervisor does."""
         if self.is_running():
