@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable
 
+from flower.events import Events  # type: ignore[import-untyped]
 from flower.views import BaseHandler  # type: ignore[import-untyped]
 
 from app.core.celery import celery_app
 from app.core.config import StartupError, settings
+from app.core.flower_events import receive_events
 from app.core.process_start import begin_process
 from app.core.redis_pool import run_redis_call
 
@@ -50,3 +52,4 @@ def _queue_length(name: str) -> dict[str, str | int]:
 
 
 BaseHandler.get_broker = lambda _: Broker()
+Events.run = receive_events

@@ -94,8 +94,8 @@ class SigningKeys:
         """
         if not self._has_fresh(key_id) and not self._can_do_without_waiting(key_id):
             async with self._fetching:
-                # Another request may have fetched them while this one waited.
-                if not self._has_fresh(key_id) and self._may_fetch():
+                # Not if another request has just done so, while this one waited.
+                if self._may_fetch():
                     await self._fetch()
         key = self._keys.get(key_id)
         if key is None and not self._has_failed:

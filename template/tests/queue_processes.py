@@ -19,7 +19,7 @@ from app.core.config import BASE_DIR, settings
 from devservices.processes import signal_at_end_of_parent
 from tests.redis_servers import RedisServer
 
-START_SECONDS = 30
+START_SECONDS = 60
 """Much longer than a start takes, for a machine that is busy."""
 
 
@@ -84,6 +84,11 @@ class QueueProcess:
     def is_running(self) -> bool:
         """Whether the process has not ended."""
         return self._process.poll() is None
+
+    def kill(self) -> None:
+        """End the process without a chance to say so to anybody."""
+        self._process.kill()
+        self._process.wait()
 
     def stop(self) -> None:
         """End the process as a supervisor does."""

@@ -56,8 +56,9 @@ class RedisServer:
             self._process = None
 
     def client(self, **options: object) -> redis.Redis:
-        """A client that shares nothing with the code under test."""
-        return redis.Redis.from_url(self.url, decode_responses=True, **options)
+        """A client that shares nothing with the code under test; it waits for a minute."""
+        options = {"decode_responses": True, "socket_timeout": 60, **options}
+        return redis.Redis.from_url(self.url, **options)
 
 
 def free_port() -> int:

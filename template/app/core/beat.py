@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import redis
+from celery.signals import beat_init
 from kombu.exceptions import LimitExceeded
 from redbeat.schedulers import (  # type: ignore[import-untyped]
     RedBeatScheduler,
@@ -19,6 +20,9 @@ from app.core.schedules import collect_schedules
 
 logger = logging.getLogger(__name__)
 
+# RedBeat takes the lock in a signal's handler, whose errors Celery hides. `tick` takes it here.
+beat_init.disconnect(acquire_distributed_beat_lock)
+
 REDIS_LOST = (redis.ConnectionError, redis.TimeoutError, LimitExceeded)
 
 
@@ -26,9 +30,12 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc]
     """Keeps the schedule and the times of the last runs in Redis, over restarts of both sides.
 
     RedBeat ends when Redis drops its connection, and when its lock is gone, as it is after each
-    restart of a Redis that keeps nothing. This one waits, takes the lock again and writes the
-    schedule again. Where two beats run, the one without the lock waits for it and sends nothing.
+    restart of a Redis that keeps nothing. This one waits and takes the lock again. Where two beats
+    run, the one without the lock waits for it and sends nothing. Whichever gets it writes the
+    schedule again if Redis has lost it: the other one may never get its turn.
     """
+
+    lock: Any
 
     def setup_schedule(self) -> None:
         """Start as a beat: write the collected schedule to Redis.
@@ -54,16 +61,16 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc]
 
     def tick(self, *args: Any, **kwargs: Any) -> float:  # noqa: ANN401 (RedBeat's signature)
         """Send what is due; gives the seconds until the next look."""
-        seconds: float = self.max_interval
         try:
             if self.lock is None:
-                # Where Redis was lost while RedBeat took the lock, Celery has hidden the error.
-                acquire_distributed_beat_lock(SimpleNamespace(scheduler=self))
-            seconds = super().tick(*args, **kwargs)
+                self._take_lock()
+            seconds: float = super().tick(*args, **kwargs)
         except LockError:
-            self._begin_again()
+            self.lock = None
+            return 0
         except REDIS_LOST as error:
             self._report_lost(error)
+            return float(self.max_interval)
         return seconds
 
     def close(self) -> None:
@@ -73,18 +80,24 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc]
         except REDIS_LOST as error:
             self._report_lost(error)
 
-    def _begin_again(self) -> None:
+    def _take_lock(self) -> None:
+        logger.info("Asking for the lock, which one beat at a time has")
+        acquire_distributed_beat_lock(SimpleNamespace(scheduler=self))
         try:
-            self.lock.acquire()
-            has_schedule = get_redis(self.app).exists(self.app.redbeat_conf.statics_key)
-            self._write_schedule()
-            if not has_schedule:
-                logger.error(
-                    "Redis has lost its data: tasks that were waiting are gone, and so are the "
-                    "times of the last runs. Beat has written the schedule again"
-                )
-        except REDIS_LOST as error:
-            self._report_lost(error)
+            self._restore_lost_schedule()
+        except REDIS_LOST:
+            self.lock = None
+            raise
+
+    def _restore_lost_schedule(self) -> None:
+        has_schedule = get_redis(self.app).exists(self.app.redbeat_conf.statics_key)
+        if has_schedule or not self.app.conf.beat_schedule:
+            return
+        logger.error(
+            "Redis has lost its data: tasks that were waiting are gone, and so are the times of "
+            "the last runs. Beat writes the schedule again"
+        )
+        self._write_schedule()
 
     def _report_lost(self, error: Exception) -> None:
         logger.warning("Redis is lost (%s); beat looks again in %g s", error, self.max_interval)

@@ -25,7 +25,10 @@ from app.core.process_name import this_process
 from app.core.process_start import begin_process
 from app.core.redis_pool import (
     BACKEND,
+    CONNECT_TIMEOUT,
     CONTROL,
+    SOCKET_TIMEOUT,
+    WAITING_CHECK_INTERVAL,
     Transport,
     redis_client,
     run_redis_call,
@@ -43,8 +46,14 @@ logger = logging.getLogger(__name__)
 os.environ.setdefault("FLOWER_CONF", str(BASE_DIR / "flowerconfig.py"))
 
 BEAT_LOOP_SECONDS = 5
-BEAT_LOCK_SECONDS = 5 * BEAT_LOOP_SECONDS
-"""How long a beat that died keeps another from taking over. RedBeat's default is 25 minutes."""
+BEAT_LOCK_SECONDS = 4 * BEAT_LOOP_SECONDS
+"""How long a beat that died holds the lock; another looks every `BEAT_LOOP_SECONDS`.
+
+RedBeat's default is 25 minutes.
+"""
+
+RESTORE_INTERVAL = 10
+"""Seconds between two looks for tasks that nobody finished within the visibility timeout."""
 
 BROKER_ATTEMPTS = {"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5}
 """A sender learns within a second that Redis is lost; kombu's default would keep on trying."""
@@ -117,11 +126,18 @@ def configuration() -> dict[str, Any]:
         "broker_pool_limit": 1000,
         "broker_pool_acquire_timeout": settings.REDIS_POOL_TIMEOUT,
         "broker_connection_retry_on_startup": True,
+        # For ever: after its default of 100 attempts, an hour, a worker would end.
+        "broker_connection_max_retries": None,
         "broker_transport_options": {
             "visibility_timeout": settings.CELERY_VISIBILITY_TIMEOUT,
             "global_keyprefix": settings.REDIS_KEY_PREFIX,
+            # A sweep finds tasks whose worker was lost. kombu's default does each tenth only.
+            "unacked_restore_interval": RESTORE_INTERVAL,
+            "unacked_restore_throttle": 1,
             "socket_keepalive": True,
-            "socket_connect_timeout": 3,
+            "socket_connect_timeout": CONNECT_TIMEOUT,
+            "socket_timeout": SOCKET_TIMEOUT,
+            "health_check_interval": WAITING_CHECK_INTERVAL,
             **BROKER_ATTEMPTS,
         },
         "result_backend": f"{BACKEND}+{redis_url}",

@@ -15,7 +15,7 @@ LISTENING_CONNECTIONS: dict[Role, int] = {
     "worker": 2,  # one waits for tasks, one for remote control
     "worker-child": 0,
     "beat": 0,
-    "flower": 2,  # one receives events, one the answers of the workers it asks
+    "flower": 1,  # receives events
     "command": 0,
 }
 """Connections to Redis that a process of each role may hold beside its pool."""

@@ -9,6 +9,7 @@ what waits for messages keeps connections of its own: see `app.core.connection_b
 and a test counts what the server sees, so that it fails the day one of those methods changes.
 """
 
+import logging
 import os
 import ssl
 import threading
@@ -27,7 +28,7 @@ from celery.backends.redis import RedisBackend
 from kombu.exceptions import EncodeError, LimitExceeded
 from kombu.pidbox import Mailbox as KombuMailbox
 from kombu.serialization import prepare_accept_content
-from kombu.transport import TRANSPORT_ALIASES
+from kombu.transport import TRANSPORT_ALIASES, virtual
 from kombu.transport import redis as kombu_redis
 from kombu.utils.json import loads
 from redis.backoff import NoBackoff
@@ -36,6 +37,9 @@ from redis.retry import Retry
 from app.core.config import Settings, settings
 from app.core.fair_queue import FairQueue
 from app.core.process_name import Role, client_name, this_process
+from app.core.task_delivery import take_message
+
+logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 3.0
 SOCKET_TIMEOUT = 10.0
@@ -43,6 +47,9 @@ SOCKET_TIMEOUT = 10.0
 
 HEALTH_CHECK_INTERVAL = 25
 """Seconds of rest after which a connection is tested before use: firewalls drop idle ones."""
+
+WAITING_CHECK_INTERVAL = 10
+"""Seconds between tests of connections that wait for messages, which nobody else would miss."""
 
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.2
@@ -180,8 +187,25 @@ async def run_redis_call(call: Callable[[], Result]) -> Result:
 
 # What is overridden below is private, so no stub knows it: the bases are typed as Any.
 _KombuChannel: Any = kombu_redis.Channel
+_KombuQoS: Any = kombu_redis.QoS
+_KombuPoller: Any = kombu_redis.MultiChannelPoller
+_KombuTransport: Any = kombu_redis.Transport
 _CeleryBackend: Any = RedisBackend
 _KombuMailbox: Any = KombuMailbox
+
+
+class QoS(_KombuQoS):  # type: ignore[misc]
+    """kombu's account of what is not acknowledged."""
+
+    noted_tag: str | None = None
+    """The message that Redis has noted already, see `take_message`."""
+
+    def append(self, message: Any, delivery_tag: str) -> None:  # noqa: ANN401
+        """Note a message, in this process and in Redis."""
+        if delivery_tag == self.noted_tag:
+            virtual.QoS.append(self, message, delivery_tag)
+        else:
+            super().append(message, delivery_tag)
 
 
 class Channel(_KombuChannel):  # type: ignore[misc]
@@ -189,9 +213,15 @@ class Channel(_KombuChannel):  # type: ignore[misc]
 
     kombu gives each channel two pools. The one here called asynchronous holds the connections that
     wait for messages, and stays the channel's own.
+
+    On that, kombu waits with BRPOP, which takes the message; here BLMOVE from a queue to itself
+    does the waiting, which takes nothing, and `take_message` the taking.
     """
 
+    QoS = QoS
     keyprefix_fanout: str
+    _acknowledges = True
+    _next_queue_key: str | None = None
 
     def _get_pool(self, asynchronous: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002
         if asynchronous:
@@ -215,9 +245,107 @@ class Channel(_KombuChannel):  # type: ignore[misc]
         self._pool = None  # a channel that closes must not close everybody's pool
         super()._disconnect_pools()
 
+    def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401, FBT001
+        """Begin to receive a queue's messages."""
+        if no_ack and queue not in self._fanout_queues:
+            self._acknowledges = False
+        return super().basic_consume(queue, no_ack, *args, **kwargs)
 
-class Transport(kombu_redis.Transport):
-    """kombu's Redis transport with the channel above."""
+    def close(self) -> None:
+        """Close the channel; what it waits for stays in its queue."""
+        self._in_poll = None  # kombu would wait for the answer, on a dead link for ever
+        super().close()
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        if not self._acknowledges:
+            super()._brpop_start(timeout)
+        elif keys := self._queue_keys():
+            key = self._next_queue_key or keys[0]
+            connection = self._in_poll = self.client.connection
+            self._brpop_sent_at = time.monotonic()
+            connection.send_command(
+                *("BLMOVE", key, key, "RIGHT", "RIGHT", timeout or self.brpop_timeout)
+            )
+
+    def _brpop_read(self, **options: Any) -> bool:  # noqa: ANN401
+        if not self._acknowledges:
+            return bool(super()._brpop_read(**options))
+        try:
+            has_waited = self._read_wake_up(options)
+            try:
+                self._deliver_next()
+            except Empty:
+                if not has_waited:
+                    time.sleep(self.brpop_timeout)
+                raise
+        finally:
+            self._in_poll = None
+        return True
+
+    def _read_wake_up(self, options: dict[str, Any]) -> bool:
+        """Whether Redis let this process wait; a full one does not, but lets messages be taken."""
+        connection = self.client.connection
+        try:
+            self.client.parse_response(connection, "BLMOVE", **options)
+        except redis.OutOfMemoryError:
+            return False
+        except self.connection_errors:
+            connection.disconnect()
+            raise
+        return True
+
+    def _deliver_next(self) -> None:
+        self._next_queue_key = None
+        delivery = take_message(
+            redis_client(),
+            self._queue_keys(),
+            unacknowledged_key=f"{self.global_keyprefix}{self.unacked_key}",
+            times_key=f"{self.global_keyprefix}{self.unacked_index_key}",
+            now=time.time(),
+        )
+        if delivery is None:
+            raise Empty
+        self._next_queue_key = delivery.next_queue_key
+        key = delivery.queue_key.removeprefix(self.global_keyprefix)
+        queue = key.rsplit(self.sep, 1)[0]
+        self._queue_cycle.rotate(queue)
+        try:
+            message = loads(delivery.message)
+            self.qos.noted_tag = message["properties"]["delivery_tag"]
+        except (ValueError, LookupError, TypeError):
+            logger.exception("took from %s what is no message: %.200r", queue, delivery.message)
+            raise Empty from None
+        self.connection._deliver(message, queue)  # noqa: SLF001
+
+    def _queue_keys(self) -> list[str]:
+        queues = self._queue_cycle.consume(len(self.active_queues))
+        return [
+            f"{self.global_keyprefix}{self._q_for_pri(queue, priority)}"
+            for priority in self.priority_steps
+            for queue in queues
+        ]
+
+
+class Poller(_KombuPoller):  # type: ignore[misc]
+    """kombu's waiting for messages, which tests subscriptions without an event loop too.
+
+    Flower has none. The connection on which it waits for events would stay silent for ever after a
+    link has died.
+    """
+
+    _checked_at = 0.0
+
+    def get(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        """Wait for a message once."""
+        now = time.monotonic()
+        if now - self._checked_at >= WAITING_CHECK_INTERVAL:
+            self._checked_at = now
+            self.maybe_check_subclient_health()
+        super().get(*args, **kwargs)
+
+
+class Transport(_KombuTransport):  # type: ignore[misc]
+    """kombu's Redis transport with the channel and the poller above."""
 
     Channel = Channel
 
@@ -227,6 +355,13 @@ class Transport(kombu_redis.Transport):
         {*kombu_redis.Transport.connection_errors} - {redis.TimeoutError}
     )
     recoverable_channel_errors = kombu_redis.Transport.channel_errors
+
+    # What a worker survives by connecting again.
+    connection_errors = (*kombu_redis.Transport.connection_errors, RedisPoolBusyError)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **kwargs)
+        self.cycle = Poller()
 
 
 class Backend(SyncBackendMixin, _CeleryBackend):  # type: ignore[misc]

@@ -8,7 +8,7 @@ of the core by one of the same name.
 from pathlib import Path
 
 from fastapi.templating import Jinja2Templates
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from app.core.config import BASE_DIR, settings
 from app.core.extensions import enabled_extensions, extension_dir
@@ -23,11 +23,13 @@ def extension_template_dirs() -> list[Path]:
     return [extension_dir(name) / "templates" for name in enabled_extensions()]
 
 
-# A name that a page misspells is an error instead of a gap; everything is escaped.
+# A name that a page misspells is an error instead of a gap; everything is escaped but plain text.
 templates = Jinja2Templates(
     env=Environment(
         loader=FileSystemLoader([*extension_template_dirs(), TEMPLATES_DIR]),
-        autoescape=True,
+        autoescape=select_autoescape(
+            disabled_extensions=("txt",), default=True, default_for_string=True
+        ),
         undefined=StrictUndefined,
     )
 )

@@ -101,9 +101,9 @@ class TestCommand:
 
     def test_status_1_when_over(self, tmp_path: Path) -> None:
         with RedisServer(tmp_path) as server:
-            result = connections(REDIS_URL=server.url, REDIS_CONNECTION_LIMIT="12")
+            result = connections(REDIS_URL=server.url, REDIS_CONNECTION_LIMIT="11")
         assert result.returncode == 1
-        assert "= 13 of REDIS_CONNECTION_LIMIT 12 OVER" in result.stdout
+        assert "= 12 of REDIS_CONNECTION_LIMIT 11 OVER" in result.stdout
 
     @pytest.mark.parametrize("mode", ["session", "transaction"])
     def test_behind_a_real_pooler(self, mode: str) -> None:

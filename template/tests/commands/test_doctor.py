@@ -44,9 +44,9 @@ def configure(monkeypatch: pytest.MonkeyPatch, **values: Any) -> None:
         ({"eviction_policy": "allkeys-lru"}, Level.WARNING, "waiting tasks"),
         ({"connected_clients": 30}, Level.PROBLEM, "30 in use of REDIS_CONNECTION_LIMIT 30"),
         (
-            {"connection_limit": 12, "connection_limit_name": "the server's maxclients"},
+            {"connection_limit": 11, "connection_limit_name": "the server's maxclients"},
             Level.PROBLEM,
-            "= 13 of the server's maxclients 12",
+            "= 12 of the server's maxclients 11",
         ),
         ({"beat_lock_age_seconds": None}, Level.WARNING, "no schedule fires"),
         ({"heartbeat_age_seconds": None}, Level.WARNING, "heartbeat"),
@@ -161,7 +161,7 @@ def test_what_is_wrong_with_the_pooler(
         ),
         (
             {"CELERY_WORKERS": 6, "REDIS_CONNECTION_LIMIT": 30},
-            "redis connections: 1 API x 2 + 6 worker x 4 + 1 beat x 2 + 1 Flower x 4 + 1 for",
+            "redis connections: 1 API x 2 + 6 worker x 4 + 1 beat x 2 + 1 Flower x 3 + 1 for",
         ),
     ],
 )

@@ -1,6 +1,5 @@
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from tests.heartbeats import (
     EVERY_SECOND,
     Elsewhere,
     run_heartbeat_every_second,
-    wait_for_heartbeat,
 )
 from tests.queue_processes import QueueProcess
 from tests.redis_servers import RedisServer
@@ -80,39 +78,6 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
     """A Redis of the test's own that keeps nothing over a restart."""
     with RedisServer(tmp_path) as server:
         yield server
-
-
-@pytest.fixture
-def processes(server: RedisServer) -> Iterator[tuple[QueueProcess, QueueProcess]]:
-    """Beat and a worker on that server, both up."""
-    environment = {"REDIS_URL": server.url, "REDIS_KEY_PREFIX": ""}
-    with ExitStack() as stack:
-        beat = stack.enter_context(QueueProcess("beat", "--max-interval", "1", **environment))
-        worker = stack.enter_context(QueueProcess("worker", **environment))
-        beat.wait_for("Acquired lock")
-        worker.wait_for("ready.")
-        yield beat, worker
-
-
-@pytest.mark.slow
-def test_beat_and_worker_live_on_when_redis_comes_back_empty(
-    server: RedisServer, processes: tuple[QueueProcess, QueueProcess]
-) -> None:
-    beat, worker = processes
-    run_heartbeat_every_second(server)
-    wait_for_heartbeat(server)
-
-    server.kill()
-    beat.wait_for("Redis is lost")
-    server.start()
-
-    beat.wait_for("Redis has lost its data")
-    with server.client() as client:
-        assert client.exists("redbeat:core.heartbeat")
-    run_heartbeat_every_second(server)
-    wait_for_heartbeat(server)
-    assert beat.is_running()
-    assert worker.is_running()
 
 
 @pytest.mark.slow

@@ -62,7 +62,7 @@ class TestRedis:
         self, use_redis: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         use_redis()
-        change_settings(monkeypatch, REDIS_CONNECTION_LIMIT=12)
+        change_settings(monkeypatch, REDIS_CONNECTION_LIMIT=11)
         assert count_redis(redis_client()).is_over
 
     def test_where_clients_may_not_be_listed_the_count_is_left(

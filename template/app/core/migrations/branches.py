@@ -59,14 +59,16 @@ def refuse_missing_dependencies(script: ScriptDirectory) -> None:
         missing = str(error.args[0])
         needed_by = ", ".join(_files_that_name(missing)) or "another revision"
         extension = extension_of(missing)
-        remedy = (
-            f"Enable the extension {extension} in ENABLED_EXTENSIONS, or put its folder back"
-            if extension
-            else "Put its file back"
-        )
+        remedy = "Put its file back; if it is gone for good, take it out of depends_on there."
+        if extension:
+            remedy = (
+                f"Enable the extension {extension} in ENABLED_EXTENSIONS, or put its folder back. "
+                "If it is gone for good, take it out of depends_on there, and what changes its "
+                f"tables out of upgrade() and downgrade(); then `make db-forget "
+                f"extension={extension}` keeps the tables and forgets the rest."
+            )
         raise StartupError(
-            f"there is no revision {missing}, but {needed_by} depends on it. {remedy}; if it is "
-            "gone for good, take it out of depends_on there."
+            f"there is no revision {missing}, but {needed_by} depends on it. {remedy}"
         ) from None
 
 

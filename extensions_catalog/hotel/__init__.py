@@ -1,0 +1,1 @@
+"""Rooms, guests and bookings; PostgreSQL keeps a room from being booked twice for a night."""

@@ -1,0 +1,146 @@
+"""Views of the extension's tables."""
+
+from collections.abc import Collection
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+import anyio.to_thread
+from fastapi import HTTPException
+from pydantic import ValidationError
+from sqladmin import Flash, ModelView, action
+from sqlmodel import SQLModel
+from starlette.requests import Request
+from starlette.responses import RedirectResponse
+
+from app.admin.audit import admin_session_maker
+from app.admin.filters import EnumFilterBase
+from app.core.messages import publish_sync
+from app.extensions.hotel.bookings import FOLLOWS_ON, booking_payload, bookings_to_change
+from app.extensions.hotel.models import (
+    BookingStatus,
+    HotelBooking,
+    HotelGuest,
+    HotelGuestInput,
+    HotelRoom,
+    HotelRoomInput,
+)
+
+
+class HotelView(ModelView):
+    """A view whose form refuses what the API would refuse."""
+
+    input_form: ClassVar[type[SQLModel]]
+
+    async def on_model_change(
+        self,
+        data: dict[str, Any],
+        model: Any,  # noqa: ANN401, ARG002 (SQLAdmin's hook)
+        is_created: bool,  # noqa: ARG002, FBT001
+        request: Request,  # noqa: ARG002
+    ) -> None:
+        """Check what was entered.
+
+        Raises:
+            ValueError: naming each field that does not fit; it is shown above the form.
+        """
+        # A field that was left blank comes as an empty text.
+        data.update({name: None for name, value in data.items() if value == ""})
+        try:
+            self.input_form.model_validate(data)
+        except ValidationError as error:
+            mistakes = [f"{each['loc'][0]}: {each['msg']}" for each in error.errors()]
+            raise ValueError("; ".join(mistakes)) from None
+
+
+class HotelRoomAdmin(HotelView, model=HotelRoom):
+    """Rooms."""
+
+    input_form = HotelRoomInput
+
+    name = "Room"
+    icon = "fa-solid fa-bed"
+    category = "Hotel"
+    column_list: ClassVar = ["name", "beds"]
+    column_searchable_list: ClassVar = ["name"]
+    column_sortable_list: ClassVar = ["name", "beds"]
+    column_default_sort = "name"
+
+
+class HotelGuestAdmin(HotelView, model=HotelGuest):
+    """Guests."""
+
+    input_form = HotelGuestInput
+
+    name = "Guest"
+    icon = "fa-solid fa-user"
+    category = "Hotel"
+    column_list: ClassVar = ["name", "email", "created_at"]
+    column_searchable_list: ClassVar = ["name", "email"]
+    column_sortable_list: ClassVar = ["name", "created_at"]
+    column_default_sort: ClassVar = ("id", True)
+    form_excluded_columns: ClassVar = ["created_at"]
+
+
+class BookingStatusFilter(EnumFilterBase):
+    """What has become of it."""
+
+    enum = BookingStatus
+
+
+class HotelBookingAdmin(ModelView, model=HotelBooking):
+    """Bookings. They are made over the API; here one sees them, notes arrivals and cancels."""
+
+    name = "Booking"
+    icon = "fa-solid fa-calendar-days"
+    category = "Hotel"
+    can_create = can_edit = can_delete = False
+    column_list: ClassVar = ["id", "room", "guest", "nights", "status"]
+    column_details_list: ClassVar = [*column_list, "announced_at", "created_at"]
+    column_searchable_list: ClassVar = ["room.name", "guest.name"]
+    column_sortable_list: ClassVar = ["id", "nights", "status"]
+    column_default_sort: ClassVar = ("id", True)
+    column_filters: ClassVar = [BookingStatusFilter(HotelBooking.status)]
+    column_formatters: ClassVar = {"nights": lambda booking, _: str(booking)}
+    column_formatters_detail = column_formatters
+
+    @action(name="note-arrival", label="Note arrival")
+    async def note_arrival(self, request: Request) -> RedirectResponse:
+        """The guests of the chosen bookings are there."""
+        return await self._change(request, BookingStatus.ARRIVED)
+
+    @action(
+        name="cancel",
+        label="Cancel",
+        confirmation_message="Cancel for good? Others may book the rooms from then on.",
+    )
+    async def cancel(self, request: Request) -> RedirectResponse:
+        """Call the chosen bookings off."""
+        return await self._change(request, BookingStatus.CANCELLED)
+
+    async def _change(self, request: Request, status: BookingStatus) -> RedirectResponse:
+        keys = [key for key in request.query_params.get("pks", "").split(",") if key]
+        if not all(key.isdecimal() for key in keys):
+            raise HTTPException(HTTPStatus.BAD_REQUEST, "pks has to be numbers with commas between")
+        ids = [int(key) for key in keys]
+        count = await anyio.to_thread.run_sync(_change_status, ids, status)
+        Flash.success(request, f"{count} of {len(ids)} {status}")
+        return RedirectResponse(
+            request.url_for("admin:list", identity=self.identity), HTTPStatus.SEE_OTHER
+        )
+
+
+def _change_status(ids: Collection[int], status: BookingStatus) -> int:
+    """Change those bookings that may change, and tell of the cancelled; gives how many."""
+    with admin_session_maker.begin() as session:
+        found = [
+            row
+            for row in session.exec(bookings_to_change(ids))
+            if row[0].status in FOLLOWS_ON[status]
+        ]
+        for booking, room, guest in found:
+            booking.status = status
+            if status is BookingStatus.CANCELLED:
+                publish_sync(
+                    session, "hotel.booking-cancelled", booking_payload(booking, room, guest)
+                )
+    return len(found)

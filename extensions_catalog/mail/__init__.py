@@ -1,0 +1,1 @@
+"""Transactional mail: what happened elsewhere in the service is told by mail, from an outbox."""

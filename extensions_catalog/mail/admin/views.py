@@ -1,0 +1,157 @@
+"""Views of the outbox and of the addresses that get no more mail."""
+
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+
+import anyio.to_thread
+from fastapi import HTTPException
+from markupsafe import Markup
+from sqladmin import Flash, ModelView, action, expose
+from sqlmodel import col, select
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from app.admin.filters import DateRangeFilter, EnumFilterBase
+from app.extensions.mail.addresses import parse_address
+from app.extensions.mail.models import MailMessage, MailState, MailSuppression
+from app.extensions.mail.outbox import queue_again
+from app.extensions.mail.preview import html_preview
+
+SENT_OR_ABOUT_TO_BE = (MailState.QUEUED, MailState.SENDING, MailState.SENT)
+
+
+def short_time(row: Any, name: str) -> str:  # noqa: ANN401 (a row of any view)
+    """A column formatter: the time in UTC, to the minute."""
+    moment: datetime | None = getattr(row, name)
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}" if moment else ""
+
+
+def preview_frame(mail: Any, _: str) -> Markup | str:  # noqa: ANN401 (as SQLAdmin calls it)
+    """A formatter: the mail's HTML in a frame that lets nothing of it out."""
+    if mail.html_body is None:
+        return ""
+    return Markup(
+        '<iframe src="../html/{}" sandbox title="HTML" width="640" height="420"></iframe>'
+    ).format(mail.id)
+
+
+class MailStateFilter(EnumFilterBase):
+    """What has become of a mail."""
+
+    enum = MailState
+
+
+class MailMessageAdmin(ModelView, model=MailMessage):
+    """Mails, which the service alone writes; those that were not sent can be sent again."""
+
+    name = "Mail"
+    name_plural = "Outbox"
+    icon = "fa-solid fa-envelope"
+    category = "Mail"
+    category_icon = "fa-solid fa-envelope"
+    can_create = can_edit = can_delete = False
+    column_list = ("id", "state", "to_address", "subject", "created_at", "sent_at")
+    column_details_list = (
+        *("state", "error", "attempts", "created_at", "due_at", "sent_at", "message_id"),
+        *("template", "to_name", "to_address", "subject", "text_body", "html_body", "payload"),
+    )
+    column_labels = {  # noqa: RUF012 (as SQLAdmin types it)
+        "id": "No.",
+        "message_id": "Message-ID",
+        "to_address": "To",
+        "to_name": "Recipient",
+        "created_at": "Queued",
+        "sent_at": "Sent",
+        "text_body": "Text",
+        "html_body": "HTML",
+    }
+    column_searchable_list = ("to_address", "subject", "message_id")
+    column_sortable_list = ("id", "to_address", "created_at", "sent_at")
+    column_default_sort = ("id", True)
+    column_filters = (
+        MailStateFilter(MailMessage.state, title="State"),
+        DateRangeFilter(MailMessage.created_at, title="Queued"),
+    )
+    column_formatters = dict.fromkeys(("created_at", "sent_at"), short_time)
+    column_formatters_detail = {  # noqa: RUF012
+        **dict.fromkeys(("created_at", "due_at", "sent_at"), short_time),
+        "text_body": lambda mail, _: Markup("<pre>{}</pre>").format(mail.text_body or ""),
+        "html_body": preview_frame,
+    }
+    can_export = False
+
+    @action(
+        name="send-again",
+        label="Send again",
+        confirmation_message="Make and send those that were not sent, as if for the first time?",
+    )
+    async def send_again(self, request: Request) -> RedirectResponse:
+        """Queue the chosen mails anew, but for those that are sent or about to be."""
+        keys = [key for key in request.query_params.get("pks", "").split(",") if key]
+        if not all(key.isdecimal() for key in keys):
+            raise HTTPException(HTTPStatus.BAD_REQUEST, "pks has to be numbers with commas between")
+        states = await anyio.to_thread.run_sync(self._queue_again, [int(key) for key in keys])
+        told = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+        Flash.success(request, told or "None of them can be sent again")
+        return RedirectResponse(
+            request.url_for("admin:list", identity=self.identity), HTTPStatus.SEE_OTHER
+        )
+
+    @expose("/html/{pk:int}", include_in_schema=False)
+    async def show_html(self, request: Request) -> Response:
+        """The HTML of one mail, for the frame among its details."""
+        mail = await anyio.to_thread.run_sync(self._get, request.path_params["pk"])
+        if mail is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND)
+        return html_preview(mail)
+
+    def _queue_again(self, ids: list[int]) -> list[str]:
+        """States of the mails afterwards."""
+        statement = select(MailMessage).where(
+            col(MailMessage.id).in_(ids), col(MailMessage.state).not_in(SENT_OR_ABOUT_TO_BE)
+        )
+        with self.session_maker() as session:
+            mails = session.exec(statement.with_for_update()).all()
+            for mail in mails:
+                queue_again(session, mail)
+            session.commit()
+            return [mail.state for mail in mails]
+
+    def _get(self, mail_id: int) -> MailMessage | None:
+        with self.session_maker() as session:
+            mail: MailMessage | None = session.get(MailMessage, mail_id)
+            return mail
+
+
+class MailSuppressionAdmin(ModelView, model=MailSuppression):
+    """Addresses that get no more mail; who takes one away lets mail through again."""
+
+    name = "Suppressed address"
+    name_plural = "Suppressed addresses"
+    icon = "fa-solid fa-ban"
+    category = "Mail"
+    category_icon = "fa-solid fa-envelope"
+    can_edit = False
+    column_list = ("address", "reason", "created_at")
+    column_details_list = column_list
+    column_searchable_list = ("address",)
+    column_sortable_list = ("address", "created_at")
+    column_default_sort = ("id", True)
+    column_formatters = {"created_at": short_time}  # noqa: RUF012
+    column_formatters_detail = column_formatters
+    form_columns = ("address", "reason")
+
+    async def on_model_change(
+        self,
+        data: dict[str, Any],
+        model: MailSuppression,  # noqa: ARG002
+        is_created: bool,  # noqa: ARG002, FBT001 (SQLAdmin's hook)
+        request: Request,  # noqa: ARG002
+    ) -> None:
+        """Keep the address as mails are compared with it.
+
+        Raises:
+            AddressError: when it is none.
+        """
+        data["address"] = parse_address(data["address"]).lower()

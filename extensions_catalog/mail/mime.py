@@ -1,0 +1,31 @@
+"""A mail of the outbox as the bytes that travel."""
+
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP
+
+from app.extensions.mail.models import MailMessage
+from app.extensions.mail.settings import MailSettings
+
+# ASCII alone, whatever is in it: a server without 8BITMIME takes it, and no relay has to change it.
+_POLICY = SMTP.clone(cte_type="7bit")
+
+
+def compose(mail: MailMessage, settings: MailSettings) -> EmailMessage:
+    """The mail with its headers; composed again, it is the same but for the MIME boundary.
+
+    Raises:
+        ValueError: when a header would hold a line break.
+    """
+    message = EmailMessage(_POLICY)
+    message["From"] = Address(settings.from_name, addr_spec=settings.FROM)
+    message["To"] = Address(mail.to_name, addr_spec=mail.to_address)
+    message["Subject"] = mail.subject
+    message["Date"] = mail.created_at
+    message["Message-ID"] = f"<{mail.message_id}>"
+    # Keeps answering machines from answering: https://www.rfc-editor.org/rfc/rfc3834#section-5
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content(mail.text_body or "")
+    if mail.html_body is not None:
+        message.add_alternative(mail.html_body, subtype="html")
+    return message
