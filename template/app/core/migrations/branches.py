@@ -64,8 +64,7 @@ def refuse_missing_dependencies(script: ScriptDirectory) -> None:
             remedy = (
                 f"Enable the extension {extension} in ENABLED_EXTENSIONS, or put its folder back. "
                 "If it is gone for good, take it out of depends_on there, and what changes its "
-                f"tables out of upgrade() and downgrade(); then `make db-forget "
-                f"extension={extension}` keeps the tables and forgets the rest."
+                "tables out of upgrade() and downgrade(); its tables stay."
             )
         raise StartupError(
             f"there is no revision {missing}, but {needed_by} depends on it. {remedy}"
