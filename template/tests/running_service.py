@@ -27,7 +27,7 @@ def running_service() -> Iterator[httpx.Client]:
     Nothing is rolled back here: what they commit goes with the database.
     """
     with (
-        database_of_its_own() as environment,
+        own_database() as environment,
         run_api(environment) as address,
         QueueProcess("worker", **environment) as worker,
     ):
@@ -37,8 +37,8 @@ def running_service() -> Iterator[httpx.Client]:
 
 
 @contextmanager
-def database_of_its_own() -> Iterator[dict[str, str]]:
-    """Settings for processes on an empty database and with a key prefix of their own."""
+def own_database() -> Iterator[dict[str, str]]:
+    """A database, and a queue, for processes alone; gives the environment that names them."""
     name = f"running_{secrets.token_hex(4)}_test"
     url = make_url(settings.SYNC_DATABASE_URL).set(drivername="postgresql", database=name)
     create_database(name)
