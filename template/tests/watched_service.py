@@ -21,6 +21,8 @@ from tests.running_service import run_api
 FLOWER_LOGIN = ("operator", "open sesame")
 REQUEST_SECONDS = 30
 POLL_SECONDS = 0.1
+START_SECONDS = 60
+"""Much longer than the start of all takes, for a machine that is busy."""
 PING_PATH = "/api/tasks/ping"
 
 
@@ -66,12 +68,12 @@ class WatchedService:
         """Start all; they need not be up yet, save that the API serves."""
         enter = self._stack.enter_context
         try:
+            address = enter(run_api(self._api_environment, module=self._api_module))
+            self.http = enter(httpx.Client(base_url=address, timeout=REQUEST_SECONDS))
             self.worker, self.beat, self.flower = (
                 enter(QueueProcess(*arguments, **environment))
                 for arguments, environment in self._arguments.values()
             )
-            address = enter(run_api(self._api_environment, module=self._api_module))
-            self.http = enter(httpx.Client(base_url=address, timeout=REQUEST_SECONDS))
             self._flower_pages = enter(
                 httpx.Client(base_url=self._flower_url, auth=FLOWER_LOGIN, timeout=REQUEST_SECONDS)
             )

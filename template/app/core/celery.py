@@ -55,7 +55,7 @@ RedBeat's default is 25 minutes.
 RESTORE_INTERVAL = 10
 """Seconds between two looks for tasks that nobody finished within the visibility timeout."""
 
-BROKER_ATTEMPTS = {"max_retries": 3, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5}
+BROKER_ATTEMPTS = {"max_retries": 3, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.5}
 """A sender learns within a second that Redis is lost; kombu's default would keep on trying."""
 
 

@@ -15,9 +15,9 @@ from app.core.config import settings
 from app.core.redis_pool import SOCKET_TIMEOUT, WAITING_CHECK_INTERVAL
 from app.tasks.diagnostics import ping
 from tests.faulty_link import FaultyLink
-from tests.queue_processes import START_SECONDS, QueueProcess
+from tests.queue_processes import QueueProcess
 from tests.redis_servers import RedisServer
-from tests.watched_service import Senders, WatchedService, tick_each_second
+from tests.watched_service import START_SECONDS, Senders, WatchedService, tick_each_second
 
 pytestmark = pytest.mark.slow
 

@@ -17,11 +17,10 @@ from app.core.config import settings
 from app.core.security import ensure_admin
 from tests.connection_hogs import ConnectionHogs
 from tests.databases import database_engine
-from tests.probed_service import DATABASE_PATH, SYNC_PATH
-from tests.queue_processes import START_SECONDS
+from tests.load_service import SYNC_ANSWER, SYNC_PING
 from tests.redis_servers import RedisServer
 from tests.running_service import own_database
-from tests.watched_service import PING_PATH, WatchedService
+from tests.watched_service import PING_PATH, START_SECONDS, WatchedService
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +28,10 @@ CONNECTIONS = 30
 """What the free plan gives."""
 REFUSED_SECONDS = 1
 """Within which a request that needs Redis is answered when no connection can be opened."""
+RECOVERY_SECONDS = 20
+"""Within which every process works again; a worker's pauses grow with the outage, to 30 s."""
+UNHARMED_SECONDS = 3
+"""Within which every other one is; one that waited for Redis would take five."""
 SLACK_SECONDS = 1
 """For a machine that is busy."""
 ADMINISTRATOR = {"username": "tester", "password": "correct horse battery staple"}
@@ -54,7 +57,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         hogs = enter(ConnectionHogs(server))
         assert hogs.take_all() == CONNECTIONS
         environment = enter(own_database())
-        api = "tests.probed_service"
+        api = "tests.load_service"
         service = enter(WatchedService(server.url, tmp_path, environment, api_module=api))
         with Session(database_engine(environment["POSTGRES_DB"])) as session:
             ensure_admin(session, *ADMINISTRATOR.values())
@@ -73,14 +76,12 @@ def test_other_clients_take_every_connection_and_give_them_back(scene: Scene) ->
     scene.hogs.give_back()
     logger.info("started after %s s", service.seconds_until_works(limit=START_SECONDS))
 
-    check_busy(scene)
-
     scene.hogs.take_all()
     check_refused(service)
     check_unharmed(service)
     time.sleep(5)
     scene.hogs.give_back()
-    logger.info("works again after %s s", service.seconds_until_works(limit=START_SECONDS))
+    logger.info("works again after %s s", service.seconds_until_works(limit=RECOVERY_SECONDS))
 
 
 def check_refused(service: WatchedService) -> None:
@@ -88,7 +89,7 @@ def check_refused(service: WatchedService) -> None:
     sent = {"message": "refused"}
     for method, path in (
         ("POST", PING_PATH),
-        ("POST", SYNC_PATH),
+        ("POST", SYNC_PING),
         ("GET", f"/api/tasks/{uuid4()}"),
     ):
         answer = service.http.request(method, path, json=sent)
@@ -116,25 +117,8 @@ def check_unharmed(service: WatchedService) -> None:
     http = service.http
     log_in = http.post("/admin/login", data=ADMINISTRATOR)
     assert log_in.status_code == 302, log_in.text
-    assert log_in.elapsed.total_seconds() < REFUSED_SECONDS
-    for path in ("/health/live", "/", DATABASE_PATH, "/admin/admin-user/list"):
+    assert log_in.elapsed.total_seconds() < UNHARMED_SECONDS
+    for path in ("/health/live", "/", SYNC_ANSWER, "/admin/admin-user/list"):
         answer = http.get(path)
         assert answer.status_code == 200, path
-        assert answer.elapsed.total_seconds() < REFUSED_SECONDS, path
-
-
-def check_busy(scene: Scene) -> None:
-    """Redis stands still for longer than a request waits for one of the pool's connections."""
-    pause_seconds = settings.REDIS_POOL_TIMEOUT + 2
-    with scene.server.client() as client, ThreadPoolExecutor(8) as pool:
-        client.client_pause(int(1000 * pause_seconds))
-        sending = [pool.submit(scene.service.send, "paused") for _ in range(8)]
-        check_unharmed(scene.service)
-        answers = [each.result() for each in sending]
-    accepted = [answer for answer in answers if answer.status_code == 202]
-    # Those that had a connection are not given up: Redis may have the task already.
-    assert len(accepted) <= settings.REDIS_POOL_SIZE
-    for answer in answers:
-        if answer not in accepted:
-            check_unavailable(answer)
-            assert answer.elapsed.total_seconds() < settings.REDIS_POOL_TIMEOUT + SLACK_SECONDS
+        assert answer.elapsed.total_seconds() < UNHARMED_SECONDS, path
