@@ -5,8 +5,9 @@ setting. Here all commands of a process share `REDIS_POOL_SIZE` connections, who
 Celery's producers and results, RedBeat and the service's own code through `redis_client()`. Only
 what waits for messages keeps connections of its own: see `app.core.connection_budget`.
 
-`Channel` and `Backend` override private methods of kombu and Celery. They stand in this one file,
-and a test counts what the server sees, so that it fails the day one of those methods changes.
+`Channel` and `Backend` override private methods of kombu and Celery. They stand in this one file;
+`tests/core/test_library_internals.py` names each and what is relied on, and other tests count what
+the server sees, so the day one of those methods changes does not go by unnoticed.
 """
 
 import os
