@@ -31,6 +31,7 @@ from redis.retry import Retry
 
 from app.core.config import Settings, settings
 from app.core.process_name import Role, client_name, this_process
+from app.core.redis_connection import leaving_none_behind
 
 CONNECT_TIMEOUT = 3.0
 SOCKET_TIMEOUT = 10.0
@@ -87,7 +88,9 @@ def build_pool(configuration: Settings, role: Role) -> BlockingPool:
         "retry": Retry(NoBackoff(), 0),
     }
     options |= tls_options(configuration)
-    return BlockingPool.from_url(configuration.REDIS_URL, **options)
+    pool = BlockingPool.from_url(configuration.REDIS_URL, **options)
+    pool.connection_class = leaving_none_behind(pool.connection_class)
+    return pool
 
 
 def tls_options(configuration: Settings) -> dict[str, Any]:
@@ -180,6 +183,8 @@ class Channel(_KombuChannel):  # type: ignore[misc]
     wait for messages, and stays the channel's own.
     """
 
+    connection_class = leaving_none_behind(_KombuChannel.connection_class)
+    connection_class_ssl = leaving_none_behind(_KombuChannel.connection_class_ssl)
     keyprefix_fanout: str
 
     def _get_pool(self, asynchronous: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002

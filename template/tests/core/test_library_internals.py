@@ -32,7 +32,7 @@ from redbeat.schedulers import (  # type: ignore[import-untyped]
 )
 from redis.exceptions import LockError
 
-from app.core import beat, redis_pool
+from app.core import beat, redis_connection, redis_pool
 from app.core.celery import BEAT_LOCK_SECONDS, celery_app
 from app.core.config import settings
 from app.core.redis_pool import RedisPoolBusyError, build_pool, redis_client
@@ -46,7 +46,8 @@ OVERRIDDEN: list[tuple[type, type, set[str]]] = [
     (
         redis_pool.Channel,
         kombu_redis.Channel,
-        {"_get_pool", "_connparams", "_create_client", "_disconnect_pools", "keyprefix_fanout"},
+        {"_get_pool", "_connparams", "_create_client", "_disconnect_pools", "keyprefix_fanout"}
+        | {"connection_class", "connection_class_ssl"},
     ),
     (redis_pool.Transport, kombu_redis.Transport, {"Channel"}),
     (
@@ -55,6 +56,11 @@ OVERRIDDEN: list[tuple[type, type, set[str]]] = [
         {"_get_pool", "on_task_call", "encode", "connection_errors"},
     ),
     (redis_pool.BlockingPool, redis.BlockingConnectionPool, {"get_connection"}),
+    (
+        redis_connection._LeavingNoneBehind,
+        redis.Connection,
+        {"on_connect_check_health", "disconnect"},
+    ),
     (beat.Scheduler, RedBeatScheduler, {"setup_schedule", "tick", "close"}),
 ]
 """Our classes, the library's, and what ours have in their place; a test below is about each."""
@@ -221,6 +227,23 @@ class TestChannel:
         stock.channel()
         assert [each["name"] for each in connections(observer)] == ["named"]
 
+    @pytest.mark.parametrize(
+        ("scheme", "attribute"), [("redis", "connection_class"), ("rediss", "connection_class_ssl")]
+    )
+    def test_kombu_makes_connections_of_the_channel_s_class(
+        self, stock: Connection, scheme: str, attribute: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        kombu_channel: Any = kombu_redis.Channel
+        own = type("Own", (getattr(kombu_channel, attribute),), {})
+        monkeypatch.setattr(kombu_channel, attribute, own)
+        channel: Any = stock.channel()
+        channel.connection.client.ssl = (
+            {"ssl_cert_reqs": "required"} if scheme == "rediss" else None
+        )
+        for asynchronous in (False, True):
+            made = channel._connparams(asynchronous=asynchronous)["connection_class"]
+            assert issubclass(made, own)
+
     def test_kombu_pings_on_the_waiting_client_when_a_channel_opens(
         self, stock: Connection, ours: Connection, observer: redis.Redis
     ) -> None:
@@ -371,6 +394,29 @@ class TestPool:
         assert isinstance(caught.value.__context__, Empty)
         pool.release(held)
         pool.disconnect()
+
+    def test_redis_py_makes_connections_of_the_pool_s_class(self) -> None:
+        pool: Any = redis.BlockingConnectionPool.from_url(settings.REDIS_URL)
+        own = type("Own", (redis.Connection,), {})
+        pool.connection_class = own
+        connection = pool.get_connection()
+        assert isinstance(connection, own)
+        pool.release(connection)
+        pool.disconnect()
+
+    def test_redis_py_greets_each_new_socket_and_says_when_it_ends(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        greeted = record(monkeypatch, redis.Connection, "on_connect_check_health")
+        ended = record(monkeypatch, redis.Connection, "disconnect")
+        pool: Any = redis.BlockingConnectionPool.from_url(settings.REDIS_URL)
+        connection = pool.get_connection()
+        for sockets in (1, 2):
+            connection.connect()
+            assert connection.is_connected
+            assert (len(greeted), len(ended)) == (sockets, sockets - 1)
+            connection.disconnect()
+        pool.release(connection)
 
     def test_redis_py_names_later_connections_after_connection_kwargs(
         self, server: RedisServer
