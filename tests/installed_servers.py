@@ -4,6 +4,7 @@ import os
 import pwd
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -20,7 +21,7 @@ HOSTILE_PASSWORD = "p@ss:w/o#rd?%2F+ é&="
 def installed_program(name: str, package: str) -> str:
     """Where a program is; skips the test, or fails it in CI, where it is missing."""
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: path.parent.name)
-    path = os.pathsep.join([os.environ["PATH"], *map(str, reversed(folders))])
+    path = os.pathsep.join([os.environ["PATH"], *map(str, reversed(folders)), "/usr/sbin"])
     if found := shutil.which(name, path=path):
         return found
     message = f"{name} is not installed: apt-get install {package}"
@@ -66,7 +67,7 @@ def installed_postgres(folder: Path) -> Iterator[dict[str, str]]:
     )
     port = free_port()
     process = subprocess.Popen(
-        [postgres, "-D", data, "-p", str(port), "-k", data, "-c", "fsync=off"],
+        [postgres, "-D", data, "-p", str(port), "-k", folder, "-c", "fsync=off"],
         stderr=subprocess.DEVNULL,
         cwd="/",
         **identity,
@@ -81,7 +82,7 @@ def installed_postgres(folder: Path) -> Iterator[dict[str, str]]:
             "POSTGRES_DB": "postgres",
         }
     finally:
-        process.terminate()
+        process.send_signal(signal.SIGINT)  # without waiting for those who are connected
         process.wait(timeout=30)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.combinations import catalogue, configuration
 from tests.conftest import commit_all, copy_template
+from tests.connections_drawing import computed, drawn, expected_sentences, sentences
 from tests.plans_page import table, written_table
 from tests.service import Service
 
@@ -59,6 +60,13 @@ def test_no_project_is_named_like_a_package_that_it_needs(
 def test_the_table_of_plans_is_what_the_service_computes(service: Service) -> None:
     python = str(service.folder / ".venv" / "bin" / "python")
     assert written_table() == table([python], service.folder), "run python -m tests.plans_page"
+
+
+def test_the_drawing_of_connections_is_what_the_service_computes(service: Service) -> None:
+    python = str(service.folder / ".venv" / "bin" / "python")
+    found = computed([python], service.folder)
+    assert drawn() == found
+    assert sentences() == expected_sentences(found)
 
 
 def test_help_is_the_default_and_names_every_target(service: Service) -> None:

@@ -40,6 +40,9 @@ sync_engine = create_engine(
     pool_size=settings.POSTGRES_SYNC_POOL_SIZE,
     max_overflow=0,
     pool_timeout=settings.POSTGRES_POOL_TIMEOUT / _waits,
+    # A request that meets a closed connection is answered with 503 and can be sent again; a task
+    # would have failed for good. So one round trip more, on this engine alone.
+    pool_pre_ping=True,
     hide_parameters=not settings.is_local,
 )
 

@@ -5,8 +5,9 @@ setting. Here all commands of a process share `REDIS_POOL_SIZE` connections, who
 Celery's producers and results, RedBeat and the service's own code through `redis_client()`. Only
 what waits for messages keeps connections of its own: see `app.core.connection_budget`.
 
-`Channel` and `Backend` override private methods of kombu and Celery. They stand in this one file,
-and a test counts what the server sees, so that it fails the day one of those methods changes.
+`Channel` and `Backend` override private methods of kombu and Celery. They stand in this one file;
+`tests/core/test_library_internals.py` names each and what is relied on, and other tests count what
+the server sees, so the day one of those methods changes does not go by unnoticed.
 """
 
 import logging
@@ -37,6 +38,7 @@ from redis.retry import Retry
 from app.core.config import Settings, settings
 from app.core.fair_queue import FairQueue
 from app.core.process_name import Role, client_name, this_process
+from app.core.redis_connection import leaving_none_behind
 from app.core.task_delivery import take_message
 
 logger = logging.getLogger(__name__)
@@ -104,7 +106,9 @@ def build_pool(configuration: Settings, role: Role) -> BlockingPool:
         "retry": Retry(NoBackoff(), 0),
     }
     options |= tls_options(configuration)
-    return BlockingPool.from_url(configuration.REDIS_URL, **options)
+    pool = BlockingPool.from_url(configuration.REDIS_URL, **options)
+    pool.connection_class = leaving_none_behind(pool.connection_class)
+    return pool
 
 
 def tls_options(configuration: Settings) -> dict[str, Any]:
@@ -219,6 +223,8 @@ class Channel(_KombuChannel):  # type: ignore[misc]
     """
 
     QoS = QoS
+    connection_class = leaving_none_behind(_KombuChannel.connection_class)
+    connection_class_ssl = leaving_none_behind(_KombuChannel.connection_class_ssl)
     keyprefix_fanout: str
     _acknowledges = True
     _next_queue_key: str | None = None

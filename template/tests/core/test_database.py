@@ -4,10 +4,12 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import func, select, text, update
+from sqlalchemy import create_engine, func, select, text, update
+from sqlalchemy.pool import NullPool
 from sqlmodel import col, delete
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.core.config import settings
 from app.core.database import (
     AsyncReadOnlySession,
     ReadOnlyViolationError,
@@ -15,6 +17,7 @@ from app.core.database import (
     engine,
     read_session_maker,
     sync_engine,
+    sync_session_maker,
 )
 from app.models.audit_entry import AuditEntry
 
@@ -109,6 +112,20 @@ async def test_requests_of_one_test_take_turns(client: httpx.AsyncClient) -> Non
     answers = await asyncio.gather(*(client.get("/api/example/notes") for _ in range(5)))
 
     assert [answer.status_code for answer in answers] == [200] * 5
+
+
+@pytest.mark.usefixtures("test_database")
+def test_a_task_gets_no_connection_that_the_server_has_closed() -> None:
+    """A restart of the database, or a pooler that gave the worker up, fails no task."""
+    with sync_session_maker() as session:
+        process = session.scalar(select(func.pg_backend_pid()))
+    other = create_engine(
+        settings.SYNC_DATABASE_URL, poolclass=NullPool, connect_args=settings.sync_connect_args
+    )
+    with other.connect() as connection:
+        assert connection.scalar(select(func.pg_terminate_backend(process, 5000)))
+    with sync_session_maker() as session:
+        assert session.scalar(select(func.pg_backend_pid())) != process
 
 
 def test_pools_never_overflow() -> None:
