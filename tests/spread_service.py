@@ -25,6 +25,10 @@ VISIBILITY_TIMEOUT = 20
 
 PORTS = {"api": "8000", "flower": "5555", "redis": "6379", "pgbouncer": "6432"}
 
+CELERY = (".venv/bin/celery", "--app", "app.core.celery:celery_app")
+SERVE = (".venv/bin/python", "-m", "app.commands.serve")
+TOKEN = (".venv/bin/python", "-m", "app.commands.token", "create", "caller")
+
 PGBOUNCER = """
 [databases]
 * = host={socket} port={port} user={user} password='{password}'
@@ -81,25 +85,22 @@ class SpreadService:
         """
         self.project = project
         self.network = network
+        self.password = secrets.token_hex(8)
+        """Redis's and Flower's."""
         self.data = network.host("data", 1)
         self.api = network.host("api", 2)
         self.workers = [network.host("worker-1", 3), network.host("worker-2", 4)]
-        self._accepted: dict[int, str] = {}
-        self.password = secrets.token_hex(8)
-        add_parcels(project.folder)
         self._postgres = postgres
-        self._start_servers()
+        self._accepted: dict[int, str] = {}
+        add_parcels(project.folder)
+        self._start_redis()
+        self._start_pgbouncer()
+        self._write_settings()
         self.run(self.api, ".venv/bin/alembic", "upgrade", "heads")
         self._sql("CREATE TABLE packing (number integer, host text)")
-        token = self.run(self.api, *TOKEN).split()[-1]
-        self._bearer = f"Bearer {token}"
-        self._samples = self.data.start(
-            *(sys.executable, str(Path(__file__).parent / "client_list.py")),
-            *(self.data.address, PORTS["redis"], self.password),
-        )
-        self._pools = self._watch_pgbouncer()
-        self.worker_processes = {host.name: self.start_worker(host) for host in self.workers}
-        self._start_the_rest()
+        self._bearer = f"Bearer {self.run(self.api, *TOKEN).split()[-1]}"
+        self._samples, self._pools = self._watch_redis(), self._watch_pgbouncer()
+        self._start_processes()
         self._caller = network.host("caller", 9).start(sys.executable, "-c", CALLER)
 
     def start_worker(self, host: Host, **settings: str) -> Process:
@@ -164,39 +165,38 @@ class SpreadService:
 
     def pooler_clients(self) -> list[str]:
         """Addresses of the pooler's clients, one for each connection."""
-        said = self.data.run(*self._psql_pgbouncer, "--csv", "--command", "SHOW CLIENTS")
+        said = self.data.run(*self._ask_pgbouncer(), "--csv", "--command", "SHOW CLIENTS")
         return re.findall(r",(10\.[\d.]+),\d+,", said)
 
-    def _start_servers(self) -> None:
-        postgres, folder, address = self._postgres, self.project.folder.parent, self.data.address
-        # A host that is gone is noticed after seconds: see docs/limits.md for what is usual.
+    def _start_redis(self) -> None:
+        # A machine that is gone is noticed within seconds; docs/limits.md says what is usual.
         self.data.run("sh", "-c", "echo 5 > /proc/sys/net/ipv4/tcp_retries2")
         redis = self.data.start(
-            *(installed_program("redis-server", "redis-server"), "--bind", address),
+            *(installed_program("redis-server", "redis-server"), "--bind", self.data.address),
             *("--port", PORTS["redis"], "--requirepass", self.password, "--databases", "1"),
             *("--maxclients", str(REDIS_LIMIT), "--save", "", "--tcp-keepalive", "5"),
         )
         redis.wait_for("Ready to accept connections")
-        configuration = folder / "pgbouncer.ini"
-        configuration.write_text(
-            PGBOUNCER.format(
-                socket=postgres["POSTGRES_SOCKET"],
-                port=postgres["POSTGRES_PORT"],
-                user=postgres["POSTGRES_USER"],
-                password=postgres["POSTGRES_PASSWORD"].replace("'", "''"),
-                address=address,
-                own_port=PORTS["pgbouncer"],
-                size=POSTGRES_LIMIT,
-            ),
-            encoding="utf-8",
+
+    def _start_pgbouncer(self) -> None:
+        configuration = self.project.folder.parent / "pgbouncer.ini"
+        text = PGBOUNCER.format(
+            socket=self._postgres["POSTGRES_SOCKET"],
+            port=self._postgres["POSTGRES_PORT"],
+            user=self._postgres["POSTGRES_USER"],
+            password=self._postgres["POSTGRES_PASSWORD"].replace("'", "''"),
+            address=self.data.address,
+            own_port=PORTS["pgbouncer"],
+            size=POSTGRES_LIMIT,
         )
-        # It refuses to run as root, which it would seem to be.
+        configuration.write_text(text, encoding="utf-8")
+        # It refuses to run as root, which on a host everybody seems to be.
         nobody = ("unshare", "--user", "--map-user", "1000", "--map-group", "1000")
         pgbouncer = installed_program("pgbouncer", "pgbouncer")
         self.data.start(*nobody, pgbouncer, str(configuration)).wait_for("process up")
-        psql = installed_program("psql", "postgresql-client")
-        there = ("--host", address, "--port", PORTS["pgbouncer"], "--username", "owner")
-        self._psql_pgbouncer = (psql, "--no-psqlrc", *there, "pgbouncer")
+
+    def _write_settings(self) -> None:
+        address = self.data.address
         settings = {
             "ENVIRONMENT": "production",
             "SECRET_KEY": secrets.token_urlsafe(32),
@@ -237,28 +237,34 @@ class SpreadService:
         )
         return done.stdout.splitlines()
 
+    def _watch_redis(self) -> Process:
+        script = str(Path(__file__).parent / "client_list.py")
+        where = (self.data.address, PORTS["redis"], self.password)
+        return self.data.start(sys.executable, script, *where)
+
     def _watch_pgbouncer(self) -> Process:
-        watching = self.data.start(*self._psql_pgbouncer, "--csv")
+        watching = self.data.start(*self._ask_pgbouncer(), "--csv")
         watching.write("SHOW POOLS \\watch 0.05\n")
         return watching
 
-    def _start_the_rest(self) -> None:
+    def _ask_pgbouncer(self) -> tuple[str, ...]:
+        psql = (installed_program("psql", "postgresql-client"), "--no-psqlrc")
+        where = ("--host", self.data.address, "--port", PORTS["pgbouncer"])
+        return (*psql, *where, "--username", "owner", "pgbouncer")
+
+    def _start_processes(self) -> None:
+        workers = [self.start_worker(host) for host in self.workers]
         api = self._start(self.api, *SERVE, API_HOST=self.api.address, API_PORT=PORTS["api"])
         beat = self._start(self.api, *CELERY, "beat")
         flower = self._start(
             *(self.api, *CELERY, "flower", "--conf=flowerconfig.py"), FLOWER_PORT=PORTS["flower"]
         )
+        for worker in workers:
+            worker.wait_for("ready.")
         api.wait_for("Application startup complete")
         beat.wait_for("Acquired lock")
         flower.wait_for("Connected to redis")
-        for process in self.worker_processes.values():
-            process.wait_for("ready.")
 
     def _start(self, host: Host, *command: str, **settings: str) -> Process:
         environment = self.project.environment | {"PYTHONUNBUFFERED": "1"} | settings
         return host.start(*command, folder=self.project.folder, environment=environment)
-
-
-CELERY = (".venv/bin/celery", "--app", "app.core.celery:celery_app")
-SERVE = (".venv/bin/python", "-m", "app.commands.serve")
-TOKEN = (".venv/bin/python", "-m", "app.commands.token", "create", "caller")
