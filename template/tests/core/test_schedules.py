@@ -25,27 +25,27 @@ def entry(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 @pytest.fixture
-def hotel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def inn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The file `schedules.py` of an extension that is the only one enabled."""
-    tasks = tmp_path / "hotel" / "tasks"
+    tasks = tmp_path / "inn" / "tasks"
     tasks.mkdir(parents=True)
     for package in (tasks.parent, tasks):
         (package / "__init__.py").touch()
     monkeypatch.setattr("app.core.extensions.EXTENSIONS_DIR", tmp_path)
-    only_hotel = settings.model_copy(update={"ENABLED_EXTENSIONS": ["hotel"]})
-    monkeypatch.setattr("app.core.extensions.settings", only_hotel)
+    only_inn = settings.model_copy(update={"ENABLED_EXTENSIONS": ["inn"]})
+    monkeypatch.setattr("app.core.extensions.settings", only_inn)
     monkeypatch.setattr(app.extensions, "__path__", [str(tmp_path)])
     yield tasks / "schedules.py"
-    for name in [name for name in sys.modules if name.startswith("app.extensions.hotel")]:
+    for name in [name for name in sys.modules if name.startswith("app.extensions.inn")]:
         del sys.modules[name]
 
 
-def test_an_entry_gets_its_owners_name_as_a_prefix(hotel: Path) -> None:
-    hotel.write_text(f"SCHEDULES = {{'daily-task': {{'task': {heartbeat.name!r}, 'schedule': 9}}}}")
-    assert set(collect_schedules()) == {"core.heartbeat", "hotel.daily-task"}
+def test_an_entry_gets_its_owners_name_as_a_prefix(inn: Path) -> None:
+    inn.write_text(f"SCHEDULES = {{'daily-task': {{'task': {heartbeat.name!r}, 'schedule': 9}}}}")
+    assert set(collect_schedules()) == {"core.heartbeat", "inn.daily-task"}
 
 
-def test_an_extension_without_schedules_is_fine(hotel: Path) -> None:
+def test_an_extension_without_schedules_is_fine(inn: Path) -> None:
     assert set(collect_schedules()) == {"core.heartbeat"}
 
 
@@ -57,17 +57,17 @@ def test_an_extension_without_schedules_is_fine(hotel: Path) -> None:
         ("x = 1\nSCHEDULES = {'a': undefined}\n", 2),
     ],
 )
-def test_a_file_that_cannot_be_imported_names_itself(hotel: Path, text: str, line: int) -> None:
-    hotel.write_text(text)
-    expected = rf"app/extensions/hotel/tasks/schedules.py is broken at line {line}: "
+def test_a_file_that_cannot_be_imported_names_itself(inn: Path, text: str, line: int) -> None:
+    inn.write_text(text)
+    expected = rf"app/extensions/inn/tasks/schedules.py is broken at line {line}: "
     with pytest.raises(ScheduleError, match=expected):
         collect_schedules()
 
 
 @pytest.mark.parametrize("text", ["", "SCHEDULE = {}", "SCHEDULES = []"])
-def test_a_file_without_schedules_names_itself(hotel: Path, text: str) -> None:
-    hotel.write_text(text)
-    with pytest.raises(ScheduleError, match="hotel/tasks/schedules.py defines no dictionary"):
+def test_a_file_without_schedules_names_itself(inn: Path, text: str) -> None:
+    inn.write_text(text)
+    with pytest.raises(ScheduleError, match="inn/tasks/schedules.py defines no dictionary"):
         collect_schedules()
 
 

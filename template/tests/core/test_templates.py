@@ -32,7 +32,7 @@ def test_an_extension_s_template_comes_first(
 
 
 def test_every_template_compiles() -> None:
-    names = templates.env.list_templates(extensions=["html"])
+    names = templates.env.list_templates(extensions=["html", "txt"])
     assert "base.html" in names
     for name in names:
         if not name.startswith("sqladmin/"):
@@ -42,6 +42,16 @@ def test_every_template_compiles() -> None:
 def test_values_are_escaped() -> None:
     template = templates.env.from_string("{{ value }}")
     assert template.render(value="<b>&") == "&lt;b&gt;&amp;"
+
+
+def test_plain_text_is_left_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an extension mails, for example, where `&amp;` would be read as it stands."""
+    for name in ("mail.txt", "mail.html"):
+        (tmp_path / name).write_text("{{ value }}")
+    monkeypatch.setattr(templates.env, "loader", FileSystemLoader(tmp_path))
+    monkeypatch.setattr(templates.env, "cache", None)
+    assert templates.get_template("mail.txt").render(value="<b>&") == "<b>&"
+    assert templates.get_template("mail.html").render(value="<b>&") == "&lt;b&gt;&amp;"
 
 
 def test_a_misspelt_name_is_an_error() -> None:
