@@ -19,7 +19,7 @@ def parse_address(value: str) -> str:
     """
     try:
         # `allow_smtputf8=False` promises an `ascii_email`.
-        parsed = validate_email(value, allow_smtputf8=True, check_deliverability=False)
+        parsed = validate_email(value, allow_smtputf8=False, check_deliverability=False)
     except EmailNotValidError as error:
         raise AddressError(str(error)) from None
     return str(parsed.ascii_email)
