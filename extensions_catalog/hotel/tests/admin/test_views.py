@@ -100,6 +100,15 @@ class TestBookings:
     async def test_are_not_written_here(self, admin_client: httpx.AsyncClient, page: str) -> None:
         assert (await admin_client.get(f"{BOOKINGS}/{page}")).status_code == 403
 
+    async def test_are_shown_and_exported(
+        self, admin_client: httpx.AsyncClient, booking: HotelBooking
+    ) -> None:
+        for page in (f"details/{booking.id}", "export/csv"):
+            answer = await admin_client.get(f"{BOOKINGS}/{page}")
+            assert answer.status_code == 200
+            for text in ("101", "Ada Lovelace", "2030-05-04"):
+                assert text in answer.text, page
+
     @pytest.mark.parametrize("search", ["lovelace", "101"])
     async def test_are_found_by_guest_and_room(
         self, admin_client: httpx.AsyncClient, booking: HotelBooking, search: str
