@@ -37,12 +37,12 @@ class Service:
             **(environment or {}),
         }
 
-    def make(self, *arguments: str) -> str:
+    def make(self, *arguments: str, status: int = 0) -> str:
         """Run make; its output, which a failing test shows."""
-        return self.run("make", *arguments)
+        return self.run("make", *arguments, status=status)
 
-    def run(self, *command: str) -> str:
-        """Run a command in the project as its user."""
+    def run(self, *command: str, status: int = 0) -> str:
+        """Run a command in the project as its user; it has to end with the status."""
         done = subprocess.run(
             command,
             cwd=self.folder,
@@ -56,7 +56,7 @@ class Service:
             text=True,
         )
         print(done.stdout)
-        assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}"
+        assert done.returncode == status, f"{' '.join(command)} ended with {done.returncode}"
         return done.stdout
 
 

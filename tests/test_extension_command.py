@@ -72,6 +72,22 @@ def test_its_table_is_made(extended: Service) -> None:
         assert re.search(rf"^applied +{name} +{name}_0001: ", status, re.MULTILINE)
 
 
+def test_one_that_left_its_table_is_named_and_can_be_forgotten(extended: Service) -> None:
+    left = NAMES[1]
+    shutil.rmtree(extended.folder / "app" / "extensions" / left)
+    pyproject = extended.folder / "pyproject.toml"
+    pyproject.write_text(pyproject.read_text("utf-8").replace(f'    "{left}",\n', ""), "utf-8")
+    gone = f"the extension {left} is gone, but the database has its tables"
+    refusal = extended.make("db-upgrade", status=2)
+    assert gone in refusal
+    assert f"make db-forget extension={left}" in refusal
+    assert gone in extended.make("db-status")
+    assert gone in extended.make("doctor")
+    extended.make("db-forget", f"extension={left}")
+    assert gone not in extended.make("db-status")
+    extended.make("db-upgrade")
+
+
 @pytest.fixture(scope="module")
 def announced(extended: Service) -> Iterator[str]:
     """What `make dev` prints, while it runs."""
@@ -108,7 +124,7 @@ def test_it_has_a_group_of_its_own_in_the_documentation(api: str) -> None:
     schema = json.loads(answer_of(f"{api}/openapi.json")[1])
     groups = {group["name"]: group["tags"] for group in schema["x-tagGroups"]}
     assert groups["Loyalty Points"] == ["Loyalty Points notes"]
-    assert set(groups) == {"Core", "Loyalty Points", "A", "L" + "l" * 22}
+    assert set(groups) == {"Core", "Loyalty Points", "L" + "l" * 22}
 
 
 def test_the_admin_lists_its_table(api: str, announced: str) -> None:

@@ -18,6 +18,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core.config import settings
 from app.core.dependencies import get_session
+from app.extensions.hotel import dates
 from app.extensions.hotel.bookings import book_if_free
 from app.extensions.hotel.models import (
     ROOM_IS_FREE,
