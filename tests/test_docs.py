@@ -159,6 +159,7 @@ def extension_settings() -> set[str]:
 
 NO_SETTINGS = {
     "BASE_DIR",
+    "EVERY_MESSAGE",
     "TEMPLATES_DIR",
     "FORWARDED_ALLOW_IPS",  # uvicorn's
     "PG_BINDIR",  # of devservices
