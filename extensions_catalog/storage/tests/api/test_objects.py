@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy.pool import QueuePool
 from sqlmodel import delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -262,13 +263,15 @@ class TestDelete:
 def test_no_database_connection_is_held_while_the_bucket_is_asked(
     sync_client: TestClient, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pool = database.engine.pool
+    assert isinstance(pool, QueuePool)
     held: list[tuple[str, int]] = []
 
     def watch(name: str) -> None:
         call = getattr(bucket_module, name)
 
         def counted(*args: object) -> object:
-            held.append((name, database.engine.sync_engine.pool.checkedout()))
+            held.append((name, pool.checkedout()))
             return call(*args)
 
         monkeypatch.setattr(bucket_module, name, counted)
