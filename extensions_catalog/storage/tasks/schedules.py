@@ -1,0 +1,14 @@
+"""When the extension's tasks run; each key is stored with the extension's name before it."""
+
+from typing import Any
+
+from celery.schedules import crontab
+
+from app.extensions.storage.tasks import clean_up
+
+SCHEDULES: dict[str, dict[str, Any]] = {
+    "clean-up": {
+        "task": clean_up.name,
+        "schedule": crontab(hour="3", minute="43"),
+    },
+}
