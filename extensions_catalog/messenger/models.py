@@ -12,7 +12,9 @@ from sqlmodel import Field, SQLModel
 LONGEST_ID = 64
 """Of a page or a person; they are numbers of some 17 digits."""
 
-PageScopedId = Annotated[str, StringConstraints(pattern=r"^[0-9]+$", max_length=LONGEST_ID)]
+PSID_PATTERN = r"^[0-9]+$"
+
+PageScopedId = Annotated[str, StringConstraints(pattern=PSID_PATTERN, max_length=LONGEST_ID)]
 
 LONGEST_MESSAGE_ID = 512
 

@@ -1,5 +1,6 @@
 """The outbox: a reply is written beside what it answers, and sent once that is committed."""
 
+import re
 from datetime import UTC, datetime
 
 from sqlmodel import Session
@@ -8,6 +9,7 @@ from app.core.messages import publish_sync
 from app.extensions.messenger.models import (
     LONGEST_ID,
     LONGEST_TEXT,
+    PSID_PATTERN,
     Direction,
     MessageState,
     MessengerMessage,
@@ -31,9 +33,7 @@ def queue_reply(session: Session, *, recipient_id: str, text: str) -> MessengerM
     Raises:
         ValueError: when the id cannot be one.
     """
-    if not (
-        recipient_id.isascii() and recipient_id.isdecimal() and len(recipient_id) <= LONGEST_ID
-    ):
+    if not re.fullmatch(PSID_PATTERN, recipient_id) or len(recipient_id) > LONGEST_ID:
         raise ValueError(f"recipient_id is {recipient_id!r}, expected a page-scoped id: digits")
     reply = MessengerMessage(
         direction=Direction.OUT, psid=recipient_id, text=text, state=MessageState.QUEUED

@@ -30,7 +30,6 @@ class TestRefusals:
         [
             ({"APP_SECRET": " sesame"}, "MESSENGER_APP_SECRET .*spaces around it"),
             ({"VERIFY_TOKEN": "größer"}, "MESSENGER_VERIFY_TOKEN .*not printable ASCII"),
-            ({"APP_SECRET": ""}, "MESSENGER_APP_SECRET"),
             ({"GRAPH_URL": "http://graph.facebook.com"}, "MESSENGER_GRAPH_URL .*no https"),
             ({"GRAPH_URL": "https://me@graph.facebook.com"}, "holds more than a host and a path"),
             ({"AUTO_REPLY": "x" * 2001}, "MESSENGER_AUTO_REPLY"),
@@ -55,8 +54,9 @@ class TestRefusals:
         assert "sesame" not in caught.value.message
 
 
-def test_local_needs_none(environment: pytest.MonkeyPatch) -> None:
-    loaded = load(environment)
+@pytest.mark.parametrize("values", [{}, dict.fromkeys(CONFIGURED, "")])
+def test_local_needs_none(environment: pytest.MonkeyPatch, values: dict[str, str]) -> None:
+    loaded = load(environment, **values)
     assert (loaded.APP_SECRET, loaded.VERIFY_TOKEN, loaded.PAGE_TOKEN) == (None, None, None)
     assert loaded.GRAPH_URL == "https://graph.facebook.com/v25.0"
 
