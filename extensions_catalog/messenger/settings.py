@@ -54,7 +54,7 @@ class MessengerSettings(ServiceSettings):
 
     @field_validator("APP_SECRET", "VERIFY_TOKEN", "PAGE_TOKEN")
     @classmethod
-    def _fits_into_a_header(cls, value: SecretStr | None) -> SecretStr | None:
+    def _is_one_word(cls, value: SecretStr | None) -> SecretStr | None:
         secret = value.get_secret_value() if value else ""
         if not (secret.isascii() and secret.isprintable()) or secret != secret.strip():
             raise ValueError("has spaces around it or characters that are not printable ASCII")

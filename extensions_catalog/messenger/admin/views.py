@@ -1,5 +1,6 @@
 """The view of what people wrote and what they were answered."""
 
+import textwrap
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
@@ -14,6 +15,9 @@ from starlette.responses import RedirectResponse
 from app.admin.filters import DateRangeFilter, EnumFilterBase
 from app.extensions.messenger.models import Direction, MessageState, MessengerMessage
 from app.extensions.messenger.outbox import queue_again
+
+LIST_CHARACTERS = 40
+"""Of a text, in the list; the details have all of it."""
 
 NOT_SENT = (MessageState.FAILED, MessageState.KEPT)
 
@@ -67,7 +71,10 @@ class MessengerMessageAdmin(ModelView, model=MessengerMessage):
         MessageStateFilter(MessengerMessage.state, title="State"),
         DateRangeFilter(MessengerMessage.created_at, title="Stored"),
     )
-    column_formatters = dict.fromkeys(("created_at", "sent_at"), short_time)
+    column_formatters = {  # noqa: RUF012
+        **dict.fromkeys(("created_at", "sent_at"), short_time),
+        "text": lambda message, _: textwrap.shorten(message.text, LIST_CHARACTERS, placeholder="…"),
+    }
     column_formatters_detail = dict.fromkeys(("created_at", "due_at", "sent_at"), short_time)
 
     @action(

@@ -49,6 +49,19 @@ async def test_messages_are_found(
     assert ("Do you open &lt;today&gt;?" in answer.text) is found
 
 
+async def test_list_shows_the_beginning_of_a_text(
+    admin_client: httpx.AsyncClient, sync_db_session: Session
+) -> None:
+    message = add(sync_db_session, Direction.IN, MessageState.RECEIVED)
+    message.text = "hello " * 1000 + "goodbye"
+    sync_db_session.commit()
+    listed = (await admin_client.get(f"{MESSAGES}/list")).text
+    assert "hello hello…" in listed
+    assert "goodbye" not in listed
+    details = (await admin_client.get(f"{MESSAGES}/details/{message.id}")).text
+    assert "goodbye" in details
+
+
 async def test_details_tell_what_went_wrong(
     admin_client: httpx.AsyncClient, sync_db_session: Session
 ) -> None:
