@@ -95,9 +95,10 @@ def test_the_schedule_fires_on_after_beat_is_restarted(server: RedisServer) -> N
         client.delete("celery")
 
     with (
-        QueueProcess("beat", "--max-interval", "1", **environment),
+        QueueProcess("beat", "--max-interval", "1", **environment) as beat,
         server.client() as client,
     ):
+        beat.wait_for("Acquired lock")
         assert client.brpop("celery", timeout=20), "nothing was sent after the restart"
 
     with server.client() as client:
