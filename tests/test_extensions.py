@@ -16,8 +16,7 @@ from tests.service import Service, cache_of_uv
 from tests.test_update import update
 
 CATALOGUE = list(configuration()["extension_catalogue"]["default"])
-SELECTIONS = {
-    "none": [],
+SELECTIONS = {  # none at all is what tests/test_service.py runs
     **{name: [name] for name in CATALOGUE},
     "all": CATALOGUE,
     **{f"all-but-{name}": [each for each in CATALOGUE if each != name] for name in CATALOGUE},
@@ -43,8 +42,12 @@ def everything(template: Path, service_folder: Path) -> Service:
 
 
 def in_environment_of(everything: Service, project: Path) -> Service:
-    """A project that runs with what is installed for all extensions."""
-    shared = {"UV_PROJECT_ENVIRONMENT": str(everything.folder / ".venv"), "UV_NO_SYNC": "1"}
+    """A project that runs with what is installed for all extensions, and knows their types."""
+    shared = {
+        "UV_PROJECT_ENVIRONMENT": str(everything.folder / ".venv"),
+        "UV_NO_SYNC": "1",
+        "MYPY_CACHE_DIR": str(everything.folder / ".mypy_cache"),
+    }
     return Service(project, everything.environment | shared)
 
 
