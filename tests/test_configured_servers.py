@@ -12,6 +12,7 @@ import pytest
 
 from tests.installed_servers import free_port, installed_postgres, installed_redis
 from tests.service import Development, Service, answer_of
+from tests.test_service import WITHOUT_LOAD
 
 pytestmark = [pytest.mark.full, pytest.mark.xdist_group("service")]
 
@@ -45,7 +46,7 @@ def test_migrations_and_doctor(configured: Service) -> None:
 
 
 def test_all_tests(configured: Service) -> None:
-    configured.make("test-all")
+    configured.make("test-all", WITHOUT_LOAD)
 
 
 def test_development(configured: Service) -> None:

@@ -18,7 +18,7 @@ OTHERS = {
     "4 API workers": Profile(api_workers=4),
 }
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("test_database")]
+pytestmark = [pytest.mark.slow, pytest.mark.load, pytest.mark.usefixtures("test_database")]
 
 
 def test_one_process_of_each_kind(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tests.queue_processes import QueueProcess
 from tests.redis_servers import RedisServer
 from tests.watched_service import START_SECONDS, Senders, WatchedService, tick_each_second
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.load]
 
 KEEP_EVERY_WRITE = ("--appendonly", "yes", "--appendfsync", "always")
 OUTAGE_SECONDS = 5

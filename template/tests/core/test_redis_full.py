@@ -36,7 +36,7 @@ SLACK_SECONDS = 1
 """For a machine that is busy."""
 ADMINISTRATOR = {"username": "tester", "password": "correct horse battery staple"}
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.load]
 
 
 @dataclass(frozen=True)

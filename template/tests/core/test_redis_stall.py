@@ -40,7 +40,7 @@ UNCONCERNED = [
 ]
 """What needs no Redis: pages, sync endpoints, and the admin in and out of a session."""
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.load]
 
 
 @dataclass

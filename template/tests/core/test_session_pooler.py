@@ -36,7 +36,7 @@ SLACK = 3
 REQUESTS = 200
 ADMIN = {"username": "tester", "password": "correct horse battery staple"}
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.load]
 
 
 class Service(NamedTuple):
