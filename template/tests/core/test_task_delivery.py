@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import redis
-from kombu import Connection, Consumer, Producer, Queue
+from kombu import Connection, Consumer, Exchange, Producer, Queue
 from kombu.transport import redis as kombu_redis
 
 from app.core import redis_pool
 from app.core.redis_pool import redis_client
 from app.core.task_delivery import Delivery, take_message
+from tests.faulty_link import FaultyLink
 from tests.redis_servers import RedisServer
 
 PREFIX = "shop:"
@@ -279,3 +280,65 @@ class TestWaiting:
         worker = Worker(ours, "parcels")
         worker.wait(messages=2, seconds=5)
         assert worker.received == ["first", "second"]
+
+
+class TestDeadLink:
+    """A worker whose link lets nothing through any more, without telling it."""
+
+    @pytest.fixture
+    def link(self, server: RedisServer) -> Iterator[FaultyLink]:
+        """A link to the server, on which the shared pool is not."""
+        with FaultyLink(server.port) as link:
+            yield link
+
+    @pytest.fixture
+    def waiting(self, link: FaultyLink) -> Iterator[Connection]:
+        """A connection whose waiting is done over the link."""
+        options = {"global_keyprefix": PREFIX, "health_check_interval": 0.1}
+        with Connection(
+            link.url, transport=redis_pool.Transport, transport_options=options
+        ) as connection:
+            yield connection
+
+    def test_a_channel_closes_without_waiting_for_an_answer(
+        self, link: FaultyLink, waiting: Connection
+    ) -> None:
+        worker = Worker(waiting, "parcels")
+        worker.wait()
+        link.cut()
+        began = time.monotonic()
+        worker.channel.close()
+        assert time.monotonic() - began < 0.5
+
+    def test_a_subscription_without_an_event_loop_is_renewed(
+        self,
+        link: FaultyLink,
+        waiting: Connection,
+        sender: Connection,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """As Flower's to the events of workers."""
+        monkeypatch.setattr(redis_pool, "WAITING_CHECK_INTERVAL", 0.2)
+        news = Exchange("news", type="fanout")
+        heard: list[str] = []
+        listener = Queue("listener", news, auto_delete=True)
+
+        def hear(body: str, _: object) -> None:
+            heard.append(body)
+
+        Consumer(waiting.channel(), [listener], callbacks=[hear]).consume()
+        listen(waiting)
+
+        link.cut()
+        link.mend()
+        deadline = time.monotonic() + 10
+        while not heard and time.monotonic() < deadline:
+            Producer(sender, exchange=news).publish("again", declare=[news])
+            listen(waiting)
+
+        assert heard
+
+
+def listen(connection: Connection) -> None:
+    with suppress(TimeoutError):
+        connection.drain_events(timeout=0.2)
