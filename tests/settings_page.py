@@ -1,7 +1,7 @@
-"""The tables of settings in the documentation, made of `template/.env.example.jinja`.
+"""The tables of settings in the documentation, made of each `.env.example`.
 
-The core's stands in `docs/stack/settings.md`, an extension's in `docs/extensions/<name>.md`. A test
-of the rendered service holds `.env.example` equal to the settings classes. After a change of the
+The core's stands in `docs/stack/settings.md`, an extension's in `docs/extensions/<name>.md`. Tests
+of the rendered service hold `.env.example` equal to the settings classes. After a change of the
 settings write the tables anew with `python -m tests.settings_page`.
 """
 
@@ -11,23 +11,21 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGE = REPOSITORY / "docs" / "stack" / "settings.md"
-EXAMPLE = REPOSITORY / "template" / ".env.example.jinja"
+EXAMPLE = REPOSITORY / "template" / ".env.example"
 
 BEGIN, END = "<!-- settings -->\n", "<!-- /settings -->"
-
-BLOCK = re.compile(
-    r"^{% if '(\w+)' in extensions %}\n(.*?)^{% endif %}\n", re.MULTILINE | re.DOTALL
-)
 
 
 def settings() -> dict[str, str]:
     """Names of all settings, the extensions' included, with the lines that explain them."""
-    return {name: explanation for block in _blocks().values() for _, name, _, explanation in block}
+    return {
+        name: explanation for entries in _settings().values() for _, name, _, explanation in entries
+    }
 
 
 def tables() -> dict[Path, str]:
     """The tables in Markdown, one for each group of settings, by the page that they stand in."""
-    return {page: _table(entries) for page, entries in _blocks().items()}
+    return {page: _table(entries) for page, entries in _settings().items()}
 
 
 def written_table(page: Path) -> str:
@@ -35,12 +33,13 @@ def written_table(page: Path) -> str:
     return page.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
 
 
-def _blocks() -> dict[Path, list[tuple[str, str, str, str]]]:
-    text = EXAMPLE.read_text(encoding="utf-8")
-    blocks = {PAGE: list(_entries(BLOCK.sub("", text)))}
-    for extension, block in BLOCK.findall(text):
-        blocks[REPOSITORY / "docs" / "extensions" / f"{extension}.md"] = list(_entries(block))
-    return blocks
+def _settings() -> dict[Path, list[tuple[str, str, str, str]]]:
+    """Group, name, default and explanation of each setting, by the page that lists it."""
+    found = {PAGE: list(_entries(EXAMPLE))}
+    for example in sorted((REPOSITORY / "extensions_catalog").glob("[!_]*/.env.example")):
+        page = REPOSITORY / "docs" / "extensions" / f"{example.parent.name}.md"
+        found[page] = list(_entries(example))
+    return found
 
 
 def _table(entries: list[tuple[str, str, str, str]]) -> str:
@@ -56,10 +55,9 @@ def _table(entries: list[tuple[str, str, str, str]]) -> str:
     return "\n".join([*lines[1:], ""])
 
 
-def _entries(text: str) -> Iterator[tuple[str, str, str, str]]:
-    """Group, name, default and explanation of each setting."""
+def _entries(example: Path) -> Iterator[tuple[str, str, str, str]]:
     group = ""
-    for block in text.strip("\n").split("\n\n"):
+    for block in example.read_text(encoding="utf-8").split("\n\n"):
         lines = block.strip().splitlines()
         if heading := re.fullmatch(r"# --- (.+) ---", lines[0]):
             group = heading[1]

@@ -21,14 +21,9 @@ FILES = {
     "__init__.py": '"""Ships."""\n',
     "README.md": "# Harbour\n\nShips and their berths.\n",
     "settings.py": '"""Its settings, `HARBOUR_...`."""\n',
+    ".env.example": "# --- Harbour ---\n\n# Ships that find room.\n#HARBOUR_BERTHS=3\n",
     "tests/test_settings.py": "def test_harbour() -> None: ...\n",
 }
-SETTING = """
-# --- Harbour ---
-
-# Ships that find room.
-#HARBOUR_BERTHS=3
-"""
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +46,6 @@ def stocked(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         r"(?=^    \"itsdangerous)",
         f'{condition}    "harbour-client>=1.0",\n{end}',
     )
-    insert(folder / "template" / ".env.example.jinja", r"\Z", condition + SETTING + end)
     commit_all(folder, "Release v0.2.0")
     git(folder, "tag", "v0.2.0")
     return folder
@@ -87,14 +81,10 @@ def test_one_that_is_chosen_is_there_and_enabled(stocked: Path, tmp_path: Path) 
         assert (project / "app/extensions/harbour" / name).read_text(encoding="utf-8") == text
     assert lines_that_name_it(project) == [
         ".copier-answers.yml: - harbour",
-        ".env.example: # --- Harbour ---",
-        ".env.example: #HARBOUR_BERTHS=3",
         'pyproject.toml:     "harbour-client>=1.0",',
-        'pyproject.toml: enabled_extensions = ["harbour"]',
+        'pyproject.toml:     "harbour",',
     ]
     check_dependencies(project)
-    text = (project / ".env.example").read_text(encoding="utf-8")
-    assert text.endswith(f"\n{SETTING}")
 
 
 def test_one_that_is_not_chosen_is_named_nowhere(stocked: Path, tmp_path: Path) -> None:
@@ -104,13 +94,14 @@ def test_one_that_is_not_chosen_is_named_nowhere(stocked: Path, tmp_path: Path) 
 
 
 class TestUpdate:
-    """A project of an older release takes it up, and gives it back."""
+    """A project with an extension of its owner's own takes it up, and gives it back."""
 
     @pytest.fixture
     def project(self, stocked: Path, tmp_path: Path) -> Path:
         project = copy_template(stocked, tmp_path / "project", release="v0.1.0")
         edit = (project / "pyproject.toml").read_text(encoding="utf-8")
         edit = edit.replace('    "jinja2', '    "itsours>=1.0",\n    "jinja2', 1)
+        edit = edit.replace("enabled_extensions = [\n", 'enabled_extensions = [\n    "loyalty",\n')
         (project / "pyproject.toml").write_text(edit, encoding="utf-8")
         commit_all(project, "Work")
         update(project, extensions=["harbour"])
@@ -119,9 +110,8 @@ class TestUpdate:
     def test_one_that_is_chosen_later_arrives(self, project: Path) -> None:
         assert git(project, "diff", "--name-only", "--diff-filter=U") == ""
         document = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
-        assert document["tool"]["service"]["enabled_extensions"] == ["harbour"]
+        assert document["tool"]["service"]["enabled_extensions"] == ["loyalty", "harbour"]
         assert {"harbour-client>=1.0", "itsours>=1.0"} <= set(document["project"]["dependencies"])
-        assert "HARBOUR_BERTHS" in (project / ".env.example").read_text(encoding="utf-8")
         assert (project / "app/extensions/harbour/tests/test_settings.py").exists()
 
     def test_one_that_is_given_back_leaves_its_owner_s_files_alone(

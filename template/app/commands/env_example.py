@@ -1,11 +1,13 @@
 """`python -m app.commands.env_example` prints what `.env.example` should hold.
 
-After adding a setting: `uv run python -m app.commands.env_example > .env.example`.
+After adding a setting: `uv run python -m app.commands.env_example > .env.example`. With the name of
+an extension it prints that one's, for the `.env.example` in its folder.
 """
 
+import argparse
 import re
-from collections.abc import Iterator
-from importlib import import_module, util
+from collections.abc import Iterator, Sequence
+from importlib import import_module
 from inspect import getsource
 from typing import Any, get_args
 
@@ -14,34 +16,44 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from app.core.config import ServiceSettings, Settings
+from app.core.extensions import extension_dir
 from app.core.openapi_tags import extension_title
-from app.core.settings_base import service_table, setting_name
+from app.core.settings_base import setting_name
 
 HEADING = """\
 # Copy to .env, which git ignores, and fill in what is needed; a blank value counts as unset.
 # A value that holds a #, a space or a quote stands in quotes: POSTGRES_PASSWORD='a#b c'
 # The environment wins over .env, .env over [tool.service] of pyproject.toml, and that table over
-# the defaults shown here.
+# the defaults shown here. Settings of an extension: app/extensions/<name>/.env.example
 """
 
 
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the core's, or an extension's."""
+    parser = argparse.ArgumentParser(prog="python -m app.commands.env_example", description=__doc__)
+    parser.add_argument("extension", nargs="?", help="its name; the core without")
+    extension = parser.parse_args(arguments).extension
+    print(env_example_of(extension) if extension else env_example(), end="")
+
+
 def env_example() -> str:
-    """The text of `.env.example`: each setting of the core and of the chosen extensions."""
-    text = HEADING + "".join(_described(Settings))
-    for extension, cls in _extension_settings():
-        text += f"\n# --- {extension_title(extension)} ---\n" + "".join(_described(cls))
-    return text
+    """The text of `.env.example`: each setting of the core."""
+    return HEADING + "".join(_described(Settings))
 
 
-def _extension_settings() -> Iterator[tuple[str, type[ServiceSettings]]]:
-    for extension in sorted(service_table().get("enabled_extensions", [])):
-        module = f"app.extensions.{extension}.settings"
-        if util.find_spec(module) is None:
-            continue
-        for found in vars(import_module(module)).values():
-            settings_class = isinstance(found, type) and issubclass(found, ServiceSettings)
-            if settings_class and found.__module__ == module:
-                yield extension, found
+def env_example_of(extension: str) -> str:
+    """The text of an extension's `.env.example`: each setting of it; empty where it has none."""
+    if not any(extension_dir(extension).glob("settings*")):
+        return ""
+    module = import_module(f"app.extensions.{extension}.settings")
+    lines = [
+        line
+        for found in vars(module).values()
+        if isinstance(found, type) and issubclass(found, ServiceSettings)
+        if found.__module__ == module.__name__
+        for line in _described(found)
+    ]
+    return "".join([f"# --- {extension_title(extension)} ---\n", *lines])
 
 
 def _described(cls: type[ServiceSettings]) -> Iterator[str]:
@@ -71,4 +83,4 @@ def _shown(field: FieldInfo) -> str:
 
 
 if __name__ == "__main__":
-    print(env_example(), end="")
+    main()

@@ -1,26 +1,25 @@
 """An extension of your own: `python -m app.commands.extension loyalty`, or `make extension`.
 
-Copies the skeleton under the new name, enables the copy in `pyproject.toml` and puts its settings
-into `.env.example`.
+Copies the skeleton under the new name and enables the copy in `pyproject.toml`.
 """
 
 import argparse
-import importlib
 import re
 import tomllib
 from collections.abc import Sequence
 
-from app.commands.env_example import env_example
 from app.commands.extension_name import refuse_unusable_name
 from app.commands.extension_skeleton import SKELETON, copy_skeleton
 from app.core.config import BASE_DIR
 from app.core.openapi_tags import extension_prefix
-from app.core.settings_base import service_table, where_set
+from app.core.settings_base import where_set
 
 PYPROJECT = BASE_DIR / "pyproject.toml"
-ENV_EXAMPLE = BASE_DIR / ".env.example"
 
-_ENABLED = re.compile(r"^enabled_extensions[ \t]*=[ \t]*\[(?P<items>[^\]]*)\]", re.MULTILINE)
+_ENABLED = re.compile(
+    r"^enabled_extensions[ \t]*=[ \t]*\[(?P<items>(?P<line>\n(?P<indentation>[ \t]*))?[^\]]*)\]",
+    re.MULTILINE,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -35,74 +34,53 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("name", help="lower-case, for example loyalty_points")
     name = parser.parse_args(arguments).name
     refuse_unusable_name(name)
-    is_generated = ENV_EXAMPLE.exists() and ENV_EXAMPLE.read_text("utf-8") == env_example()
     copy_skeleton(name)
     print(f"app/extensions/{name} is a copy of {SKELETON}, tests included.")
-    if enable(name) and is_generated:
-        _document_settings()
-        print("Its settings are explained in .env.example.")
+    enable(name)
     print(_next_steps(name))
 
 
-def enable(name: str) -> bool:
-    """Enable the extension for everyone who has this code; whether that was possible."""
+def enable(name: str) -> None:
+    """Enable the extension for everyone who has this code, or tell how to."""
     changed = with_enabled(PYPROJECT.read_text("utf-8"), name)
     if changed is None:
         print(
             f'To enable it, add "{name}" to enabled_extensions in [tool.service] of '
             "pyproject.toml: what stands there now is not a list that this command can change."
         )
-        return False
+        return
     PYPROJECT.write_text(changed, "utf-8")
     print("It is enabled in pyproject.toml.")
     where = where_set("ENABLED_EXTENSIONS")
     if where in ("set in .env", "set in the environment"):
         print(f"But ENABLED_EXTENSIONS is {where}, which counts here: add {name} there, too.")
-    return True
 
 
 def with_enabled(pyproject: str, name: str) -> str | None:
-    """`pyproject.toml` with one extension more at the end of `enabled_extensions`.
+    """`pyproject.toml` with one extension more at the beginning of `enabled_extensions`.
 
     Everything else stays, comments and layout included. None when the list cannot be found, or is
     written in a way that this does not understand.
     """
     for match in _ENABLED.finditer(pyproject):
-        start, end = match.span("items")
-        changed = pyproject[:start] + _with_item(match["items"], f'"{name}"') + pyproject[end:]
+        item = f'"{name}"'
+        if match["line"]:  # one item a line
+            item = f"\n{match['indentation'] or '    '}{item},"
+        elif match["items"].strip():
+            item += ", "
+        changed = pyproject[: match.start("items")] + item + pyproject[match.start("items") :]
         if _is_same_but_for_extension(pyproject, changed, name):
             return changed
     return None
 
 
-def _with_item(items: str, item: str) -> str:
-    """What stands between the brackets of a list, with one item more."""
-    if not items.strip():
-        return item
-    content = items.rstrip()
-    rest = items[len(content) :]
-    last_line = content.rpartition("\n")[2]
-    comma = "" if content.endswith(",") or "#" in last_line else ","
-    if "\n" not in items:
-        return f"{content}{comma} {item}{rest}"
-    indentation = last_line[: len(last_line) - len(last_line.lstrip())]
-    return f"{content}{comma}\n{indentation}{item},{rest}"
-
-
 def _is_same_but_for_extension(before: str, after: str, name: str) -> bool:
     try:
         expected, actual = tomllib.loads(before), tomllib.loads(after)
-        expected["tool"]["service"]["enabled_extensions"].append(name)
+        expected["tool"]["service"]["enabled_extensions"].insert(0, name)
     except (tomllib.TOMLDecodeError, KeyError):
         return False
     return actual == expected
-
-
-def _document_settings() -> None:
-    """Write `.env.example` anew, in which nobody has written anything else."""
-    service_table.cache_clear()
-    importlib.invalidate_caches()
-    ENV_EXAMPLE.write_text(env_example(), "utf-8")
 
 
 def _next_steps(name: str) -> str:

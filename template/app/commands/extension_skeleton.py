@@ -15,7 +15,7 @@ from app.core.openapi_tags import extension_title
 
 SKELETON = "_example"
 
-_NAME = re.compile(r"(?<![a-zA-Z0-9])_example|example|Example|EXAMPLE")
+_NAME = re.compile(r"(?<![a-zA-Z0-9])_example|(?<!\.env\.)example|Example|EXAMPLE")
 _PARAGRAPH_ABOUT_SKELETON = re.compile(r"^.*\bskeleton\b.*\n\n?", re.MULTILINE)
 
 
@@ -67,7 +67,7 @@ def renamed(text: str, name: str) -> str:
 def _copy_renamed(source: Path, target: Path, name: str) -> None:
     for path in sorted(source.rglob("*")):
         inner = path.relative_to(source)
-        if path.is_dir() or any(part.startswith((".", "__pycache__")) for part in inner.parts):
+        if path.is_dir() or "__pycache__" in inner.parts or path.name == ".DS_Store":
             continue
         copy = target / renamed(str(inner), name)
         copy.parent.mkdir(parents=True, exist_ok=True)

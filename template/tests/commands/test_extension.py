@@ -113,6 +113,7 @@ class TestRenamed:
             ("/api/example/notes", "/api/loyalty_points/notes"),
             ("/admin/example-note/list", "/admin/loyalty-points-note/list"),
             ("example.note-created", "loyalty_points.note-created"),
+            (".env.example", ".env.example"),
         ],
     )
     def test_in_every_form(self, before: str, after: str) -> None:
@@ -130,7 +131,7 @@ class TestRenamed:
         for path in extension_dir(SKELETON).rglob("*.py"):
             text = renamed(path.read_text("utf-8"), name)
             ast.parse(text)
-            assert not re.search("example", text, re.IGNORECASE), path
+            assert not re.search(r"(?<!\.env\.)example", text, re.IGNORECASE), path
 
 
 class TestWithEnabled:
@@ -138,23 +139,26 @@ class TestWithEnabled:
         ("before", "after"),
         [
             ("enabled_extensions = []", 'enabled_extensions = ["loyalty"]'),
-            ("enabled_extensions=[ ] # none", 'enabled_extensions=["loyalty"] # none'),
+            ("enabled_extensions=[] # none", 'enabled_extensions=["loyalty"] # none'),
             (
                 'enabled_extensions = ["hotel"]  # rooms',
-                'enabled_extensions = ["hotel", "loyalty"]  # rooms',
-            ),
-            ('enabled_extensions = ["hotel",]', 'enabled_extensions = ["hotel", "loyalty"]'),
-            (
-                'enabled_extensions = [\n  "hotel", # rooms\n  "mail"\n]',
-                'enabled_extensions = [\n  "hotel", # rooms\n  "mail",\n  "loyalty",\n]',
+                'enabled_extensions = ["loyalty", "hotel"]  # rooms',
             ),
             (
-                'enabled_extensions = [\n    "hotel", # rooms\n]',
-                'enabled_extensions = [\n    "hotel", # rooms\n    "loyalty",\n]',
+                "enabled_extensions = [\n]",
+                'enabled_extensions = [\n    "loyalty",\n]',
+            ),
+            (
+                "enabled_extensions = [\n    # above\n]",
+                'enabled_extensions = [\n    "loyalty",\n    # above\n]',
+            ),
+            (
+                'enabled_extensions = [\n  "hotel" # [rooms]\n]',
+                'enabled_extensions = [\n  "loyalty",\n  "hotel" # [rooms]\n]',
             ),
         ],
     )
-    def test_adds_it_and_leaves_the_rest(self, before: str, after: str) -> None:
+    def test_adds_it_in_front_and_leaves_the_rest(self, before: str, after: str) -> None:
         changed = with_enabled(TABLE.format(line=before), "loyalty")
 
         assert changed == TABLE.format(line=after)
@@ -165,8 +169,7 @@ class TestWithEnabled:
         [
             "",
             'enabled_extensions = "hotel,mail"',
-            'enabled_extensions = [\n"hotel" # no comma\n]',
-            'enabled_extensions = ["hotel", # [rooms]\n]',
+            "enabled_extensions = [1]]",
             '# enabled_extensions = ["hotel"]',
         ],
     )
@@ -193,7 +196,7 @@ class TestEnabling:
         self, pyproject: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.setenv("ENABLED_EXTENSIONS", "hotel")
-        assert command.enable("loyalty")
+        command.enable("loyalty")
         assert 'enabled_extensions = ["loyalty"]' in pyproject.read_text("utf-8")
         told = capsys.readouterr().out
         assert "ENABLED_EXTENSIONS is set in the environment" in told
@@ -204,13 +207,13 @@ class TestEnabling:
     ) -> None:
         monkeypatch.setenv("ENABLED_EXTENSIONS", "")
         monkeypatch.setattr("app.core.settings_base.dotenv_table", dict)
-        assert command.enable("loyalty")
+        command.enable("loyalty")
         assert capsys.readouterr().out == "It is enabled in pyproject.toml.\n"
 
     def test_tells_what_to_do_where_it_cannot(
         self, pyproject: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         pyproject.write_text(TABLE.format(line=""), "utf-8")
-        assert not command.enable("loyalty")
+        command.enable("loyalty")
         assert pyproject.read_text("utf-8") == TABLE.format(line="")
         assert 'add "loyalty" to enabled_extensions' in capsys.readouterr().out
