@@ -128,7 +128,7 @@ def test_it_has_a_group_of_its_own_in_the_documentation(api: str) -> None:
     schema = json.loads(answer_of(f"{api}/openapi.json")[1])
     groups = {group["name"]: group["tags"] for group in schema["x-tagGroups"]}
     assert groups["Loyalty Points"] == ["Loyalty Points notes"]
-    assert set(groups) == {"Core", "Loyalty Points", "L" + "l" * 22}
+    assert {"Core", "Loyalty Points", "L" + "l" * 22} <= set(groups)
 
 
 def test_the_admin_lists_its_table(api: str, announced: str) -> None:
