@@ -1,7 +1,6 @@
 """Beat: RedBeat's scheduler, made to outlive a Redis that goes and comes back."""
 
 import logging
-import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -36,6 +35,7 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc]
     """
 
     lock: Any
+    _is_written = False
 
     def setup_schedule(self) -> None:
         """Start as a beat: write the collected schedule to Redis.
@@ -45,19 +45,18 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc]
             ScheduleError: when a `schedules.py` is broken.
         """
         begin_process("beat")
-        self._write_schedule()
+        try:
+            self._write_schedule()
+        except REDIS_LOST as error:
+            # Waiting here would make beat deaf to the signal that ends it: Celery's handler asks
+            # for the scheduler, which this is still making. `tick` writes it later.
+            self._report_lost(error)
 
     def _write_schedule(self) -> None:
         """Write the collected schedule to Redis, and take out what left the code."""
         self.app.conf.beat_schedule.update(collect_schedules())
-        while True:
-            try:
-                super().setup_schedule()
-            except REDIS_LOST as error:
-                self._report_lost(error)
-                time.sleep(self.max_interval)
-            else:
-                return
+        super().setup_schedule()
+        self._is_written = True
 
     def tick(self, *args: Any, **kwargs: Any) -> float:  # noqa: ANN401 (RedBeat's signature)
         """Send what is due; gives the seconds until the next look."""
@@ -90,13 +89,14 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc]
             raise
 
     def _restore_lost_schedule(self) -> None:
-        has_schedule = get_redis(self.app).exists(self.app.redbeat_conf.statics_key)
-        if has_schedule or not self.app.conf.beat_schedule:
-            return
-        logger.error(
-            "Redis has lost its data: tasks that were waiting are gone, and so are the times of "
-            "the last runs. Beat writes the schedule again"
-        )
+        if self._is_written:
+            statics_key = self.app.redbeat_conf.statics_key
+            if get_redis(self.app).exists(statics_key) or not self.app.conf.beat_schedule:
+                return
+            logger.error(
+                "Redis has lost its data: tasks that were waiting are gone, and so are the times "
+                "of the last runs. Beat writes the schedule again"
+            )
         self._write_schedule()
 
     def _report_lost(self, error: Exception) -> None:

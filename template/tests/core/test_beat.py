@@ -1,4 +1,6 @@
 import os
+import signal
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -105,6 +107,30 @@ def test_the_schedule_fires_on_after_beat_is_restarted(server: RedisServer) -> N
         restarted = RedBeatSchedulerEntry.from_key(f"redbeat:{EVERY_SECOND}", Elsewhere(client))
     assert restarted.last_run_at > stopped.last_run_at
     assert restarted.total_run_count > stopped.total_run_count
+
+
+@pytest.mark.slow
+def test_a_beat_that_waits_for_redis_starts_when_it_comes_and_ends_when_told(
+    server: RedisServer,
+) -> None:
+    server.kill()
+    environment = {"REDIS_URL": server.url, "REDIS_KEY_PREFIX": ""}
+    with (
+        QueueProcess("beat", "--max-interval", "1", **environment) as waiting,
+        QueueProcess("beat", "--max-interval", "1", **environment) as told,
+    ):
+        for beat in (waiting, told):
+            beat.wait_for("Redis is lost")
+        os.kill(told.pid, signal.SIGTERM)
+        assert told.exit_status() == 0
+        server.start()
+        waiting.wait_for("Acquired lock")
+        deadline = time.monotonic() + 10  # what follows the line takes a moment
+        with server.client() as client:
+            while not client.exists("redbeat:core.heartbeat"):
+                assert time.monotonic() < deadline, "the schedule was not written"
+                time.sleep(0.02)
+        assert "lost its data" not in waiting.output
 
 
 @pytest.mark.slow
