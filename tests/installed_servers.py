@@ -38,6 +38,15 @@ def free_port() -> int:
         return port
 
 
+def with_us(end: str) -> list[str]:
+    """What to put before a command that must not outlive a test run that is killed (Linux).
+
+    Args:
+        end: the signal it gets then, as `TERM`.
+    """
+    return ["setpriv", "--pdeathsig", end, "--"] if shutil.which("setpriv") else []
+
+
 def _unprivileged() -> dict[str, Any]:
     """PostgreSQL refuses to run as root: somebody else, then."""
     if os.geteuid() != 0:
@@ -67,7 +76,7 @@ def installed_postgres(folder: Path) -> Iterator[dict[str, str]]:
     )
     port = free_port()
     process = subprocess.Popen(
-        [postgres, "-D", data, "-p", str(port), "-k", folder, "-c", "fsync=off"],
+        [*with_us("INT"), postgres, "-D", data, "-p", str(port), "-k", folder, "-c", "fsync=off"],
         stderr=subprocess.DEVNULL,
         cwd="/",
         **identity,
@@ -92,7 +101,7 @@ def installed_redis(folder: Path) -> Iterator[dict[str, str]]:
     folder.mkdir()
     port, password = free_port(), secrets.token_hex(16)
     process = subprocess.Popen(
-        [installed_program("redis-server", "redis-server"), "-"],
+        [*with_us("TERM"), installed_program("redis-server", "redis-server"), "-"],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         cwd=folder,

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import commit_all, copy_template
+from tests.installed_servers import with_us
 
 
 class Service:
@@ -66,7 +67,7 @@ class Development:
     def __init__(self, service: Service) -> None:
         """Start it; `wait_until_ready` tells what it has printed by then."""
         self.process = subprocess.Popen(
-            ["make", "dev"],
+            [*with_us("INT"), "make", "dev"],
             cwd=service.folder,
             env=service.environment,
             stdout=subprocess.PIPE,

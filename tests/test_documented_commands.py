@@ -18,6 +18,7 @@ import pytest
 
 from tests.conftest import REPOSITORY, commit_all, copy_template
 from tests.documents import BLOCK, DOCUMENTS, GETTING_STARTED, commands_of
+from tests.installed_servers import with_us
 from tests.named_tests import named_tests
 
 WALK = "tests/test_documented_commands.py::test_commands_work_as_printed"
@@ -212,7 +213,7 @@ def test_make_demo_starts_a_service_and_ends_it(template: Path, reader_folder: P
 def running(command: str, folder: Path, **environment: str) -> Iterator[str]:
     """A service for development, from its announcement, which this gives, to Ctrl-C."""
     process = subprocess.Popen(
-        ["sh", "-c", command],
+        [*with_us("INT"), "sh", "-c", command],
         cwd=folder,
         env=environment_of_a_reader() | environment,
         stdin=subprocess.DEVNULL,
