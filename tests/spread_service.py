@@ -62,7 +62,7 @@ class Sample:
 
     def waiting(self) -> set[tuple[str, str]]:
         """Role and command of those that wait for messages."""
-        waits = {"brpop", "psubscribe"}
+        waits = {"blmove", "psubscribe"}
         return {(role_of(name), command) for name, command in self.connections if command in waits}
 
 

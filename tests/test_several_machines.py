@@ -97,8 +97,8 @@ def test_a_command_on_any_machine_lists_processes_by_host(spread: SpreadService)
         assert not census["over"]
         assert not any(each["over"] for each in census["holders"])
         assert census["plan"]["sum"] == (
-            "1 API x 2 + 2 worker x 4 + 1 beat x 2 + 1 Flower x 4 + 1 for commands "
-            "= 17 of REDIS_CONNECTION_LIMIT 30"
+            "1 API x 2 + 2 worker x 4 + 1 beat x 2 + 1 Flower x 3 + 1 for commands "
+            "= 16 of REDIS_CONNECTION_LIMIT 30"
         )
 
 
@@ -152,14 +152,14 @@ def test_a_machine_that_lost_its_power_does_not_keep_its_replacement_out(
 ) -> None:
     """As long as the servers have its connections, they count; then there is room."""
     lost = spread.workers.pop()
-    exact = {"REDIS_CONNECTION_LIMIT": "17"}
+    exact = {"REDIS_CONNECTION_LIMIT": "16"}
     lost.lose_power()
     began = time.monotonic()
     replacement = spread.network.host("worker-3", 5)
     refused = spread.start_worker(replacement, **exact)
     line = refused.wait_for("error: ")
     assert "3 worker x 4" in line
-    assert "= 21 of REDIS_CONNECTION_LIMIT 17" in line
+    assert "= 20 of REDIS_CONNECTION_LIMIT 16" in line
     assert refused.exit_status() == 1
 
     # A supervisor tries again.
