@@ -85,6 +85,7 @@ def test_a_selection_works(
 
 
 @pytest.mark.full
+@pytest.mark.usefixtures("fast_copier")
 @pytest.mark.parametrize("removed", CATALOGUE)
 def test_an_extension_that_is_taken_out_leaves_nothing_that_names_it(
     template: Path, tmp_path: Path, removed: str
@@ -99,6 +100,7 @@ def test_an_extension_that_is_taken_out_leaves_nothing_that_names_it(
     fresh = copy_template(template, tmp_path / "fresh", extensions=rest)
     commit_all(fresh, "Start")
     assert tree(chosen) == tree(fresh)
+    commit_all(chosen, f"Without {removed}")
     never = copy_template(template, tmp_path / "never", extensions=[])
     commit_all(never, "Start")
     update(chosen, extensions=[])
@@ -112,6 +114,7 @@ def tree(project: Path) -> dict[str, str]:
     return {line.split("\t")[1]: line.split()[1] for line in lines}
 
 
+@pytest.mark.usefixtures("fast_copier")
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_its_dependencies_come_and_go_with_it(template: Path, tmp_path: Path, name: str) -> None:
     def dependencies(project: Path) -> set[str]:
