@@ -135,7 +135,13 @@ async def client(connection: AsyncConnection) -> AsyncIterator[httpx.AsyncClient
 
 
 @pytest.fixture
-def sync_client(test_database: str) -> Iterator[TestClient]:
+async def engine_without_connections(test_database: str) -> None:
+    """The async engine as another event loop may use it: those of ours would not work there."""
+    await database.engine.dispose()
+
+
+@pytest.fixture
+def sync_client(engine_without_connections: None) -> Iterator[TestClient]:
     """A synchronous client of the whole service, its start and stop included; nothing overridden.
 
     It runs in an event loop of its own, so the connections that the async engine made there are

@@ -1,4 +1,5 @@
 import re
+from html import unescape
 
 import httpx
 import pytest
@@ -24,7 +25,7 @@ class TestStartPage:
 
     async def test_leads_to_the_parts(self, client: httpx.AsyncClient) -> None:
         page = (await client.get("/")).text
-        assert settings.PROJECT_NAME in page
+        assert settings.PROJECT_NAME in unescape(page)
         assert 'data-health="/health/ready"' in page
         for url in ("/scalar", "/admin", f"http://127.0.0.1:{settings.FLOWER_PORT}"):
             assert f'href="{url}"' in page
