@@ -63,6 +63,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def matrix(session: nox.Session) -> None:
+    """Every combination rendered and checked, every distinct tree tested; `-- --shard 3/8`."""
+    install(session)
+    session.run("python", "-m", "tests.matrix", *session.posargs)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """The documentation site, into `site/`."""
     install(session, "docs")

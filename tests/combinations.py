@@ -1,10 +1,7 @@
 """Every combination of answers, worked out from copier.yml itself.
 
-Questions with choices are multiplied out, with no extension and with all of them; every other set
-of extensions is combined with one setting of the rest. That is enough, since no text of the
-template depends on the extensions and on another answer at once: a test reads that there.
-
-A question of free text has representatives here, one for each class of what people write; the sets
+Questions with choices are multiplied out with each other and with every set of extensions. A
+question of free text has representatives here, one for each class of what people write; the sets
 below fail to load when a question has neither.
 """
 
@@ -77,7 +74,7 @@ def values_of(name: str) -> list[Any]:
     if name in REPRESENTATIVES:
         return REPRESENTATIVES[name]
     if name == "extensions":
-        return [[], catalogue()] if catalogue() else [[]]
+        return sets_of_extensions()
     if details["type"] == "bool":
         return [False, True]
     choices = details["choices"]
@@ -96,6 +93,7 @@ def sets_of_extensions() -> list[list[str]]:
     return [list(subset) for subset in subsets]
 
 
+@cache
 def combinations() -> list[Answers]:
     """Every combination of answers that changes more than a text."""
     multiplied = [name for name in questions() if name not in CYCLED]
@@ -103,10 +101,6 @@ def combinations() -> list[Answers]:
     seen: dict[str, Answers] = {}
     for values in product(*(values_of(name) for name in multiplied)):
         answers = _asked(dict(zip(multiplied, values, strict=True)))
-        seen.setdefault(repr(answers), answers)
-    first = next(iter(seen.values()))
-    for extensions in sets_of_extensions() if catalogue() else []:
-        answers = first | {"extensions": extensions}
         seen.setdefault(repr(answers), answers)
     return [{name: next(values) for name, values in texts.items()} | each for each in seen.values()]
 
@@ -117,8 +111,9 @@ def representative_combinations() -> list[Answers]:
 
 
 def _each_value_once() -> Iterator[Answers]:
-    missing = {(name, repr(value)) for name in questions() for value in values_of(name)}
-    missing |= {("extensions", repr([extension])) for extension in catalogue()}
+    finite = {name: values_of(name) for name in questions()}
+    finite["extensions"] = [*([each] for each in catalogue()), catalogue()]
+    missing = {(name, repr(value)) for name, values in finite.items() for value in values}
     for answers in combinations():
         new = {(name, repr(value)) for name, value in answers.items()} & missing
         if new:

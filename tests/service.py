@@ -44,7 +44,14 @@ class Service:
 
     def run(self, *command: str, status: int = 0) -> str:
         """Run a command in the project as its user; it has to end with the status."""
-        done = subprocess.run(
+        done = self.outcome(*command)
+        print(done.stdout)
+        assert done.returncode == status, f"{' '.join(command)} ended with {done.returncode}"
+        return done.stdout
+
+    def outcome(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command likewise; what it printed, and how it ended."""
+        return subprocess.run(
             command,
             cwd=self.folder,
             env=self.environment,
@@ -56,9 +63,6 @@ class Service:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        print(done.stdout)
-        assert done.returncode == status, f"{' '.join(command)} ended with {done.returncode}"
-        return done.stdout
 
 
 class Development:
@@ -150,11 +154,16 @@ def reader_folder() -> Iterator[Path]:
 def service_folder() -> Iterator[Path]:
     """A folder that every user can reach, with uv in its `bin`."""
     with open_folder() as path:
-        (path / "bin").mkdir()
-        uv = shutil.which("uv")
-        assert uv
-        shutil.copy2(uv, path / "bin" / "uv")
+        put_uv_into(path)
         yield path
+
+
+def put_uv_into(folder: Path) -> None:
+    """Put uv into the `bin` of a folder, where the projects in it find it."""
+    (folder / "bin").mkdir()
+    uv = shutil.which("uv")
+    assert uv
+    shutil.copy2(uv, folder / "bin" / "uv")
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from copier import run_update
 
 from tests.combinations import catalogue
 from tests.conftest import Render, commit_all, copy_template, git
-from tests.test_rendering import check_dependencies, files, texts
+from tests.rendered import check_dependencies, files, texts
 
 pytestmark = pytest.mark.usefixtures("fast_copier")
 

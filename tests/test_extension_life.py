@@ -14,10 +14,11 @@ import pytest
 
 from tests.conftest import REPOSITORY, commit_all, copy_template, git
 from tests.service import Service, open_folder
-from tests.test_extensions import everything, in_environment_of
+from tests.test_extensions import workshop
 from tests.test_update import release, update
+from tests.trees import Workshop
 
-__all__ = ["everything"]
+__all__ = ["workshop"]
 
 pytestmark = [pytest.mark.full, pytest.mark.xdist_group("extensions")]
 
@@ -113,11 +114,11 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def service(releases: Path, folder: Path, everything: Service) -> LivingService:
+def service(releases: Path, folder: Path, workshop: Workshop) -> LivingService:
     """A service in use: a table of its own with a row, and no extension yet."""
     project = copy_template(releases, folder / "project")
     commit_all(project, "Start")
-    prepared = in_environment_of(everything, project)
+    prepared = workshop.service_of(project)
     service = LivingService(project, prepared.environment)
     (project / "app/models/shop.py").write_text(SHOP, encoding="utf-8")
     service.make("db-upgrade")
@@ -315,12 +316,12 @@ def check_all_is_well_without_it(service: LivingService) -> None:
 
 
 def test_a_booking_crosses_to_mail_and_webhooks(
-    template: Path, folder: Path, everything: Service
+    template: Path, folder: Path, workshop: Workshop
 ) -> None:
     chosen = ["hotel", "mail", "webhooks"]
     project = copy_template(template, folder / "crossing", extensions=chosen)
     test = REPOSITORY / "tests" / "in_project" / "booking_crosses.py"
     shutil.copy2(test, project / "tests" / "test_booking_crosses.py")
-    service = in_environment_of(everything, project)
-    pytest_ = str(everything.folder / ".venv" / "bin" / "pytest")
+    service = workshop.service_of(project)
+    pytest_ = str(workshop.everything.folder / ".venv" / "bin" / "pytest")
     service.run(pytest_, "-q", "tests/test_booking_crosses.py")

@@ -10,18 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.combinations import REPOSITORY, configuration
+from tests.combinations import REPOSITORY, Answers, catalogue, identifier
 from tests.conftest import commit_all, copy_template, git
-from tests.service import Service, cache_of_uv
 from tests.test_update import update
+from tests.trees import Workshop, covering_trees
 
-CATALOGUE = list(configuration()["extension_catalogue"]["default"])
-SELECTIONS = {  # none at all is what tests/test_service.py runs
-    **{name: [name] for name in CATALOGUE},
-    "all": CATALOGUE,
-    **{f"all-but-{name}": [each for each in CATALOGUE if each != name] for name in CATALOGUE},
-}
-
+CATALOGUE = catalogue()
 pytestmark = pytest.mark.xdist_group("extensions")
 
 ASK_THE_SERVICE = """
@@ -32,23 +26,9 @@ print(json.dumps([group["name"] for group in app.openapi()["x-tagGroups"]]))
 
 
 @pytest.fixture(scope="session")
-def everything(template: Path, service_folder: Path) -> Service:
-    """A project with every extension, whose environment serves all others."""
-    project = copy_template(template, service_folder / "everything", extensions=CATALOGUE)
-    commit_all(project, "Start")
-    service = Service(project, {"UV_CACHE_DIR": cache_of_uv()})
-    service.make("setup")
-    return service
-
-
-def in_environment_of(everything: Service, project: Path) -> Service:
-    """A project that runs with what is installed for all extensions, and knows their types."""
-    shared = {
-        "UV_PROJECT_ENVIRONMENT": str(everything.folder / ".venv"),
-        "UV_NO_SYNC": "1",
-        "MYPY_CACHE_DIR": str(everything.folder / ".mypy_cache"),
-    }
-    return Service(project, everything.environment | shared)
+def workshop(template: Path, service_folder: Path) -> Workshop:
+    """Where projects with whatever extensions are checked."""
+    return Workshop(template, service_folder)
 
 
 def test_the_catalogue_is_the_folder_and_every_extension_has_the_same_files() -> None:
@@ -68,20 +48,15 @@ def extension_files(name: str) -> list[Path]:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("chosen", SELECTIONS.values(), ids=SELECTIONS)
-def test_a_selection_works(
-    template: Path, service_folder: Path, everything: Service, chosen: list[str]
-) -> None:
-    name = "-".join(["chosen", *(each[:3] for each in chosen)])
-    project = copy_template(template, service_folder / name, extensions=chosen)
-    service = in_environment_of(everything, project)
+@pytest.mark.parametrize("answers", covering_trees(), ids=identifier)
+def test_a_tree_works(workshop: Workshop, answers: Answers) -> None:
+    """None, each alone, all but each, all; the other answers are spread over them."""
+    place = workshop.place("tree")
+    assert workshop.check(answers, place).failure == ""
 
-    service.make("lint", "typecheck", "test")
-
-    python = str(everything.folder / ".venv" / "bin" / "python")
-    groups = json.loads(service.run(python, "-c", ASK_THE_SERVICE).splitlines()[-1])
-    titles = {name: name.title() for name in CATALOGUE}
-    assert set(groups) == {"Core", *(titles[each] for each in chosen)}
+    python = workshop.service_of(place / "project").run(workshop.python, "-c", ASK_THE_SERVICE)
+    groups = json.loads(python.splitlines()[-1])
+    assert set(groups) == {"Core", *(name.title() for name in answers["extensions"])}
 
 
 @pytest.mark.full

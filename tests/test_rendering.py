@@ -1,238 +1,69 @@
 """Rendering: what lands in a project is valid, formatted, and untouched where nothing was asked."""
 
-import ast
-import json
 import re
 import subprocess
-import tomllib
-from collections.abc import Iterator
-from functools import cache
 from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from jinja2 import Environment, nodes
 from pytest_copier.plugin import CopierFixture
 
 from tests.combinations import (
     HOSTILE_TEXTS,
     Answers,
     combinations,
-    configuration,
     identifier,
-    questions,
     representative_combinations,
     values_of,
 )
 from tests.conftest import Render, copy_template
+from tests.matrix import render_and_check
+from tests.rendered import (
+    FOLDERS_WITHOUT_ANSWERS,
+    check_project,
+    check_untouched_files_are_the_template_s,
+    files,
+    texts,
+)
 
-QUICK = representative_combinations()
-TIERS = [
-    *(pytest.param(answers, id=identifier(answers)) for answers in QUICK),
-    *(
-        pytest.param(answers, id=identifier(answers), marks=pytest.mark.full)
-        for answers in combinations()
-        if answers not in QUICK
-    ),
+SHARES = 24
+"""Tests that the combinations are dealt out to, so that workers side by side share them."""
+
+REPRESENTATIVES = [
+    pytest.param(answers, id=identifier(answers)) for answers in representative_combinations()
 ]
 
-WINDOWS_NAME = re.compile(r'[^<>:"|?*\\\x00-\x1f]*[^<>:"|?*\\\x00-\x1f .]')
-WINDOWS_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
-COMPOSE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-FOLDERS_WITHOUT_ANSWERS = ["/alembic", "/app", "/devservices", "/static", "/templates", "/tests"]
-MAY_BE_EMPTY = {"__init__.py", ".gitkeep", "py.typed"}
-BINARY = {".png", ".ico", ".woff2"}
+
+@pytest.mark.full
+@pytest.mark.parametrize("share", range(SHARES))
+def test_every_combination(answered_part: Path, tmp_path: Path, share: int) -> None:
+    failures = render_and_check(answered_part, tmp_path, combinations()[share::SHARES])
+    assert failures == []
 
 
-def files(folder: Path) -> Iterator[Path]:
-    """All files of a project, as paths relative to it."""
-    for path in sorted(folder.rglob("*")):
-        inner = path.relative_to(folder)
-        if not path.is_dir() and ".git" not in inner.parts:
-            yield inner
-
-
-def texts(folder: Path) -> Iterator[tuple[Path, str]]:
-    """All text files of a project with what they hold, line ends untouched."""
-    for path in files(folder):
-        if path.suffix not in BINARY:
-            yield path, (folder / path).read_bytes().decode("utf-8")
-
-
-@pytest.mark.parametrize("answers", TIERS)
-def test_combination(render_fast: Render, template_without_git: Path, answers: Answers) -> None:
+@pytest.mark.parametrize("answers", REPRESENTATIVES)
+def test_a_whole_project(
+    render_fast: Render, template_without_git: Path, answered_part: Path, answers: Answers
+) -> None:
+    """The part that answers reach, and beside it the template's files byte for byte."""
     project = render_fast(**answers)
-    check_parses(project)
-    check_text(project)
-    check_names(project)
-    check_no_jinja_is_left(project, answers)
-    check_answers_arrived(project, answers)
-    check_dependencies(project)
-    check_files_of_the_answers(project, answers)
+    check_project(project, answers)
     check_untouched_files_are_the_template_s(project, template_without_git / "template")
+    part = copy_template(answered_part, project.parent / "part", **answers)
+    for path in files(part):
+        if path.name != ".copier-answers.yml":  # it names its source
+            assert (part / path).read_bytes() == (project / path).read_bytes(), path
+    beside = set(files(project)) - set(files(part))
+    assert {path for path in beside if path.parts[0] != "app"} == {
+        path for path in template_files(template_without_git) if path.parts[0] != "app"
+    } - set(files(part))
 
 
-def check_parses(project: Path) -> None:
-    for path, text in texts(project):
-        if path.suffix == ".py":
-            check_python(text)
-        elif path.suffix == ".toml":
-            tomllib.loads(text)
-        elif path.suffix in {".yml", ".yaml"}:
-            assert yaml.safe_load(text), path
-        elif path.suffix == ".json":
-            json.loads(text)
-
-
-@cache
-def check_python(text: str) -> None:
-    """Once for each text: most files are the same in every project."""
-    ast.parse(text)
-
-
-def check_text(project: Path) -> None:
-    for path, text in texts(project):
-        assert "\r" not in text, path
-        assert "\ufeff" not in text, path
-        assert text.strip() or path.name in MAY_BE_EMPTY, f"{path} is empty"
-        assert not text or (text.endswith("\n") and not text.endswith("\n\n")), path
-        if path.suffix != ".md":
-            assert not re.search(r"[ \t]$", text, re.MULTILINE), f"{path}: space at a line's end"
-
-
-def check_names(project: Path) -> None:
-    lower = [str(path).lower() for path in files(project)]
-    assert len(lower) == len(set(lower)), "names that differ in case alone"
-    for path in files(project):
-        assert not (project / path).is_symlink(), path
-        assert len(str(path)) < 120, path
-        for part in path.parts:
-            assert WINDOWS_NAME.fullmatch(part), path
-            assert not WINDOWS_DEVICE.fullmatch(part), path
-            assert part not in {"tags", "RCS", "CVS"}, f"copier update never removes {path}"
-            assert not part.endswith((".jinja", ".rej", ".orig", ".pyc")), path
-    assert not (project / ".env").exists()
-    assert not (project / "uv.lock").exists()
-
-
-def check_no_jinja_is_left(project: Path, answers: Answers) -> None:
-    hostile = [text for text in answers.values() if text in HOSTILE_TEXTS]
-    for path, text in texts(project):
-        if f"/{path.parts[0]}" in FOLDERS_WITHOUT_ANSWERS:
-            continue  # never rendered: compared byte by byte below
-        left = text
-        for given in hostile:
-            for form in (given, json.dumps(given, ensure_ascii=False)[1:-1]):
-                left = left.replace(form, "")
-        if hostile and path.name in {"README.md", "AGENTS.md", ".copier-answers.yml"}:
-            continue  # escaped and folded in ways of their own: read back elsewhere
-        assert not re.search(r"\{%|\{#|(?<!\$)\{\{", left), path
-
-
-def check_answers_arrived(project: Path, answers: Answers) -> None:
-    document = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
-    table = document["tool"]["service"]
-    minimum = answers.get("python_minimum", "3.11")
-    assert document["project"]["requires-python"] == f">={minimum}"
-    assert document["tool"]["mypy"]["python_version"] == minimum
-    assert document["tool"]["ruff"]["target-version"] == f"py{minimum.replace('.', '')}"
-    assert table["celery_timezone"] == answers.get("time_zone", "UTC")
-    assert table["enabled_extensions"] == answers.get("extensions", [])
-    assert ("postgres_host" in table) == (answers.get("database", "none") != "none")
-    assert ("redis_host" in table) == (answers.get("redis", "none") != "none")
-    for name in ("project_name", "project_description"):
-        assert table[name] == answers.get(name, questions()[name]["default"])
-    remembered = yaml.safe_load((project / ".copier-answers.yml").read_text(encoding="utf-8"))
-    assert {name: remembered[name] for name in answers} == answers
-
-
-def check_dependencies(project: Path) -> None:
-    """Lines that come with an extension stand in their place of the alphabet, and once."""
-    document = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
-    for lines in (document["project"]["dependencies"], document["dependency-groups"]["dev"]):
-        names = [re.split(r"[<>=~!; ]", line)[0] for line in lines]
-        assert names == sorted(set(names))
-
-
-def check_files_of_the_answers(project: Path, answers: Answers) -> None:
-    ci = answers.get("ci", "github")
-    assert (project / ".github").exists() == (ci == "github")
-    assert (project / ".gitlab-ci.yml").exists() == (ci == "gitlab")
-    compose = yaml.safe_load((project / "docker-compose.yml").read_text(encoding="utf-8"))
-    assert COMPOSE_NAME.fullmatch(compose["name"])
-    folders = {path.name for path in (project / "app" / "extensions").iterdir() if path.is_dir()}
-    assert folders - {"__pycache__"} == {"_example", *answers.get("extensions", [])}
-
-
-def check_untouched_files_are_the_template_s(project: Path, source: Path) -> None:
-    """T4: Python and all else without a .jinja suffix is copied, not rendered."""
-    compared = 0
-    for path in files(project):
-        if (source / path).is_file():
-            assert (project / path).read_bytes() == (source / path).read_bytes(), path
-            compared += 1
-        else:
-            assert path.suffix != ".py", path
-    assert compared > 20
-
-
-def test_extensions_and_other_answers_are_never_asked_about_together(template: Path) -> None:
-    """So the sets of extensions need not be multiplied with the other answers.
-
-    What a project holds because of its extensions is the same whatever the other answers are.
-    """
-    together = [
-        f"{path.name}: {chunk}"
-        for path, text in rendered_texts(template)
-        for chunk in chunks(text)
-        if {"extensions"} < asked_questions(names_in(chunk))
-    ]
-    assert together == []
-
-
-def test_the_reading_of_templates_finds_what_depends_on_what() -> None:
-    both = "{% for name in extensions %}{{ name }}{{ project_slug }}{% endfor %}"
-    [chunk] = chunks(both)
-    assert asked_questions(names_in(chunk)) == {"extensions", "project_name"}
-    apart = "{% if extensions %}a{% endif %}{{ project_slug }} {{ extensions | length }}"
-    found = [asked_questions(names_in(chunk)) for chunk in chunks(apart)]
-    assert found == [{"extensions"}, {"project_name"}, {"extensions"}]
-
-
-def rendered_texts(template: Path) -> Iterator[tuple[Path, str]]:
-    """Each text of the template that is rendered, but for the answers file, which holds all."""
-    for path in sorted((template / "template").rglob("*.jinja")):
-        if "_copier_conf.answers_file" not in path.name:
-            yield path, path.read_text(encoding="utf-8")
-    for line in configuration()["_exclude"]:
-        yield template / "copier.yml", line
-
-
-def chunks(text: str) -> Iterator[nodes.Node]:
-    """The statements and expressions of a template that stand in no other."""
-    for node in Environment(autoescape=True).parse(text).body:
-        if isinstance(node, nodes.Output):
-            yield from (each for each in node.nodes if not isinstance(each, nodes.TemplateData))
-        else:
-            yield node
-
-
-def names_in(node: nodes.Node) -> set[str]:
-    found = set(node.find_all(nodes.Name)) | ({node} if isinstance(node, nodes.Name) else set())
-    return {name.name for name in found}
-
-
-def asked_questions(names: set[str]) -> set[str]:
-    """The questions that these names stand for: some are values computed of others."""
-    asked = names & set(questions())
-    for name in names & set(configuration()) - asked:
-        default = configuration()[name]["default"]
-        if isinstance(default, str) and "{{" in default:
-            inner = Environment(autoescape=True).parse(default)
-            asked |= asked_questions(names_in(inner) - {name})
-    return asked
+def template_files(template: Path) -> set[Path]:
+    """What is copied as it is, whatever the answers are."""
+    return {path for path in files(template / "template") if path.suffix != ".jinja"}
 
 
 @pytest.mark.parametrize("python_minimum", ["3.11", "3.12", "3.13"])

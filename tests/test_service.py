@@ -52,7 +52,7 @@ def test_no_project_is_named_like_a_package_that_it_needs(
     template: Path, service: Service, service_folder: Path
 ) -> None:
     """`package_names_taken` in copier.yml: uv refuses a project that depends on its own name."""
-    project = copy_template(template, service_folder / "everything", extensions=catalogue())
+    project = copy_template(template, service_folder / "needs-everything", extensions=catalogue())
     Service(project, service.environment).run("uv", "lock", "--quiet")
     lock = tomllib.loads((project / "uv.lock").read_text(encoding="utf-8"))
     needed = {package["name"] for package in lock["package"]} - {"my-service"}
