@@ -6,7 +6,6 @@ eighth of it, for machines side by side. What of it every pull request and `.ci/
 """
 
 import argparse
-import json
 import shlex
 import shutil
 import sys
@@ -42,7 +41,8 @@ from tests.rendered import check_project
 from tests.service import open_folder, put_uv_into
 from tests.trees import Outcome, Workshop, code_of, cores, trees
 
-RECORD = REPOSITORY / "docs" / "last-full-run.json"
+PAGE = REPOSITORY / "docs" / "combinations.md"
+BEGIN, END = "<!-- last full run -->\n", "<!-- /last full run -->"
 SHARE = 60
 """Combinations that a process renders at a time."""
 
@@ -265,19 +265,23 @@ def minutes(seconds: float) -> str:
 
 
 def record(number: int, outcomes: list[Outcome], rendering: float, testing: float) -> None:
-    """Keep the figures of a whole run for the documents."""
-    document = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    """Write the figures of a whole run into the documentation."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
     figures = {
-        "version": document["project"]["version"],
+        "version": project["project"]["version"],
         "date": datetime.now(UTC).date().isoformat(),
         "cores": cores(),
-        "combinations": number,
-        "trees": len(outcomes),
-        "tests": sum(outcome.tests for outcome in outcomes),
-        "rendering": minutes(rendering),
-        "testing": minutes(testing),
+        "combinations rendered and checked": f"{number:,}",
+        "time for that": minutes(rendering),
+        "distinct trees linted, typed and tested": len(outcomes),
+        "their tests that passed": f"{sum(outcome.tests for outcome in outcomes):,}",
+        "time for those": minutes(testing),
     }
-    RECORD.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    lines = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in figures.items())]
+    text = PAGE.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    table = "\n".join(lines)
+    PAGE.write_text(f"{before}{BEGIN}\n{table}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
 
 
 if __name__ == "__main__":

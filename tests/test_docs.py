@@ -14,6 +14,7 @@ from tests.conftest import REPOSITORY, copy_template
 from tests.documents import DOCUMENTS, PAGES, commands_of, name_of, prose_of
 from tests.named_tests import named_tests
 from tests.settings_page import PAGE, settings, tables, written_table
+from tests.trees import trees
 
 
 @pytest.fixture(scope="module")
@@ -232,7 +233,8 @@ def test_fixtures_that_the_guide_names_exist() -> None:
 def test_figures_that_can_be_counted() -> None:
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     rendered = len([name for name in named_tests() if not name.startswith("tests/")])
-    assert f"rendered and checked | {len(combinations())} |" in text
+    assert f"each rendered and checked | {len(combinations()):,} |" in text
+    assert f"each linted, typed and tested | {len(trees())} |" in text
     stated = re.search(r"^\| test functions .* over (\d+) \|$", text, re.MULTILINE)
     assert stated
     assert int(stated[1]) < rendered
