@@ -235,6 +235,9 @@ def test_figures_that_can_be_counted() -> None:
     rendered = len([name for name in named_tests() if not name.startswith("tests/")])
     assert f"each rendered and checked | {len(combinations()):,} |" in text
     assert f"each linted, typed and tested | {len(trees())} |" in text
+    drawing = (REPOSITORY / "docs" / "images" / "combinations.svg").read_text(encoding="utf-8")
+    assert f">{len(combinations()):,} combinations<" in drawing
+    assert f">{len(trees())} distinct trees<" in drawing
     stated = re.search(r"^\| test functions .* over (\d+) \|$", text, re.MULTILINE)
     assert stated
     assert int(stated[1]) < rendered
