@@ -1,18 +1,23 @@
 """Every combination of answers, worked out from copier.yml itself.
 
-Questions with choices are multiplied out with each other and with every set of extensions. A
-question of free text has representatives here, one for each class of what people write; the sets
-below fail to load when a question has neither.
+Questions with choices are multiplied out with each other and with every set of extensions; where
+that is too much, `covering_set` lets every two values meet that can.
+
+A question of free text has representatives here, one for each class of what people write; the sets
+below fail to load when a question has neither. Which questions follow from which answers is read
+from their `when`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
-from itertools import chain, cycle, product
+from itertools import chain, cycle
 from itertools import combinations as subsets_of
 from pathlib import Path
 from typing import Any
 
 import yaml
+from covertable import make
+from jinja2 import Environment, StrictUndefined, meta, nodes
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -69,7 +74,11 @@ def questions() -> dict[str, dict[str, Any]]:
 
 
 def values_of(name: str) -> list[Any]:
-    """All values of a finite question, or the representatives of free text."""
+    """All values of a finite question, or the representatives of free text.
+
+    Raises:
+        LookupError: the question has neither.
+    """
     details = questions()[name]
     if name in REPRESENTATIVES:
         return REPRESENTATIVES[name]
@@ -77,7 +86,11 @@ def values_of(name: str) -> list[Any]:
         return sets_of_extensions()
     if details["type"] == "bool":
         return [False, True]
-    choices = details["choices"]
+    choices = details.get("choices")
+    if not isinstance(choices, dict | list) or details.get("multiselect"):
+        raise LookupError(
+            f"{name} has no plain choices: give it representatives in tests/combinations.py"
+        )
     return list(choices.values() if isinstance(choices, dict) else choices)
 
 
@@ -93,16 +106,81 @@ def sets_of_extensions() -> list[list[str]]:
     return [list(subset) for subset in subsets]
 
 
-@cache
 def combinations() -> list[Answers]:
     """Every combination of answers that changes more than a text."""
-    multiplied = [name for name in questions() if name not in CYCLED]
+    several: list[Answers] = [{}]
+    for name in questions():
+        if name not in CYCLED:
+            several = list(chain.from_iterable(_answered(answers, name) for answers in several))
+    return _with_texts(several)
+
+
+def _answered(answers: Answers, name: str) -> list[Answers]:
+    """These answers with each value of one more question, if they lead to it."""
+    if not is_asked(name, answers):
+        return [answers]
+    return [answers | {name: value} for value in values_of(name)]
+
+
+def covering_set() -> list[Answers]:
+    """Few combinations in which each two values of different questions meet where they can.
+
+    Each extension counts as a question of its own, in or out; so does that a question is not
+    asked. Texts that nothing depends on are spread over the combinations.
+    """
+    factors = {name: values_of_factor(name) for name in factors_of(questions())}
+    constraints = [_constraint(name) for name in factors if NOT_ASKED in factors[name]]
+    rows = make(factors, constraints=constraints)
+    return _with_texts(answers_to(row) for row in rows)
+
+
+NOT_ASKED = None
+"""What a question has for a value where other answers do not lead to it."""
+
+
+def factors_of(names: Iterable[str]) -> list[str]:
+    """What is varied to vary these questions: themselves, and for extensions each of them."""
+    factors = []
+    for name in names:
+        if name == "extensions":
+            factors += [f"extensions {extension}" for extension in catalogue()]
+        elif name not in CYCLED:
+            factors.append(name)
+    return factors
+
+
+def values_of_factor(factor: str) -> list[Any]:
+    """The values of a factor, `NOT_ASKED` among them where that can be."""
+    if factor not in questions():
+        return [False, True]
+    return [*([NOT_ASKED] if "when" in questions()[factor] else []), *values_of(factor)]
+
+
+def answers_to(row: Answers) -> Answers:
+    """The answers that the values of factors stand for, in the order of the questions."""
+    answers = {name: row[name] for name in questions() if row.get(name, NOT_ASKED) is not NOT_ASKED}
+    if any(factor in row for factor in factors_of(["extensions"])):
+        answers["extensions"] = [name for name in catalogue() if row.get(f"extensions {name}")]
+    return {name: answers[name] for name in questions() if name in answers}
+
+
+def _constraint(name: str) -> dict[str, Any]:
+    """For covertable: a question has an answer if and only if the others lead to it."""
+    leading = leading_to(name)
+
+    @cache
+    def led_to(*values: object) -> bool:
+        return is_asked(name, answers_to(dict(zip(leading, values, strict=True))))
+
+    def holds(row: Answers) -> bool:
+        return led_to(*(row[factor] for factor in leading)) == (row[name] is not NOT_ASKED)
+
+    return {"operator": "fn", "requires": [name, *leading], "evaluate": holds}
+
+
+def _with_texts(several: Iterable[Answers]) -> list[Answers]:
     texts = {name: cycle(values_of(name)) for name in questions() if name in CYCLED}
-    seen: dict[str, Answers] = {}
-    for values in product(*(values_of(name) for name in multiplied)):
-        answers = _asked(dict(zip(multiplied, values, strict=True)))
-        seen.setdefault(repr(answers), answers)
-    return [{name: next(values) for name, values in texts.items()} | each for each in seen.values()]
+    return [{name: next(values) for name, values in texts.items()} | each for each in several]
 
 
 def representative_combinations() -> list[Answers]:
@@ -121,17 +199,36 @@ def _each_value_once() -> Iterator[Answers]:
             yield answers
 
 
-def _asked(answers: Answers) -> Answers:
-    """Without the answers to questions that these answers do not lead to."""
-    hidden = {
-        "supabase_connection": answers["database"] != "supabase",
-        "postgres_connection": answers["database"] != "postgresql",
-        "redis_endpoint": answers["redis"] == "none",
-        "redis_tls": answers["redis"] == "none",
-        "redis_connection_limit": answers["redis"] == "none",
-        "extensions": not catalogue(),
+_jinja = Environment(undefined=StrictUndefined, autoescape=True)
+_template = cache(_jinja.from_string)
+
+
+def leading_to(factor: str) -> list[str]:
+    """The factors that decide whether a question is asked; of extensions, those that it names."""
+    if factor not in questions():
+        return []
+    parsed = _jinja.parse(_when(factor))
+    names = meta.find_undeclared_variables(parsed) & set(questions())
+    named = {f"extensions {constant.value}" for constant in parsed.find_all(nodes.Const)}
+    leading = factors_of(name for name in questions() if name in names)
+    extensions = set(factors_of(["extensions"]))
+    return [each for each in leading if each not in extensions - (named & extensions or extensions)]
+
+
+def is_asked(name: str, answers: Answers) -> bool:
+    """Whether these answers lead to a question."""
+    if "when" not in questions()[name]:
+        return True
+    computed = {
+        name: details["default"]
+        for name, details in configuration().items()
+        if not name.startswith("_") and details.get("when") is False
     }
-    return {name: value for name, value in answers.items() if not hidden.get(name)}
+    return bool(yaml.safe_load(_template(_when(name)).render(computed | answers)))
+
+
+def _when(name: str) -> str:
+    return str(questions()[name].get("when", True))
 
 
 def identifier(answers: Answers) -> str:
