@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from copier import run_copy
-from jinja2 import Environment
+
+from tests.fast_copier import make_fast
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -124,15 +125,8 @@ def render(template: Path, tmp_path: Path) -> Render:
 
 @pytest.fixture
 def fast_copier(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Copies in a fraction of the time; `test_fast_rendering_gives_the_same` holds that it is safe.
-
-    Most of a copy's time is spent on asking git about the executable bit of each file, of no
-    interest in a folder that is no repository, and on compiling the same texts again.
-    """
-    monkeypatch.setattr(
-        "copier._main.Worker._sync_git_index_executable_bit", lambda *_arguments: None
-    )
-    monkeypatch.setattr(Environment, "compile", _compile_once)
+    """Copies and updates in a fraction of the time: `tests/fast_copier.py`."""
+    make_fast(monkeypatch)
 
 
 @pytest.fixture
@@ -143,17 +137,3 @@ def render_fast(fast_copier: None, template_without_git: Path, tmp_path: Path) -
         return copy_template(template_without_git, tmp_path / name, **answers)
 
     return _render
-
-
-_compile = Environment.compile
-_compiled: dict[Any, Any] = {}
-
-
-def _compile_once(environment: Environment, source: Any, *arguments: Any) -> Any:  # noqa: ANN401
-    """Jinja's `compile`, remembering results: all environments have the same options."""
-    if not isinstance(source, str):
-        return _compile(environment, source, *arguments)
-    key = (source, *arguments)
-    if key not in _compiled:
-        _compiled[key] = _compile(environment, source, *arguments)
-    return _compiled[key]
