@@ -1,22 +1,34 @@
-"""`copier update` from every released version to the working tree, with a user's work in it."""
+"""`copier update` from every released version to the working tree, with a user's work in it.
+
+Each version is updated with a set of answers in which every two values meet. What a version did not
+ask, or did not know as an answer, is chosen in the same update.
+"""
 
 import re
-from collections.abc import Callable
+import select
+import socket
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from copier import run_copy, run_update
 
-from tests.combinations import Answers, identifier, representative_combinations
-from tests.conftest import commit_all, copy_template, git
+from tests.combinations import Answers, catalogue, covering_set, identifier
+from tests.conftest import REPOSITORY, commit_all, copy_template, git
 from tests.releases import WORKING_TREE, clone_with_releases, released_versions
 from tests.test_extensions import tree
+from tests.test_update import run_hook
 
-QUICK: list[Answers] = [{}]
-EVERY_ANSWER = [answers for answers in representative_combinations() if answers]
-COMBINATIONS = [
-    *(pytest.param(answers, id=identifier(answers)) for answers in QUICK),
-    *(pytest.param(each, id=identifier(each), marks=pytest.mark.full) for each in EVERY_ANSWER),
+ALL_EXTENSIONS: Answers = {"extensions": catalogue()}
+NONE_AND_ALL = [
+    pytest.param({}, id="defaults"),
+    pytest.param(ALL_EXTENSIONS, id="all-extensions", marks=pytest.mark.full),
+]
+COVERING_SET = [
+    pytest.param(each, id=identifier(each), marks=pytest.mark.full) for each in covering_set()
 ]
 
 pytestmark = pytest.mark.usefixtures("fast_copier")
@@ -29,16 +41,23 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(params=list(released_versions()))
-def project(
-    request: pytest.FixtureRequest, releases: Path, tmp_path: Path, answers: Answers
-) -> Path:
+def version(request: pytest.FixtureRequest) -> str:
+    """A released version."""
+    return str(request.param)
+
+
+@pytest.fixture
+def project(version: str, releases: Path, tmp_path: Path, answers: Answers) -> Path:
     """A committed project of a released version."""
-    folder = tmp_path / "project"
+    return start(releases, version, answers, tmp_path / "project")
+
+
+def start(releases: Path, version: str, answers: Answers, folder: Path) -> Path:
     run_copy(
         str(releases),
         folder,
-        data=answered_by(releases, request.param, answers),
-        vcs_ref=f"v{request.param}",
+        data=known_to(version, answers),
+        vcs_ref=f"v{version}",
         defaults=True,
         unsafe=False,
         quiet=True,
@@ -47,33 +66,57 @@ def project(
     return folder
 
 
-def answered_by(releases: Path, version: str, answers: Answers) -> Answers:
-    """Those of the answers that a version asked for, with values that it knew."""
-    questions = git(releases, "show", f"v{version}:copier.yml")
-    known = set(re.findall(r"^(\w+):$", questions, re.MULTILINE))
-    return {
-        name: value for name, value in answers.items() if name in known and name != "extensions"
+def known_to(version: str, answers: Answers) -> Answers:
+    """Those of the answers that a version could be given."""
+    known = {
+        name: value
+        for name, value in answers.items()
+        if name in configuration_of(version)
+        and name != "extensions"
+        and offered_by(version, name, value)
     }
+    offered = configuration_of(version)["extension_catalogue"]["default"]
+    extensions = [name for name in answers.get("extensions", []) if name in offered]
+    return known | ({"extensions": extensions} if extensions else {})
 
 
-def update(project: Path) -> None:
-    run_update(project, defaults=True, overwrite=True, unsafe=False, quiet=True)
-    assert f"_commit: v{WORKING_TREE}" in (project / ".copier-answers.yml").read_text(
-        encoding="utf-8"
-    )
+def offered_by(version: str, name: str, value: object) -> bool:
+    """Whether a value is among a question's choices, where it has any."""
+    choices = configuration_of(version)[name].get("choices") or [value]
+    return value in (choices.values() if isinstance(choices, dict) else choices)
 
 
-def conflicts(project: Path) -> str:
-    return git(project, "diff", "--name-only", "--diff-filter=U")
+@cache
+def configuration_of(version: str) -> dict[str, Any]:
+    """The copier.yml of a version."""
+    text = git(REPOSITORY, "show", f"{released_versions()[version]}:copier.yml")
+    parsed: dict[str, Any] = yaml.safe_load(text)
+    return parsed
 
 
-@pytest.mark.parametrize("answers", COMBINATIONS)
+def update(project: Path, answers: Answers) -> None:
+    """Update, and choose what the release before could not be asked for."""
+    recorded = yaml.safe_load((project / ".copier-answers.yml").read_text(encoding="utf-8"))
+    missing = {name: value for name, value in answers.items() if recorded.get(name) != value}
+    run_update(project, data=missing, defaults=True, overwrite=True, unsafe=False, quiet=True)
+    recorded = yaml.safe_load((project / ".copier-answers.yml").read_text(encoding="utf-8"))
+    assert recorded["_commit"] == f"v{WORKING_TREE}"
+    assert {name: recorded.get(name) for name in answers} == answers
+
+
+def conflicts(project: Path) -> list[str]:
+    """Files that git lists as unmerged, and rejected patches."""
+    unmerged = git(project, "diff", "--name-only", "--diff-filter=U").splitlines()
+    return unmerged + [str(path) for path in project.rglob("*.rej")]
+
+
+@pytest.mark.parametrize("answers", NONE_AND_ALL)
 def test_where_nothing_was_changed_it_gives_what_a_fresh_copy_would(
     releases: Path, project: Path, tmp_path: Path, answers: Answers
 ) -> None:
-    update(project)
-    assert conflicts(project) == ""
-    fresh = copy_template(releases, tmp_path / "fresh", **answers | {"extensions": []})
+    update(project, answers)
+    assert conflicts(project) == []
+    fresh = copy_template(releases, tmp_path / "fresh", **answers)
     commit_all(fresh, "Start")
     # The readme belongs to the project's owner from the first day.
     assert without(tree(project), "README.md") == without(tree(fresh), "README.md")
@@ -81,15 +124,6 @@ def test_where_nothing_was_changed_it_gives_what_a_fresh_copy_would(
 
 def without(files: dict[str, str], path: str) -> dict[str, str]:
     return {name: content for name, content in files.items() if name != path}
-
-
-@pytest.mark.parametrize("answers", COMBINATIONS)
-@pytest.mark.usefixtures("answers")
-def test_a_second_update_changes_nothing(project: Path) -> None:
-    update(project)
-    commit_all(project, "Update")
-    update(project)
-    assert git(project, "status", "--porcelain") == ""
 
 
 def append(path: Path, text: str) -> None:
@@ -111,11 +145,13 @@ def edit_core(project: Path) -> None:
     append(project / "app/core/task_context.py", "\n\nOURS = True\n")
 
 
-def edit_an_extension(project: Path) -> None:
-    append(project / "app/extensions/_example/models.py", "\n\nOURS = True\n")
+def extensions_of(project: Path) -> list[str]:
+    """Those of the catalogue that a project has chosen."""
+    recorded = yaml.safe_load((project / ".copier-answers.yml").read_text(encoding="utf-8"))
+    return list(recorded.get("extensions") or [])
 
 
-def delete_a_file(project: Path) -> None:
+def delete_files(project: Path) -> None:
     (project / ".editorconfig").unlink()
     (project / "templates/partials/link_card.html").unlink()
 
@@ -131,30 +167,106 @@ def write_the_readme(project: Path) -> None:
     (project / "README.md").write_text("# Ours\n", encoding="utf-8")
 
 
-WORK: list[Callable[[Path], None]] = [
-    change_a_setting,
-    edit_core,
-    edit_an_extension,
-    delete_a_file,
-    add_files,
-    write_the_readme,
-]
-
-
-@pytest.mark.parametrize("answers", COMBINATIONS)
-def test_work_stays_beside_what_the_release_brings(
-    releases: Path, project: Path, tmp_path: Path, answers: Answers
-) -> None:
-    for each in WORK:
-        each(project)
+def work(project: Path, extensions: list[str]) -> None:
+    """What its owner did, to these extensions of the catalogue among others."""
+    change_a_setting(project)
+    edit_core(project)
+    for name in ["_example", *extensions]:
+        append(project / "app/extensions" / name / "models.py", "\n\nOURS = True\n")
+    delete_files(project)
+    add_files(project)
+    write_the_readme(project)
     commit_all(project, "Work")
 
-    update(project)
 
-    assert conflicts(project) == ""
-    # What a fresh copy would hold, with the same work done to it.
-    fresh = copy_template(releases, tmp_path / "fresh", **answers | {"extensions": []})
-    for each in WORK:
-        each(fresh)
-    commit_all(fresh, "Work")
+@pytest.mark.parametrize("answers", [*NONE_AND_ALL, *COVERING_SET])
+def test_work_stays_beside_what_the_release_brings(
+    releases: Path, project: Path, tmp_path: Path, answers: Answers, servers: list[socket.socket]
+) -> None:
+    extensions = extensions_of(project)
+    work(project, extensions)
+    name_servers(project, servers)
+
+    update(project, answers)
+
+    assert conflicts(project) == []
+    # What a fresh copy would hold with the same work done to it: all else is as if never copied
+    # from an older release.
+    fresh = copy_template(releases, tmp_path / "fresh", **answers)
+    work(fresh, extensions)
     assert tree(project) == tree(fresh)
+    commit_all(project, "Update")
+
+    update(project, answers)
+
+    assert git(project, "status", "--porcelain") == "", "a second update changes nothing"
+    assert not any(was_called(server) for server in servers), "an update asks no server"
+
+
+@pytest.fixture
+def servers() -> Iterator[list[socket.socket]]:
+    """Where a database and Redis would be, listening."""
+    address = ("127.0.0.1", 0)
+    with socket.create_server(address) as postgres, socket.create_server(address) as redis:
+        yield [postgres, redis]
+
+
+def name_servers(project: Path, servers: list[socket.socket]) -> None:
+    """Have the project's settings lead to them, as those of a service in use do."""
+    postgres, redis = (server.getsockname()[1] for server in servers)
+    (project / ".env").write_text(
+        f"DATABASE_URL=postgresql://us:secret@127.0.0.1:{postgres}/ours\n"
+        f"REDIS_URL=redis://:secret@127.0.0.1:{redis}/0\n",
+        encoding="utf-8",
+    )
+
+
+def was_called(server: socket.socket) -> bool:
+    """Whether anybody has connected."""
+    return bool(select.select([server], [], [], 0)[0])
+
+
+@pytest.mark.full
+def test_a_line_that_both_changed_is_a_conflict_that_no_hook_lets_pass(
+    version: str, releases: Path, tmp_path: Path
+) -> None:
+    """In every file of text that has changed since, and in none besides."""
+    untouched = start(releases, version, ALL_EXTENSIONS, tmp_path / "untouched")
+    update(untouched, ALL_EXTENSIONS)
+    changed = lines_changed(untouched)
+    project = start(releases, version, ALL_EXTENSIONS, tmp_path / "project")
+    for path, line in changed.items():
+        replace(project / path, f"\n{line}\n", f"\n{line} (ours)\n")
+    commit_all(project, "Work")
+
+    update(project, ALL_EXTENSIONS)
+
+    assert set(conflicts(project)) == set(changed)
+    for path, line in changed.items():
+        text = (project / path).read_text(encoding="utf-8")
+        ours, theirs = re.findall(
+            r"^<<<<<<< before updating\n(.*?)^=======\n(.*?)^>>>>>>> after updating$",
+            text,
+            re.MULTILINE | re.DOTALL,
+        )[0]
+        assert f"{line} (ours)\n" in ours
+        assert theirs != ours
+    git(project, "add", "--all")
+    done = run_hook(project, "conflict-markers")
+    assert done.returncode == 1
+    assert [path for path in changed if path not in done.stdout] == []
+
+
+def lines_changed(project: Path) -> dict[str, str]:
+    """The first line that an update took away from each file, which stands there once."""
+    found: dict[str, str] = {}
+    for path in git(project, "diff", "--name-only", "--diff-filter=M").splitlines():
+        if path in {".copier-answers.yml", "README.md"}:
+            continue  # Copier's own, and its owner's
+        before = git(project, "show", f"HEAD:{path}").splitlines()
+        difference = git(project, "diff", "--unified=0", "--", path).splitlines()
+        removed = [line[1:] for line in difference if re.match(r"-(?!--)", line)]
+        once = [line for line in removed if before[1:].count(line) == 1 and line.strip()]
+        if once:
+            found[path] = once[0]
+    return found

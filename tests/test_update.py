@@ -46,6 +46,36 @@ def edit(path: Path, before: str, after: str) -> None:
     path.write_text(text.replace(before, after, 1), encoding="utf-8")
 
 
+@pytest.mark.full
+def test_a_fast_update_gives_the_same(
+    releases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `tests/fast_copier.py` leaves out changes nothing, nor does a clone that is kept."""
+    projects = [tmp_path / "fast", tmp_path / "usual"]
+    for project in projects:
+        copy_template(releases, project, extensions=["hotel"])
+        edit(project / "AGENTS.md", "## Check a change", "## Check our changes")
+        edit(project / "app/main.py", '"""', '"""Ours. ')
+        (project / ".editorconfig").unlink()
+        commit_all(project, "Work")
+    edit(releases / "template/AGENTS.md.jinja", "## Check a change", "## Check each change")
+    (releases / "template/news.sh").write_text("#!/bin/sh\n", encoding="utf-8")
+    (releases / "template/news.sh").chmod(0o755)
+    release(releases, "v0.2.0")
+
+    update(projects[0], extensions=["mail"])
+    monkeypatch.undo()
+    update(projects[1], extensions=["mail"])
+
+    fast, usual = (git(project, "status", "--porcelain") for project in projects)
+    assert fast == usual
+    assert "UU AGENTS.md" in usual
+    for project in projects:
+        commit_all(project, "Update")
+    fast, usual = (git(project, "ls-tree", "-r", "HEAD") for project in projects)
+    assert fast == usual
+
+
 def test_unchanged_answers_change_nothing(copier: CopierFixture, tmp_path: Path) -> None:
     project = copier.copy(tmp_path / "project", project_name="Acme {{ 7 * 7 }}")
     commit_all(project.path, "Start")
