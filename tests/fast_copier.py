@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import pytest
 from copier import _main, _template, _vcs
 from jinja2 import Environment
 
-MEMORY = Path("/dev/shm")  # noqa: S108 (where temporary files cost no disk, if it is there)
+MEMORY = Path("/dev/shm")  # noqa: S108 (for what an update compares; elsewhere it is the disk)
 
 
 def make_fast(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,7 +31,8 @@ def make_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Environment, "compile", _compile_once)
     monkeypatch.setattr(_template, "clone", _clone_once)
     if MEMORY.is_dir():
-        monkeypatch.setattr(tempfile, "tempdir", str(MEMORY))
+        in_memory = partial(tempfile.TemporaryDirectory, dir=MEMORY)
+        monkeypatch.setattr(_main, "TemporaryDirectory", in_memory)
 
 
 _render_string = _main.Worker._render_string  # noqa: SLF001
