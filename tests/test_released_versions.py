@@ -4,9 +4,12 @@ Each version is updated with a set of answers in which every two values meet. Wh
 ask, or did not know as an answer, is chosen in the same update.
 """
 
+import hashlib
+import json
 import re
 import select
 import socket
+import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -19,10 +22,14 @@ from copier import run_copy, run_update
 from tests.combinations import Answers, catalogue, covering_set, identifier
 from tests.conftest import REPOSITORY, commit_all, copy_template, git
 from tests.releases import WORKING_TREE, clone_with_releases, released_versions
+from tests.service import cache_of_uv
+from tests.test_extension_life import SHOP, LivingService
 from tests.test_extensions import tree
 from tests.test_update import run_hook
 
+OLDEST, *_, NEWEST = released_versions()
 ALL_EXTENSIONS: Answers = {"extensions": catalogue()}
+ROWS = REPOSITORY / "tests" / "in_project" / "rows_in_every_table.py"
 NONE_AND_ALL = [
     pytest.param({}, id="defaults"),
     pytest.param(ALL_EXTENSIONS, id="all-extensions", marks=pytest.mark.full),
@@ -270,3 +277,88 @@ def lines_changed(project: Path) -> dict[str, str]:
         if once:
             found[path] = once[0]
     return found
+
+
+class TestAServiceInUse:
+    """With its own environment, tables and rows, followed with the commands that its user has."""
+
+    @pytest.fixture
+    def service(self, project: Path) -> LivingService:
+        """A service of the old release with a table, and a migration, of its owner's own."""
+        environment = {
+            "UV_CACHE_DIR": cache_of_uv(),
+            "UV_PROJECT_ENVIRONMENT": str(project / ".venv"),
+        }
+        service = LivingService(project, environment)
+        service.make("setup")
+        (project / "app/models/shop.py").write_text(SHOP, encoding="utf-8")
+        service.make("db-upgrade")
+        service.make("db-migrate", "message=add shops")
+        service.make("db-upgrade")
+        commit_all(project, "Shops")
+        return service
+
+    @pytest.fixture
+    def project(self, version: str, releases: Path, service_folder: Path, answers: Answers) -> Path:
+        name = f"from-{version}-{len(answers)}"
+        return start(releases, version, answers, service_folder / name)
+
+    @pytest.mark.full
+    @pytest.mark.parametrize(
+        ("version", "answers"),
+        [(OLDEST, ALL_EXTENSIONS), (NEWEST, {}), (NEWEST, ALL_EXTENSIONS)],
+        ids=["oldest-chooses-all", "newest-has-none", "newest-has-all"],
+    )
+    def test_keeps_its_rows_and_has_one_head_a_branch(
+        self, service: LivingService, version: str, answers: Answers
+    ) -> None:
+        before = rows(service, "fill")
+        assert [table for table, kept in before.items() if not kept] == []
+        assert {"shop", "admin_user"} <= set(before)
+        stored = content_of_database(service)
+
+        update(service.folder, answers)
+
+        assert conflicts(service.folder) == []
+        assert content_of_database(service) == stored, "an update touches no database"
+        service.make("setup")
+        service.make("db-upgrade")
+        after = rows(service, "show")
+        assert {table: kept_of(before[table], after[table]) for table in before} == before
+        branches = ["core", "service", *answers.get("extensions", [])]
+        assert sorted(heads(service)) == sorted(("applied", branch) for branch in branches)
+        if version == OLDEST:
+            service.make("test")
+
+
+def rows(service: LivingService, what: str) -> dict[str, list[dict[str, object]]]:
+    """All rows of a service's database by their table; `fill` puts one into each before."""
+    output = service.run(*service.python, "-c", ROWS.read_text(encoding="utf-8"), what)
+    found: dict[str, list[dict[str, object]]] = json.loads(output.splitlines()[-1])
+    return found
+
+
+def kept_of(
+    before: list[dict[str, object]], after: list[dict[str, object]]
+) -> list[dict[str, object]]:
+    """What is there of rows that were; a release may have added columns."""
+    return [{name: row[name] for name in old} for old, row in zip(before, after, strict=True)]
+
+
+def content_of_database(service: LivingService) -> str:
+    """A digest of all that the embedded server keeps, once it has ended."""
+    folder = service.folder / ".data" / "pg"
+    deadline = time.monotonic() + 30
+    while (folder / "postmaster.pid").exists():
+        assert time.monotonic() < deadline, "the embedded server still runs"
+        time.sleep(0.1)
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(str(path).encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def heads(service: LivingService) -> list[tuple[str, str]]:
+    """The newest revisions that there are: whether each is applied, and its branch."""
+    status = service.make("db-status")
+    return re.findall(r"^(applied|missing) +(\w+) +\w+: ", status, re.MULTILINE)
