@@ -12,6 +12,7 @@ import pytest
 
 from tests.combinations import REPOSITORY, Answers, catalogue, identifier
 from tests.conftest import commit_all, copy_template, git
+from tests.matrix import copy_command
 from tests.test_update import update
 from tests.trees import Workshop, covering_trees
 
@@ -52,7 +53,7 @@ def extension_files(name: str) -> list[Path]:
 def test_a_tree_works(workshop: Workshop, answers: Answers) -> None:
     """None, each alone, all but each, all; the other answers are spread over them."""
     place = workshop.place("tree")
-    assert workshop.check(answers, place).failure == ""
+    assert workshop.check(answers, place).failure == "", copy_command(answers)
 
     python = workshop.service_of(place / "project").run(workshop.python, "-c", ASK_THE_SERVICE)
     groups = json.loads(python.splitlines()[-1])
