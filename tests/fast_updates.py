@@ -14,13 +14,13 @@ from tempfile import mkdtemp
 from typing import Any
 
 import pytest
-from copier import _main, _template
+from copier import _main, _template, _vcs
 
 
 @contextmanager
 def fast_updates(folder: Path) -> Iterator[None]:
     """Have Copier, in this process, do each of these things once; clones are kept in the folder."""
-    clone, read = _template.clone, cache(_template.load_template_config)
+    clone, read = _vcs.clone, cache(_template.load_template_config)
     render = _main.Worker._render_string  # noqa: SLF001
     clones: dict[tuple[str, str], str] = {}
 
@@ -31,7 +31,7 @@ def fast_updates(folder: Path) -> Iterator[None]:
             clones[url, ref] = clone(url, ref, mkdtemp(dir=folder))
         return clones[url, ref]
 
-    def render_where_needed(worker: _main.Worker, text: str, **extra: Any) -> str:  # noqa: ANN401
+    def render_where_needed(worker: _main.Worker, text: Any, **extra: Any) -> Any:  # noqa: ANN401
         if isinstance(text, str) and "{" not in text:
             return text
         return render(worker, text, **extra)

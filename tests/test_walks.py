@@ -9,7 +9,6 @@ import tomllib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -79,6 +78,7 @@ class ProjectWalk(RuleBasedStateMachine):
     """One project, and beside it what it is expected to hold."""
 
     def __init__(self, releases: Path, folder: Path, fresh: FreshTree) -> None:
+        """Of these releases, in a new folder below this one."""
         super().__init__()
         self.releases = releases
         self.fresh = fresh
@@ -352,6 +352,7 @@ def test_any_order_of_steps_leaves_what_is_expected(
     (tmp_path / "clones").mkdir()
     (tmp_path / "walks").mkdir()
     with fast_updates(tmp_path / "clones"):
-        run_state_machine_as_test(  # type: ignore[no-untyped-call]
-            partial(ProjectWalk, releases, tmp_path / "walks", fresh), settings=settings()
+        run_state_machine_as_test(
+            partial(ProjectWalk, releases, tmp_path / "walks", fresh),  # type: ignore[arg-type]
+            settings=settings(),
         )

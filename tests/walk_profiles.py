@@ -17,5 +17,5 @@ settings.register_profile(
     database=None,
     phases=[Phase.explicit, Phase.generate],
 )
-settings.register_profile("long", _EVERY_WALK, max_examples=200, stateful_step_count=30)
+settings.register_profile("long", _EVERY_WALK, max_examples=60, stateful_step_count=30)
 settings.load_profile("bounded")
