@@ -31,10 +31,10 @@ def fast_updates(folder: Path) -> Iterator[None]:
             clones[url, ref] = clone(url, ref, mkdtemp(dir=folder))
         return clones[url, ref]
 
-    def render_where_needed(worker: _main.Worker, text: Any, **extra: Any) -> Any:  # noqa: ANN401
+    def render_where_needed(worker: _main.Worker, text: Any, extra_context: Any = None) -> Any:  # noqa: ANN401
         if isinstance(text, str) and "{" not in text:
             return text
-        return render(worker, text, **extra)
+        return render(worker, text, extra_context)
 
     def answers_relpath(worker: _main.Worker) -> Path:
         return Path(worker.answers_file or worker.template.answers_relpath)

@@ -195,11 +195,20 @@ class ProjectWalk(RuleBasedStateMachine):
         """One that the second release added."""
         self.follow(self.release, {**self.answers, ADDED_QUESTION: motto})
 
-    @rule(steps=st.integers(0, 2))
-    def update(self, steps: int) -> None:
-        """To a newer release, over one or more; at the newest, to what is there already."""
-        position = RELEASES.index(self.release)
-        self.follow(RELEASES[min(position + steps, len(RELEASES) - 1)], self.answers)
+    @precondition(lambda self: self.release != THIRD)
+    @rule(newest=st.booleans())
+    def update(self, newest: bool) -> None:
+        """To the next release, or over one to the newest."""
+        following = RELEASES[RELEASES.index(self.release) + 1]
+        self.follow(THIRD if newest else following, self.answers)
+
+    @precondition(lambda self: KEPT in self.tree)
+    @rule()
+    def update_to_what_is_there(self) -> None:
+        """Changes nothing, whatever its owner has done; a readme that was deleted comes back."""
+        before = git(self.project, "rev-parse", "HEAD^{tree}")
+        self.follow(self.release, self.answers)
+        assert git(self.project, "rev-parse", "HEAD^{tree}") == before
 
     @precondition(lambda self: self.release != FIRST)
     @rule()
