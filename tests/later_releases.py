@@ -1,8 +1,8 @@
 """A template with a future: releases after the working tree, of every kind of change they may hold.
 
 - 0.1.0: the working tree.
-- 0.2.0: changes lines of core, of an extension and of the project's metadata, adds a file, a
-  question and an extension.
+- 0.2.0: changes lines of core, of an extension and of the project's metadata, adds a column, a
+  file, a question and an extension.
 - 0.3.0: changes more lines, takes a file away and renames another, with a migration of Copier's.
 """
 
@@ -41,6 +41,26 @@ _HARBOUR = {
     "tests/test_harbour.py": "def test_harbour() -> None: ...\n",
 }
 
+_DEPOSITS = '''\
+"""Deposits."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "hotel_0002"
+down_revision = "hotel_0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("hotel_booking", sa.Column("deposit", sa.Integer(), nullable=True))
+
+
+def downgrade() -> None:
+    op.drop_column("hotel_booking", "deposit")
+'''
+
 _MIGRATION = f"""\
 _migrations:
   - version: {THIRD}
@@ -75,8 +95,12 @@ def _second(folder: Path) -> None:
     catalogue, template = folder / "extensions_catalog", folder / "template"
     _replace(template / "app/main.py", '"""The service:', '"""The whole service:')
     _replace(catalogue / "hotel/models.py", "from datetime", "# Times are UTC.\nfrom datetime")
+    announced = "    announced_at: datetime | None = Field("
+    deposit = "    deposit: int | None = Field(default=None)\n"
+    _replace(catalogue / "hotel/models.py", announced, f"{deposit}{announced}")
+    _write(catalogue / "hotel/migrations/hotel_0002_deposits.py", _DEPOSITS)
     _replace(catalogue / "_example/models.py", '"""', '"""As good as any: ')
-    _replace(template / "pyproject.toml.jinja", 'exclude-newer = "', 'exclude-newer = "2027-')
+    _replace(template / "pyproject.toml.jinja", "T00:00:00Z", "T12:00:00Z")
     _replace(template / f"{RENAMED[0]}.jinja", "## Check a change", "## Check each change")
     _write(template / "NEWS.md", "# News\n\nOne.\n\nTwo.\n\nThree.\n")
 
