@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 Render = Callable[..., Path]
 
-pytest_plugins = ["tests.service"]
+pytest_plugins = ["tests.service", "tests.walk_profiles"]
 
 TEMPLATE_PATHS = ["copier.yml", "extensions_catalog", "hooks", "template"]
 """All that a copy of the template reads."""

@@ -164,6 +164,8 @@ NO_SETTINGS = {
     "TEMPLATES_DIR",
     "FORWARDED_ALLOW_IPS",  # uvicorn's
     "PG_BINDIR",  # of devservices
+    "UV_OFFLINE",  # uv's
+    "XDG_CACHE_HOME",  # of all programs
     "SYNC_DATABASE_URL",  # a property
 }
 WRITTEN_ON_THE_WAY = ("app/models/order.py", "app/api/orders.py", "app/tasks/packing.py")

@@ -25,6 +25,7 @@ WALK = "tests/test_documented_commands.py::test_commands_work_as_printed"
 OTHERS = f"{WALK} (after Getting started)"
 SERVICE = "tests/test_service.py::test_quick_tests"
 UPDATE = "tests/test_documented_commands.py::test_update_commands_work_as_printed"
+RECOPY = "tests/test_surroundings.py::TestRecopy::test_loses_edits_and_keeps_what_is_its_owner_s"
 DEMO = "tests/test_documented_commands.py::test_make_demo_starts_a_service_and_ends_it"
 TARGET = "template/tests/test_makefile.py::test_a_target_runs"
 PROCESS = "template/tests/test_makefile.py::test_one_process_alone_is_the_one_of_make_dev"
@@ -79,6 +80,7 @@ RUN_BY = {
     "git diff --check": UPDATE,
     "uv run pre-commit run --all-files": "tests/test_service.py::test_commits_pass_the_hooks",
     "uvx copier check-update": UPDATE,
+    "uvx copier recopy": RECOPY,
     "uvx copier update": UPDATE,
     "uvx copier update --vcs-ref :current:": UPDATE,
     "make demo": DEMO,

@@ -1,5 +1,6 @@
 """A real log-in with passwords that break URLs which were put together carelessly."""
 
+import os
 from collections.abc import Iterator
 
 import asyncpg  # type: ignore[import-untyped]
@@ -19,19 +20,21 @@ HOSTILE_PASSWORDS = ["@:/#?%+&= end", "p%40%", "naïve 🔑 пароль", "'\"\
 def login(request: pytest.FixtureRequest, test_database: str) -> Iterator[Settings]:
     """Settings of a role whose password is hostile; the role exists for one test."""
     server = make_url(settings.SYNC_DATABASE_URL)
+    # Roles belong to the server, which the workers of pytest-xdist share.
+    role = "hostile_" + os.environ.get("PYTEST_XDIST_WORKER", "alone")
     engine = create_engine(server, poolclass=NullPool, isolation_level="AUTOCOMMIT")
     literal = request.param.replace("'", "''")
     with engine.connect() as connection:
-        connection.exec_driver_sql(f"CREATE ROLE hostile LOGIN PASSWORD E'{_escape(literal)}'")
+        connection.exec_driver_sql(f"CREATE ROLE {role} LOGIN PASSWORD E'{_escape(literal)}'")
         yield Settings(
             POSTGRES_HOST=server.host,
             POSTGRES_PORT=server.port,
-            POSTGRES_USER="hostile",
+            POSTGRES_USER=role,
             POSTGRES_PASSWORD=request.param,
             POSTGRES_DB=server.database,
             DATABASE_URL=None,
         )
-        connection.exec_driver_sql("DROP ROLE hostile")
+        connection.exec_driver_sql(f"DROP ROLE {role}")
 
 
 def _escape(literal: str) -> str:
@@ -41,14 +44,14 @@ def _escape(literal: str) -> str:
 async def test_asyncpg_logs_in(login: Settings) -> None:
     engine = create_async_engine(login.DATABASE_URL, connect_args=login.database_connect_args)
     async with engine.connect() as connection:
-        assert await connection.scalar(text("SELECT current_user")) == "hostile"
+        assert await connection.scalar(text("SELECT current_user")) == login.POSTGRES_USER
     await engine.dispose()
 
 
 def test_psycopg2_logs_in(login: Settings) -> None:
     engine = create_engine(login.SYNC_DATABASE_URL, connect_args=login.sync_connect_args)
     with engine.connect() as connection:
-        assert connection.scalar(text("SELECT current_user")) == "hostile"
+        assert connection.scalar(text("SELECT current_user")) == login.POSTGRES_USER
     engine.dispose()
 
 

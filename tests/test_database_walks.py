@@ -1,0 +1,308 @@
+"""Whatever is done to a service and its database, in whatever order, loses no row unasked.
+
+Real commands of the service on its embedded PostgreSQL. How far the walks go, and how to have
+longer ones, is what `tests/test_walks.py` says of its own.
+"""
+
+import json
+import re
+import subprocess
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import pytest
+from copier import run_update
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from tests.conftest import commit_all, copy_template, git
+from tests.fast_updates import fast_updates
+from tests.installed_servers import with_us
+from tests.later_releases import FIRST, SECOND, clone_with_later_releases
+from tests.service import Service, open_folder
+from tests.test_extensions import everything, in_environment_of
+
+__all__ = ["everything"]
+
+EXTENSIONS = ("hotel", "mail", "webhooks")
+OWN_EXTENSION = "loyalty"
+ALWAYS = {"alembic_version"}
+
+CONSOLE = """
+import json, sys
+from sqlalchemy import text
+from app.core.local_services import start_local_services
+start_local_services()
+from app.core.database import sync_engine
+for line in sys.stdin:
+    with sync_engine.begin() as connection:
+        result = connection.execute(text(json.loads(line)))
+        rows = [list(row) for row in result] if result.returns_rows else []
+    print(json.dumps(rows), flush=True)
+"""
+
+MODEL = '''\
+"""{name}."""
+
+from sqlmodel import Field, SQLModel
+
+
+class {title}(SQLModel, table=True):
+    """One of {name}."""
+
+    __tablename__ = "{name}"
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(max_length=50)
+'''
+
+
+class Console:
+    """A process of the service that holds its embedded servers and asks its database."""
+
+    def __init__(self, service: Service, python: str) -> None:
+        """It ends with `close`, and with us."""
+        self._process = subprocess.Popen(
+            [*with_us("TERM"), python, "-c", CONSOLE],
+            cwd=service.folder,
+            env=service.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, statement: str) -> list[list[object]]:
+        """What a statement gives, committed."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps(statement) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        assert answer, f"the console has ended: {statement}"
+        rows: list[list[object]] = json.loads(answer)
+        return rows
+
+    def close(self) -> None:
+        """End it, and with it the servers that nobody else holds."""
+        self._process.communicate(timeout=30)
+
+
+class DatabaseWalk(RuleBasedStateMachine):
+    """One service with its database, and beside it what that is expected to hold."""
+
+    def __init__(self, releases: Path, folder: Path, everything: Service) -> None:
+        """Of these releases, in a new folder below this one, in the environment of everything."""
+        super().__init__()
+        self.releases = releases
+        self.everything = everything
+        self.project = folder / f"walk{len(list(folder.iterdir()))}"
+        self.release = FIRST
+        self.chosen: list[str] = []
+        self.own: list[str] = []
+        self.own_applied = 0
+        self.applied: dict[str, set[str]] = {}
+        self.forgotten: set[str] = set()
+        self.rows: Counter[str] = Counter()
+        self.written = 0
+
+    @initialize(chosen=st.lists(st.sampled_from(EXTENSIONS), unique=True, max_size=2))
+    def start(self, chosen: list[str]) -> None:
+        """A service of the first release whose database is up to date."""
+        self.chosen = sorted(chosen)
+        copy_template(self.releases, self.project, release=FIRST, extensions=self.chosen)
+        commit_all(self.project, "Start")
+        self.service = in_environment_of(self.everything, self.project)
+        environment = self.service.environment["UV_PROJECT_ENVIRONMENT"]
+        self.console = Console(self.service, f"{environment}/bin/python")
+        self.upgrade()
+
+    def teardown(self) -> None:
+        if hasattr(self, "console"):
+            self.console.close()
+
+    # --- Work of the owner ---
+
+    @precondition(lambda self: self.tables_with_names())
+    @rule(data=st.data())
+    def add_a_row(self, data: st.DataObject) -> None:
+        """To a table of the owner's own, or of an extension."""
+        table = data.draw(st.sampled_from(self.tables_with_names()))
+        self.written += 1
+        name = f"'row {self.written}'"
+        columns, values = ("name, beds", f"{name}, 2") if table == "hotel_room" else ("name", name)
+        self.console.ask(f"INSERT INTO {table} ({columns}) VALUES ({values})")  # noqa: S608
+        self.rows[table] += 1
+
+    @rule()
+    def add_a_table(self) -> None:
+        """A model and its migration, not applied yet."""
+        name = f"ours_{len(self.own)}"
+        path = self.project / "app" / "models" / f"{name}.py"
+        path.write_text(MODEL.format(name=name, title=name.title().replace("_", "")), "utf-8")
+        self.service.make("db-migrate", f"message=add {name}")
+        assert len(self.own_revisions()) == len(self.own) + 1
+        self.own.append(name)
+        commit_all(self.project, "Add a table")
+
+    @precondition(lambda self: not (self.project / "app/extensions" / OWN_EXTENSION).exists())
+    @rule()
+    def begin_an_extension(self) -> None:
+        """With `make extension`; its table is not made yet."""
+        self.service.make("extension", f"name={OWN_EXTENSION}")
+        commit_all(self.project, "Begin an extension")
+
+    # --- Migrations ---
+
+    @rule()
+    def upgrade(self) -> None:
+        """Applies everything, after which models and database are the same."""
+        said = self.service.make("db-upgrade")
+        for branch in self.present():
+            self.applied[branch] = self.created_by(branch)
+        self.own_applied = len(self.own)
+        assert self.orphans() == {name for name in self.orphans() if f"extension={name}`" in said}
+        self.check_status()
+
+    @precondition(lambda self: self.applied_extensions())
+    @rule(data=st.data())
+    def take_an_extension_s_tables_back(self, data: st.DataObject) -> None:
+        """`make db-downgrade extension=…`: its tables go, with their rows, and no others."""
+        name = data.draw(st.sampled_from(self.applied_extensions()))
+        self.service.make("db-downgrade", f"extension={name}")
+        for table in self.applied.pop(name):
+            del self.rows[table]
+        self.check_status()
+
+    @precondition(lambda self: self.own_applied)
+    @rule()
+    def take_a_table_back(self) -> None:
+        """The newest of the owner's own."""
+        self.service.run("uv", "run", "alembic", "downgrade", "service@-1")
+        self.own_applied -= 1
+        del self.rows[self.own[self.own_applied]]
+        self.check_status()
+
+    @precondition(lambda self: self.orphans())
+    @rule(data=st.data())
+    def forget(self, data: st.DataObject) -> None:
+        """An extension that left its tables: they stay."""
+        name = data.draw(st.sampled_from(sorted(self.orphans())))
+        self.service.make("db-forget", f"extension={name}")
+        self.forgotten |= self.applied.pop(name)
+        self.check_status()
+
+    # --- Copier ---
+
+    @rule(name=st.sampled_from(EXTENSIONS))
+    def choose_or_give_back(self, name: str) -> None:
+        """Files come and go, and the database stays as it is."""
+        if name in self.chosen:
+            chosen = [each for each in self.chosen if each != name]
+        elif any(table.startswith(f"{name}_") for table in self.forgotten):
+            return  # its tables are somebody else's now
+        else:
+            chosen = sorted([*self.chosen, name])
+        update(self.project, release=self.release, extensions=chosen)
+        self.chosen = chosen
+
+    @precondition(lambda self: self.release == FIRST)
+    @rule()
+    def update_to_the_next_release(self) -> None:
+        """Which has a migration for an extension; nothing is applied unasked."""
+        update(self.project, release=SECOND, extensions=self.chosen)
+        self.release = SECOND
+
+    # --- What holds after each step ---
+
+    @invariant()
+    def has_the_tables_of_what_is_applied(self) -> None:
+        """No more and no fewer."""
+        expected = {*ALWAYS, *self.forgotten, *self.own[: self.own_applied]}
+        expected |= {table for tables in self.applied.values() for table in tables}
+        query = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+        assert {str(table) for [table] in self.console.ask(query)} == expected
+
+    @invariant()
+    def has_every_row(self) -> None:
+        """That was not taken back with its table."""
+        found = {
+            table: self.console.ask(f"SELECT count(*) FROM {table}")[0][0]  # noqa: S608
+            for table in self.rows
+        }
+        assert found == dict(self.rows)
+
+    # --- Helpers ---
+
+    def present(self) -> list[str]:
+        """Branches but for the service's own, in no order."""
+        is_there = (self.project / "app/extensions" / OWN_EXTENSION).exists()
+        return ["core", *self.chosen, *([OWN_EXTENSION] if is_there else [])]
+
+    def applied_extensions(self) -> list[str]:
+        return sorted(set(self.applied) & set(self.present()) - {"core"})
+
+    def orphans(self) -> set[str]:
+        return set(self.applied) - set(self.present())
+
+    def own_revisions(self) -> list[Path]:
+        return sorted((self.project / "alembic" / "versions").glob("*.py"))
+
+    def tables_with_names(self) -> list[str]:
+        rooms = ["hotel_room"] if "hotel" in self.applied else []
+        return [*self.own[: self.own_applied], *rooms]
+
+    def created_by(self, branch: str) -> set[str]:
+        """Tables of a branch, as its revisions spell them."""
+        app = self.project / "app"
+        folder = app / "migrations" if branch == "core" else app / "extensions" / branch
+        texts = [path.read_text("utf-8") for path in folder.rglob("*.py")]
+        return {name for text in texts for name in re.findall(r'create_table\(\s*"(\w+)"', text)}
+
+    def check_status(self) -> None:
+        """`make db-status` has one head a branch, and names what is missing and what was left."""
+        said = self.service.make("db-status")
+        heads = re.findall(r"^(applied|missing) +(\S+) +\w+: ", said, re.MULTILINE)
+        branches = [branch for _, branch in heads]
+        assert sorted(branches) == sorted([*self.present(), *(["service"] if self.own else [])])
+        is_applied = {branch for mark, branch in heads if mark == "applied"}
+        assert is_applied - {"service"} <= set(self.applied)
+        assert ("service" in is_applied) == bool(self.own and self.own_applied == len(self.own))
+        assert {name for name in self.orphans() if f"extension={name}`" in said} == self.orphans()
+
+
+def update(project: Path, *, release: str, extensions: list[str]) -> None:
+    """Update, and commit what came: no conflict, whatever the owner has done."""
+    run_update(
+        project,
+        data={"extensions": extensions},
+        vcs_ref=release,
+        defaults=True,
+        overwrite=True,
+        quiet=True,
+    )
+    assert git(project, "diff", "--name-only", "--diff-filter=U") == ""
+    commit_all(project, "Update")
+
+
+@pytest.mark.full
+@pytest.mark.xdist_group("extensions")
+@pytest.mark.usefixtures("fast_copier")
+def test_any_order_of_steps_keeps_every_row(
+    template: Path, everything: Service, tmp_path: Path
+) -> None:
+    releases = clone_with_later_releases(template, tmp_path / "releases")
+    (tmp_path / "clones").mkdir()
+    with open_folder() as folder, fast_updates(tmp_path / "clones"):
+        run_state_machine_as_test(
+            partial(DatabaseWalk, releases, folder, everything),  # type: ignore[arg-type]
+            settings=settings(max_examples=max(1, settings().max_examples // 2)),
+        )
