@@ -25,13 +25,13 @@ from hypothesis.stateful import (
 )
 
 from tests.conftest import commit_all, copy_template, git
-from tests.fast_updates import fast_updates
 from tests.installed_servers import with_us
 from tests.later_releases import FIRST, SECOND, clone_with_later_releases
 from tests.service import Service, open_folder
-from tests.test_extensions import everything, in_environment_of
+from tests.test_extensions import workshop
+from tests.trees import Workshop
 
-__all__ = ["everything"]
+__all__ = ["workshop"]
 
 EXTENSIONS = ("hotel", "mail", "webhooks")
 OWN_EXTENSION = "loyalty"
@@ -99,11 +99,11 @@ class Console:
 class DatabaseWalk(RuleBasedStateMachine):
     """One service with its database, and beside it what that is expected to hold."""
 
-    def __init__(self, releases: Path, folder: Path, everything: Service) -> None:
-        """Of these releases, in a new folder below this one, in the environment of everything."""
+    def __init__(self, releases: Path, folder: Path, workshop: Workshop) -> None:
+        """Of these releases, in a new folder below this one, in the environment of a workshop."""
         super().__init__()
         self.releases = releases
-        self.everything = everything
+        self.workshop = workshop
         self.project = folder / f"walk{len(list(folder.iterdir()))}"
         self.release = FIRST
         self.chosen: list[str] = []
@@ -120,7 +120,7 @@ class DatabaseWalk(RuleBasedStateMachine):
         self.chosen = sorted(chosen)
         copy_template(self.releases, self.project, release=FIRST, extensions=self.chosen)
         commit_all(self.project, "Start")
-        self.service = in_environment_of(self.everything, self.project)
+        self.service = self.workshop.service_of(self.project)
         environment = self.service.environment["UV_PROJECT_ENVIRONMENT"]
         self.console = Console(self.service, f"{environment}/bin/python")
         self.upgrade()
@@ -297,12 +297,11 @@ def update(project: Path, *, release: str, extensions: list[str]) -> None:
 @pytest.mark.xdist_group("extensions")
 @pytest.mark.usefixtures("fast_copier")
 def test_any_order_of_steps_keeps_every_row(
-    template: Path, everything: Service, tmp_path: Path
+    template: Path, workshop: Workshop, tmp_path: Path
 ) -> None:
     releases = clone_with_later_releases(template, tmp_path / "releases")
-    (tmp_path / "clones").mkdir()
-    with open_folder() as folder, fast_updates(tmp_path / "clones"):
+    with open_folder() as folder:
         run_state_machine_as_test(
-            partial(DatabaseWalk, releases, folder, everything),  # type: ignore[arg-type]
+            partial(DatabaseWalk, releases, folder, workshop),  # type: ignore[arg-type]
             settings=settings(max_examples=max(1, settings().max_examples // 2)),
         )

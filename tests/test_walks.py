@@ -27,7 +27,6 @@ from hypothesis.stateful import (
 
 from tests.combinations import Answers, catalogue
 from tests.conftest import commit_all, copy_template, git
-from tests.fast_updates import fast_updates
 from tests.later_releases import (
     ADDED_EXTENSION,
     ADDED_QUESTION,
@@ -354,14 +353,13 @@ def fresh(releases: Path, tmp_path_factory: pytest.TempPathFactory) -> FreshTree
     return _fresh
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("fast_copier")
 def test_any_order_of_steps_leaves_what_is_expected(
     releases: Path, fresh: FreshTree, tmp_path: Path
 ) -> None:
-    (tmp_path / "clones").mkdir()
     (tmp_path / "walks").mkdir()
-    with fast_updates(tmp_path / "clones"):
-        run_state_machine_as_test(
-            partial(ProjectWalk, releases, tmp_path / "walks", fresh),  # type: ignore[arg-type]
-            settings=settings(),
-        )
+    run_state_machine_as_test(
+        partial(ProjectWalk, releases, tmp_path / "walks", fresh),  # type: ignore[arg-type]
+        settings=settings(),
+    )
