@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.combinations import REPOSITORY, configuration
-from tests.conftest import commit_all, copy_template, git
+from tests.conftest import commit_all, copy_template
 from tests.service import Service, cache_of_uv
-from tests.test_update import update
 
 CATALOGUE = list(configuration()["extension_catalogue"]["default"])
 SELECTIONS = {  # none at all is what tests/test_service.py runs
@@ -82,36 +81,6 @@ def test_a_selection_works(
     groups = json.loads(service.run(python, "-c", ASK_THE_SERVICE).splitlines()[-1])
     titles = {name: name.title() for name in CATALOGUE}
     assert set(groups) == {"Core", *(titles[each] for each in chosen)}
-
-
-@pytest.mark.full
-@pytest.mark.usefixtures("fast_copier")
-@pytest.mark.parametrize("removed", CATALOGUE)
-def test_an_extension_that_is_taken_out_leaves_nothing_that_names_it(
-    template: Path, tmp_path: Path, removed: str
-) -> None:
-    chosen = copy_template(template, tmp_path / "project", extensions=CATALOGUE)
-    commit_all(chosen, "Start")
-    rest = [each for each in CATALOGUE if each != removed]
-
-    update(chosen, extensions=rest)
-
-    assert not (chosen / "app" / "extensions" / removed).exists()
-    fresh = copy_template(template, tmp_path / "fresh", extensions=rest)
-    commit_all(fresh, "Start")
-    assert tree(chosen) == tree(fresh)
-    commit_all(chosen, f"Without {removed}")
-    never = copy_template(template, tmp_path / "never", extensions=[])
-    commit_all(never, "Start")
-    update(chosen, extensions=[])
-    assert tree(chosen) == tree(never)
-
-
-def tree(project: Path) -> dict[str, str]:
-    """What git would commit, by its path."""
-    git(project, "add", "--all")
-    lines = git(project, "ls-files", "--stage").splitlines()
-    return {line.split("\t")[1]: line.split()[1] for line in lines}
 
 
 @pytest.mark.usefixtures("fast_copier")

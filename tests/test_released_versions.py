@@ -20,11 +20,10 @@ import yaml
 from copier import run_copy, run_update
 
 from tests.combinations import Answers, catalogue, covering_set, identifier
-from tests.conftest import REPOSITORY, commit_all, copy_template, git
+from tests.conftest import REPOSITORY, commit_all, copy_template, git, tree
 from tests.releases import WORKING_TREE, clone_with_releases, released_versions
 from tests.service import cache_of_uv
 from tests.test_extension_life import SHOP, LivingService
-from tests.test_extensions import tree
 from tests.test_update import run_hook
 
 OLDEST, *_, NEWEST = released_versions()
