@@ -19,7 +19,11 @@ from tests.test_update import release, update
 
 __all__ = ["everything"]
 
-pytestmark = [pytest.mark.full, pytest.mark.xdist_group("extensions")]
+pytestmark = [
+    pytest.mark.full,
+    pytest.mark.usefixtures("fast_copier"),
+    pytest.mark.xdist_group("extensions"),
+]
 
 SHOP = '''\
 """Shops."""

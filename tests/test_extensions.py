@@ -21,7 +21,7 @@ SELECTIONS = {  # none at all is what tests/test_service.py runs
     **{f"all-but-{name}": [each for each in CATALOGUE if each != name] for name in CATALOGUE},
 }
 
-pytestmark = pytest.mark.xdist_group("extensions")
+pytestmark = [pytest.mark.usefixtures("fast_copier"), pytest.mark.xdist_group("extensions")]
 
 ASK_THE_SERVICE = """
 import json
@@ -83,7 +83,6 @@ def test_a_selection_works(
     assert set(groups) == {"Core", *(titles[each] for each in chosen)}
 
 
-@pytest.mark.usefixtures("fast_copier")
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_its_dependencies_come_and_go_with_it(template: Path, tmp_path: Path, name: str) -> None:
     def dependencies(project: Path) -> set[str]:
