@@ -36,4 +36,4 @@ clean: ## remove what the targets above made
 $(tools)/copier:
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: python3 has to be Python 3.11 or newer." >&2; exit 1; }
 	@python3 -m venv .tools || { rm -rf .tools; echo "error: python3 cannot make a virtual environment: install its module venv (Debian: apt install python3-venv)." >&2; exit 1; }
-	@$(tools)/python -m pip install --quiet --disable-pip-version-check "uv>=0.13.9" "copier>=9.19.0,<10"
+	@$(tools)/python -m pip install --quiet --disable-pip-version-check "uv>=0.13.9" "copier>=9.19.1,<10"

@@ -134,6 +134,43 @@ def covering_set() -> list[Answers]:
     return _with_texts(answers_to(row) for row in rows)
 
 
+def switches() -> dict[str, tuple[Answers, Answers]]:
+    """Answers of the covering set, and the same with one of them switched, by what is switched.
+
+    Each value of each factor is on one of the two sides. An answer that the switch leads to is the
+    first of its question.
+    """
+    found: dict[str, tuple[Answers, Answers]] = {}
+    for factor in factors_of(questions()):
+        first, *others = (value for value in values_of_factor(factor) if value is not NOT_ASKED)
+        start = next(answers for answers in covering_set() if value_in(answers, factor) == first)
+        for value in others:
+            name = f"{factor.replace(' ', '-')}-{others.index(value) + 1}"
+            found[name] = start, _switched(start, factor, value)
+    return found
+
+
+def value_in(answers: Answers, factor: str) -> object:
+    """What answers say of a factor."""
+    question, _, extension = factor.partition(" ")
+    return extension in answers["extensions"] if extension else answers.get(question, NOT_ASKED)
+
+
+def _asked(answers: Answers) -> Answers:
+    """Without the answers to questions that these answers do not lead to."""
+    led_to: Answers = {}
+    for name, value in answers.items():
+        if is_asked(name, led_to):
+            led_to[name] = value
+    return led_to
+
+
+def _switched(answers: Answers, factor: str, value: object) -> Answers:
+    row = {each: value_in(answers, each) for each in factors_of(questions())} | {factor: value}
+    wanted = {name: values_of(name)[0] for name in questions()} | answers | answers_to(row)
+    return _asked({name: wanted[name] for name in questions()})
+
+
 NOT_ASKED = None
 """What a question has for a value where other answers do not lead to it."""
 

@@ -55,6 +55,13 @@ def commit_all(folder: Path, message: str) -> None:
     git(folder, "commit", "--quiet", "--allow-empty", "--message", message)
 
 
+def tree(project: Path) -> dict[str, str]:
+    """What git would commit, by its path."""
+    git(project, "add", "--all")
+    lines = git(project, "ls-files", "--stage").splitlines()
+    return {line.split("\t")[1]: line.split()[1] for line in lines}
+
+
 def copy_of_working_tree(destination: Path) -> None:
     """Copy what git tracks or would track here, uncommitted work included, links as links."""
     listed = git(REPOSITORY, "ls-files", "-z", "--cached", "--others", "--exclude-standard")

@@ -19,8 +19,11 @@ from tests.combinations import (
     configuration,
     covering_set,
     factors_of,
+    leading_to,
     questions,
     representative_combinations,
+    switches,
+    value_in,
     values_of,
     values_of_factor,
 )
@@ -41,11 +44,6 @@ def pairs(several: Iterable[Answers]) -> Counter[tuple[str, str]]:
         values = [f"{factor}={value_in(answers, factor)!r}" for factor in factors_of(questions())]
         met.update(subsets_of(values, 2))
     return met
-
-
-def value_in(answers: Answers, factor: str) -> object:
-    question, _, extension = factor.partition(" ")
-    return extension in answers["extensions"] if extension else answers.get(question)
 
 
 def every_pair() -> set[tuple[str, str]]:
@@ -96,6 +94,18 @@ def test_each_text_stands_in_the_covering_set() -> None:
     for name in CYCLED:
         used = [answers[name] for answers in covering_set()]
         assert [value for value in values_of(name) if value not in used] == []
+
+
+def test_a_switch_changes_one_answer_and_what_follows_from_it() -> None:
+    met = {factor: set[str]() for factor in factors()}
+    for name, (before, after) in switches().items():
+        changed = [each for each in factors() if value_in(before, each) != value_in(after, each)]
+        assert changed[0].replace(" ", "-") == name.rpartition("-")[0]
+        assert [each for each in changed[1:] if changed[0] not in leading_to(each)] == []
+        assert led_to_by_hand(after)
+        for factor in factors():
+            met[factor] |= {repr(value_in(before, factor)), repr(value_in(after, factor))}
+    assert met == {each: {repr(value) for value in values_of_factor(each)} for each in factors()}
 
 
 def test_a_question_that_is_added_is_covered_by_its_choices(changed: dict[str, Any]) -> None:

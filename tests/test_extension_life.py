@@ -20,7 +20,11 @@ from tests.trees import Workshop
 
 __all__ = ["workshop"]
 
-pytestmark = [pytest.mark.full, pytest.mark.xdist_group("extensions")]
+pytestmark = [
+    pytest.mark.full,
+    pytest.mark.usefixtures("fast_copier"),
+    pytest.mark.xdist_group("extensions"),
+]
 
 SHOP = '''\
 """Shops."""

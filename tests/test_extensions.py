@@ -11,13 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.combinations import REPOSITORY, Answers, catalogue, identifier
-from tests.conftest import commit_all, copy_template, git
+from tests.conftest import copy_template
 from tests.matrix import copy_command
-from tests.test_update import update
 from tests.trees import Workshop, covering_trees
 
 CATALOGUE = catalogue()
-pytestmark = pytest.mark.xdist_group("extensions")
+pytestmark = [pytest.mark.usefixtures("fast_copier"), pytest.mark.xdist_group("extensions")]
 
 ASK_THE_SERVICE = """
 import json
@@ -60,37 +59,6 @@ def test_a_tree_works(workshop: Workshop, answers: Answers) -> None:
     assert set(groups) == {"Core", *(name.title() for name in answers["extensions"])}
 
 
-@pytest.mark.full
-@pytest.mark.usefixtures("fast_copier")
-@pytest.mark.parametrize("removed", CATALOGUE)
-def test_an_extension_that_is_taken_out_leaves_nothing_that_names_it(
-    template: Path, tmp_path: Path, removed: str
-) -> None:
-    chosen = copy_template(template, tmp_path / "project", extensions=CATALOGUE)
-    commit_all(chosen, "Start")
-    rest = [each for each in CATALOGUE if each != removed]
-
-    update(chosen, extensions=rest)
-
-    assert not (chosen / "app" / "extensions" / removed).exists()
-    fresh = copy_template(template, tmp_path / "fresh", extensions=rest)
-    commit_all(fresh, "Start")
-    assert tree(chosen) == tree(fresh)
-    commit_all(chosen, f"Without {removed}")
-    never = copy_template(template, tmp_path / "never", extensions=[])
-    commit_all(never, "Start")
-    update(chosen, extensions=[])
-    assert tree(chosen) == tree(never)
-
-
-def tree(project: Path) -> dict[str, str]:
-    """What git would commit, by its path."""
-    git(project, "add", "--all")
-    lines = git(project, "ls-files", "--stage").splitlines()
-    return {line.split("\t")[1]: line.split()[1] for line in lines}
-
-
-@pytest.mark.usefixtures("fast_copier")
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_its_dependencies_come_and_go_with_it(template: Path, tmp_path: Path, name: str) -> None:
     def dependencies(project: Path) -> set[str]:

@@ -20,11 +20,10 @@ import yaml
 from copier import run_copy, run_update
 
 from tests.combinations import Answers, catalogue, covering_set, identifier
-from tests.conftest import REPOSITORY, commit_all, copy_template, git
+from tests.conftest import REPOSITORY, commit_all, copy_template, git, tree
 from tests.releases import WORKING_TREE, clone_with_releases, released_versions
 from tests.service import cache_of_uv
 from tests.test_extension_life import SHOP, LivingService
-from tests.test_extensions import tree
 from tests.test_update import run_hook
 
 OLDEST, *_, NEWEST = released_versions()
@@ -160,6 +159,7 @@ def extensions_of(project: Path) -> list[str]:
 
 def delete_files(project: Path) -> None:
     (project / ".editorconfig").unlink()
+    (project / "AGENTS.md").unlink()
     (project / "templates/partials/link_card.html").unlink()
 
 
@@ -174,14 +174,30 @@ def write_the_readme(project: Path) -> None:
     (project / "README.md").write_text("# Ours\n", encoding="utf-8")
 
 
-def work(project: Path, extensions: list[str]) -> None:
-    """What its owner did, to these extensions of the catalogue among others."""
+def edit_extensions(project: Path, names: list[str]) -> None:
+    for name in ["_example", *names]:
+        append(project / "app/extensions" / name / "models.py", "\n\nOURS = True\n")
+
+
+ENABLED = "enabled_extensions = [\n"
+"""A line of its own for each since 0.2.0: before, a release that has more conflicts, once."""
+
+
+def work(project: Path, extensions: list[str], *, enable: bool = True) -> None:
+    """What its owner did, to these extensions of the catalogue among others.
+
+    Args:
+        project: where; it is committed.
+        extensions: of the catalogue, which are edited.
+        enable: whether the extension of its owner's own is enabled.
+    """
     change_a_setting(project)
     edit_core(project)
-    for name in ["_example", *extensions]:
-        append(project / "app/extensions" / name / "models.py", "\n\nOURS = True\n")
+    edit_extensions(project, extensions)
     delete_files(project)
     add_files(project)
+    if enable:
+        replace(project / "pyproject.toml", ENABLED, f'{ENABLED}    "loyalty",\n')
     write_the_readme(project)
     commit_all(project, "Work")
 
@@ -191,7 +207,8 @@ def test_work_stays_beside_what_the_release_brings(
     releases: Path, project: Path, tmp_path: Path, answers: Answers, servers: list[socket.socket]
 ) -> None:
     extensions = extensions_of(project)
-    work(project, extensions)
+    enable = ENABLED in (project / "pyproject.toml").read_text(encoding="utf-8")
+    work(project, extensions, enable=enable)
     name_servers(project, servers)
 
     update(project, answers)
@@ -200,7 +217,7 @@ def test_work_stays_beside_what_the_release_brings(
     # What a fresh copy would hold with the same work done to it: all else is as if never copied
     # from an older release.
     fresh = copy_template(releases, tmp_path / "fresh", **answers)
-    work(fresh, extensions)
+    work(fresh, extensions, enable=enable)
     assert tree(project) == tree(fresh)
     commit_all(project, "Update")
 
@@ -284,13 +301,18 @@ class TestAServiceInUse:
 
     @pytest.fixture
     def service(self, project: Path) -> LivingService:
-        """A service of the old release with a table, and a migration, of its owner's own."""
+        """A service of the old release: edited, with an extension and a migration of their own."""
         environment = {
             "UV_CACHE_DIR": cache_of_uv(),
             "UV_PROJECT_ENVIRONMENT": str(project / ".venv"),
         }
         service = LivingService(project, environment)
         service.make("setup")
+        change_a_setting(project)
+        edit_core(project)
+        edit_extensions(project, extensions_of(project))
+        if ENABLED in (project / "pyproject.toml").read_text(encoding="utf-8"):
+            service.make("extension", "name=loyalty")
         (project / "app/models/shop.py").write_text(SHOP, encoding="utf-8")
         service.make("db-upgrade")
         service.make("db-migrate", "message=add shops")
@@ -325,7 +347,8 @@ class TestAServiceInUse:
         service.make("db-upgrade")
         after = rows(service, "show")
         assert {table: kept_of(before[table], after[table]) for table in before} == before
-        branches = ["core", "service", *answers.get("extensions", [])]
+        own = ["loyalty"] if (service.folder / "app/extensions/loyalty").exists() else []
+        branches = ["core", "service", *own, *answers.get("extensions", [])]
         assert sorted(heads(service)) == sorted(("applied", branch) for branch in branches)
         if version == OLDEST:
             service.make("test")

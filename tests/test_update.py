@@ -10,7 +10,8 @@ import yaml
 from copier import run_update
 from pytest_copier.plugin import CopierFixture
 
-from tests.conftest import commit_all, copy_template, git
+from tests.combinations import Answers, switches
+from tests.conftest import commit_all, copy_template, git, tree
 
 pytestmark = pytest.mark.usefixtures("fast_copier")
 
@@ -131,6 +132,31 @@ def test_changed_answers_move_what_follows_from_them(project: Path) -> None:
     assert "db.example.com" not in (project / "pyproject.toml").read_text(encoding="utf-8")
     remembered = yaml.safe_load((project / ".copier-answers.yml").read_text(encoding="utf-8"))
     assert "postgres_connection" not in remembered
+
+
+SWITCHES = switches()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("answers", "switched"), SWITCHES.values(), ids=SWITCHES)
+def test_an_answer_that_is_switched_there_and_back_leaves_no_trace(
+    template: Path, tmp_path: Path, answers: Answers, switched: Answers
+) -> None:
+    project = copy_template(template, tmp_path / "project", **answers)
+    commit_all(project, "Start")
+    before = tree(project)
+    readme = (project / "README.md").read_bytes()
+
+    update(project, **switched)
+
+    assert git(project, "diff", "--name-only", "--diff-filter=U") == ""
+    fresh = copy_template(template, tmp_path / "fresh", **switched)
+    (fresh / "README.md").write_bytes(readme)  # its owner's from the first day
+    commit_all(fresh, "Start")
+    assert tree(project) == tree(fresh)
+    commit_all(project, "There")
+    update(project, **answers)
+    assert tree(project) == before
 
 
 def test_dependencies_that_the_owner_moved_on_conflict_in_one_line_at_most(
