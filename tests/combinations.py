@@ -141,9 +141,10 @@ def switches() -> dict[str, tuple[Answers, Answers]]:
     first of its question.
     """
     found: dict[str, tuple[Answers, Answers]] = {}
+    several = covering_set()
     for factor in factors_of(questions()):
         first, *others = (value for value in values_of_factor(factor) if value is not NOT_ASKED)
-        start = next(answers for answers in covering_set() if value_in(answers, factor) == first)
+        start = next(answers for answers in several if value_in(answers, factor) == first)
         for value in others:
             name = f"{factor.replace(' ', '-')}-{others.index(value) + 1}"
             found[name] = start, _switched(start, factor, value)
