@@ -135,22 +135,23 @@ async def client(connection: AsyncConnection) -> AsyncIterator[httpx.AsyncClient
 
 
 @pytest.fixture
-async def engine_without_connections(test_database: str) -> None:
-    """The async engine as another event loop may use it: those of ours would not work there."""
+async def emptied_engine(test_database: str) -> AsyncEngine:
+    """The service's async engine, without the connections that earlier tests left in its pool."""
     await database.engine.dispose()
+    return database.engine
 
 
 @pytest.fixture
-def sync_client(engine_without_connections: None) -> Iterator[TestClient]:
+def sync_client(emptied_engine: AsyncEngine) -> Iterator[TestClient]:
     """A synchronous client of the whole service, its start and stop included; nothing overridden.
 
-    It runs in an event loop of its own, so the connections that the async engine made there are
-    closed before another loop could meet them.
+    It runs in an event loop of its own, so the async engine's connections of the tests' loop are
+    closed before, and those that it made there are closed before another loop could meet them.
     """
     with TestClient(app) as http:
         yield http
         assert http.portal is not None
-        http.portal.call(database.engine.dispose)
+        http.portal.call(emptied_engine.dispose)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi.testclient import TestClient
 from sqlalchemy import create_engine, func, select, text, update
 from sqlalchemy.pool import NullPool
 from sqlmodel import col, delete
@@ -112,6 +113,20 @@ async def test_requests_of_one_test_take_turns(client: httpx.AsyncClient) -> Non
     answers = await asyncio.gather(*(client.get("/api/example/notes") for _ in range(5)))
 
     assert [answer.status_code for answer in answers] == [200] * 5
+
+
+@pytest.fixture
+async def connection_left_behind(test_database: str) -> None:
+    """One in the pool, made in the event loop of the tests."""
+    async with engine.connect():
+        pass
+
+
+@pytest.mark.usefixtures("connection_left_behind")
+def test_a_client_in_another_loop_meets_no_connection_of_this_one(sync_client: TestClient) -> None:
+    answer = sync_client.get("/health/ready")
+
+    assert answer.json()["checks"]["database"]["state"] == "up"
 
 
 @pytest.mark.usefixtures("test_database")
