@@ -72,6 +72,12 @@ METADATA = ("pyproject.toml", ".yml", ".yaml", ".json")
 
 OWN_EXTENSION = "loyalty"
 
+CHANGE = st.sampled_from(["insert", "replace", "remove"])
+"""What is done to a line."""
+
+PLACE = st.integers(0, 12)
+"""Number of a line in the part of a file where releases change something."""
+
 
 class ProjectWalk(RuleBasedStateMachine):
     """One project, and beside it what it is expected to hold."""
@@ -89,6 +95,8 @@ class ProjectWalk(RuleBasedStateMachine):
         self.tree: Tree = {}
         self.own: Tree = {}
         self.deleted: set[str] = set()
+        self.edited: set[str] = set()
+        self.own_is_enabled = False
         self.edits = 0
 
     # --- Beginning ---
@@ -108,22 +116,31 @@ class ProjectWalk(RuleBasedStateMachine):
 
     # --- Work of the owner ---
 
-    @rule(data=st.data(), change=st.sampled_from(["insert", "replace", "remove"]))
+    @rule(data=st.data(), change=CHANGE)
     def edit(self, data: st.DataObject, change: str) -> None:
-        """A line of any file, of those that releases change more often than of others."""
-        texts = [path for path, content in self.tree.items() if is_text(content)]
-        changed = [path for path in CHANGED if path in texts]
-        path = data.draw(st.sampled_from(changed) | st.sampled_from(sorted(texts)))
+        """A line of any file."""
+        path = data.draw(st.sampled_from(self.texts()))
+        place = data.draw(st.integers(0, self.tree[path].count(b"\n")))
+        self.edit_line(path, place, change)
+
+    @rule(changes=st.lists(st.tuples(st.sampled_from(CHANGED), PLACE, CHANGE), min_size=2))
+    def edit_what_releases_change(self, changes: list[tuple[str, int, str]]) -> None:
+        """Lines near to theirs, and theirs."""
+        for path, place, change in changes:
+            if path in self.tree:
+                self.edit_line(path, place, change)
+
+    def edit_line(self, path: str, place: int, change: str) -> None:
         lines = self.tree[path].decode().splitlines(keepends=True)
-        place = data.draw(st.integers(0, len(lines)))
         self.edits += 1
-        if change == "insert" or place == len(lines) or path.endswith(METADATA):
+        if change == "insert" or place >= len(lines) or path.endswith(METADATA):
             lines.insert(place, f"# ours {self.edits}\n")
         elif change == "replace":
             lines[place] = f"# ours {self.edits}\n"
         else:
             del lines[place]
         self.write(path, "".join(lines).encode())
+        self.edited.add(path)
         commit_all(self.project, "Edit")
 
     @rule(data=st.data())
@@ -161,6 +178,7 @@ class ProjectWalk(RuleBasedStateMachine):
         line = b"enabled_extensions = [\n"
         enabled = b'%s    "%s",\n' % (line, OWN_EXTENSION.encode())
         self.write("pyproject.toml", self.tree["pyproject.toml"].replace(line, enabled))
+        self.own_is_enabled = True
         commit_all(self.project, "Begin an extension")
 
     # --- Copier ---
@@ -227,6 +245,8 @@ class ProjectWalk(RuleBasedStateMachine):
         kept = {KEPT: self.tree[KEPT]} if KEPT in self.tree else {}
         self.tree = {**self.tree, **fresh, **kept}
         self.deleted.clear()
+        self.edited.clear()
+        self.own_is_enabled = False
         commit_all(self.project, "Recopy")
 
     def follow(self, release: str, answers: Answers) -> None:
@@ -249,6 +269,9 @@ class ProjectWalk(RuleBasedStateMachine):
         unmerged = git(self.project, "diff", "--name-only", "--diff-filter=U", "-z")
         assert differences(read_tree(self.project), expected.tree) == []
         assert set(unmerged.split("\0")) - {""} == set(expected.settled)
+        if crosses and RENAMED[0] in self.edited:
+            self.edited.add(RENAMED[1])
+        assert set(expected.settled) <= self.edited, "only lines that were edited can conflict"
         self.release, self.answers, self.tree = release, answers, expected.tree
         self.deleted = {path for path in self.deleted if path in new and path != KEPT}
         for path, content in expected.settled.items():
@@ -284,6 +307,8 @@ class ProjectWalk(RuleBasedStateMachine):
         document = tomllib.loads((self.project / "pyproject.toml").read_text(encoding="utf-8"))
         enabled = document["tool"]["service"]["enabled_extensions"]
         assert [name for name in enabled if name != OWN_EXTENSION] == chosen
+        if "pyproject.toml" not in self.edited:
+            assert (OWN_EXTENSION in enabled) == self.own_is_enabled
 
     @invariant()
     def keeps_what_its_owner_did(self) -> None:
@@ -306,6 +331,9 @@ class ProjectWalk(RuleBasedStateMachine):
         del self.tree[path]
         self.deleted.add(path)
 
+    def texts(self) -> list[str]:
+        return sorted(path for path, content in self.tree.items() if b"\0" not in content)
+
     def files_of(self, extension: str) -> set[str]:
         return {path for path in self.tree if path.startswith(f"app/extensions/{extension}/")}
 
@@ -318,10 +346,6 @@ def given(*answers: Answers) -> Answers:
         for name, value in last.items()
         if name not in FOLLOWING or last.get(FOLLOWING[name][0]) == FOLLOWING[name][1]
     }
-
-
-def is_text(content: bytes) -> bool:
-    return b"\0" not in content
 
 
 def differences(found: Tree, expected: Tree) -> list[str]:
