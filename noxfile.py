@@ -70,6 +70,13 @@ def matrix(session: nox.Session) -> None:
 
 
 @nox.session
+def bench(session: nox.Session) -> None:
+    """How fast a rendered service is: a table, and JSON in `bench.json`; needs wrk."""
+    install(session, "bench")
+    session.run("python", "-m", "bench", *session.posargs)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """The documentation site, into `site/`."""
     install(session, "docs")

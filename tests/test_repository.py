@@ -14,6 +14,7 @@ TOP_LEVEL = {
     "LICENSE",
     "Makefile",
     "README.md",
+    "bench",
     "copier.yml",
     "docs",
     "extensions_catalog",

@@ -1,5 +1,6 @@
 """The service: composition only, each part is made in the module that owns it."""
 
+import gc
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -39,6 +40,10 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
     begin_process("api")
     await init_db()
     setup_message_handlers()
+    if not settings.is_local:
+        # What is there by now stays: the garbage collector need not walk all of it under load.
+        gc.collect()
+        gc.freeze()
     yield
     await flush_token_uses()
     await engine.dispose()

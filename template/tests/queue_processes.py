@@ -19,6 +19,15 @@ from app.core.config import BASE_DIR, settings
 from devservices.processes import signal_at_end_of_parent
 from tests.redis_servers import RedisServer
 
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever uses a Redis of its own starts a server, so it is slow."""
+    for item in items:
+        if "use_redis" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 START_SECONDS = 60
 """Much longer than a start takes, for a machine that is busy."""
 

@@ -4,7 +4,7 @@
 """
 
 import ssl
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import available_timezones
@@ -37,6 +37,8 @@ Source: https://supabase.com/docs/guides/database/connecting-to-postgres
 Environment = Literal["local", "staging", "production"]
 PoolerMode = Literal["none", "session", "transaction"]
 SslMode = Literal["disable", "require", "verify-ca", "verify-full"]
+
+_time_zones = cache(available_timezones)  # which reads the whole time zone database
 
 
 class Settings(ServiceSettings):
@@ -204,7 +206,7 @@ class Settings(ServiceSettings):
     @field_validator("CELERY_TIMEZONE")
     @classmethod
     def _known_time_zone(cls, value: str) -> str:
-        if value not in available_timezones():
+        if value not in _time_zones():
             raise ValueError(f"{value!r} is no time zone, expected an IANA name as Europe/Paris")
         return value
 

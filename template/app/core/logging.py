@@ -20,8 +20,12 @@ from app.core.task_context import get_task_id
 SHORTEST_MASKED_SECRET = 6
 """Characters; masking a shorter secret would blacken ordinary words."""
 
-_STANDARD_KEYS = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName"}
-_UVICORN_KEYS = {"color_message"}
+_OWN_KEYS = {
+    *logging.makeLogRecord({}).__dict__,
+    *("message", "asctime", "taskName", "prefix"),
+    "color_message",  # uvicorn's
+}
+"""What a record holds beside the keys of `extra`."""
 
 
 def configure_logging() -> None:
@@ -70,6 +74,7 @@ class JsonFormatter(logging.Formatter):
 
     def __init__(self) -> None:
         super().__init__()
+        self._encode = json.JSONEncoder(default=str, ensure_ascii=False).encode
         self._mask = SecretMask(settings)
 
     def format(self, record: logging.LogRecord) -> str:
@@ -84,12 +89,12 @@ class JsonFormatter(logging.Formatter):
             line["request_id"] = request_id
         if task_id := get_task_id():
             line["task_id"] = task_id.strip("[] ")
-        line |= {key: value for key, value in record.__dict__.items() if _is_extra(key)}
+        line |= {k: value for k, value in record.__dict__.items() if k not in _OWN_KEYS}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
             line["stack"] = record.stack_info
-        return self._mask(json.dumps(line, default=str, ensure_ascii=False))
+        return self._mask(self._encode(line))
 
 
 class SecretMask:
@@ -101,6 +106,7 @@ class SecretMask:
         # A secret with quotes or backslashes looks different inside of a JSON line.
         forms = {form for secret in secrets for form in (secret, _inside_json(secret))}
         long_enough = [form for form in forms if len(form) >= SHORTEST_MASKED_SECRET]
+        self._signs = ("://", "earer ", *long_enough)
         self._pattern = re.compile(
             "|".join(
                 [
@@ -113,12 +119,11 @@ class SecretMask:
 
     def __call__(self, line: str) -> str:
         """The line with `***` in place of each secret."""
+        # Most lines hold none, which takes a tenth of the time to find out.
+        if not any(sign in line for sign in self._signs):
+            return line
         return self._pattern.sub(lambda m: f"{m['url'] or m['scheme'] or ''}***", line)
 
 
 def _inside_json(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)[1:-1]
-
-
-def _is_extra(key: str) -> bool:
-    return key not in _STANDARD_KEYS and key not in _UVICORN_KEYS and key != "prefix"

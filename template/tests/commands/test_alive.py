@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from app.commands.alive import is_connected, main
 from app.core.config import settings
@@ -44,7 +46,7 @@ def test_another_machine_s_process_says_nothing_of_this_one() -> None:
 def test_redis_out_of_reach_fails_and_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    unreachable = redis.Redis(port=1, socket_connect_timeout=1)
+    unreachable = redis.Redis(port=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0))
     monkeypatch.setattr("app.commands.alive.redis_client", lambda: unreachable)
     assert main(["worker"]) == 1
     assert "cannot be reached" in capsys.readouterr().err

@@ -50,6 +50,7 @@ class TestRefuseTakenPort:
         refuse_taken_port(host, free_port(), setting="API_PORT")
 
 
+@pytest.mark.slow
 def test_a_port_in_use_is_one_line_and_status_1() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -61,6 +62,7 @@ def test_a_port_in_use_is_one_line_and_status_1() -> None:
     assert "set API_PORT to another port" in line
 
 
+@pytest.mark.slow
 def test_a_wrong_setting_is_told_before_anything_starts() -> None:
     result = serve(API_PORT="no number")
     assert result.returncode == 1

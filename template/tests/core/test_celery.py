@@ -26,6 +26,7 @@ def request_id() -> Iterator[str]:
     unbind_request_id(token)
 
 
+@pytest.mark.slow
 def test_importing_the_queue_asks_for_no_address_of_redis() -> None:
     code = "import app.tasks; from app.core.celery import celery_app; print(celery_app.configured)"
     answer = subprocess.run(

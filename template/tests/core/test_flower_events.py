@@ -13,6 +13,7 @@ from app.core.celery import celery_app
 from tests.redis_servers import RedisServer
 
 
+@pytest.mark.slow
 def test_events_are_received_soon_however_long_redis_was_away(
     use_redis: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:

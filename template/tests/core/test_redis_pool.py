@@ -136,6 +136,7 @@ class TestLimit:
             pool.release(connection)
         assert seconds < 1.5  # three more tries would take two
 
+    @pytest.mark.slow
     def test_a_sender_that_got_no_answer_does_not_send_twice(
         self, use_redis: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -153,6 +154,7 @@ class TestLimit:
             # The server runs what reached it, once it goes on.
             assert control.llen(f"{settings.REDIS_KEY_PREFIX}pool") <= 2
 
+    @pytest.mark.slow
     def test_a_server_that_is_gone_is_told_within_two_seconds(self, tmp_path: Path) -> None:
         with RedisServer(tmp_path) as server:
             environment = os.environ | {"REDIS_URL": server.url}

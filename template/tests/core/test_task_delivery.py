@@ -310,6 +310,7 @@ class TestDeadLink:
         worker.channel.close()
         assert time.monotonic() - began < 0.5
 
+    @pytest.mark.slow
     def test_a_subscription_without_an_event_loop_is_renewed(
         self,
         link: FaultyLink,

@@ -1,0 +1,13 @@
+"""Celery as its first steps show it, with one task: what the service's is compared with."""
+
+import os
+
+from celery import Celery
+
+app = Celery("stock", broker=os.environ["REDIS_URL"], backend=os.environ["REDIS_URL"])
+
+
+@app.task(name="stock.ping")
+def ping(message: str) -> dict[str, str]:
+    """Give the message back."""
+    return {"message": message, "request_id": ""}

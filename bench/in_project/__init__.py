@@ -1,0 +1,1 @@
+"""Programs that run with a rendered project's Python, in its folder."""

@@ -1,0 +1,114 @@
+"""The service that is measured: rendered with the default answers from this working tree."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+VERSION = "v99.0.0"
+"""Tag of the working tree in the template that projects are rendered from."""
+
+
+class Project:
+    """A rendered project, with an environment of its own.
+
+    Args:
+        folder: where it is.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.python = folder / ".venv" / "bin" / "python"
+
+    def run(self, *command: str, **environment: str) -> str:
+        """Run a command in the project; its output.
+
+        Raises:
+            subprocess.CalledProcessError: when it fails, after its output was shown.
+        """
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=bare_environment() | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            print(done.stdout, done.stderr, file=sys.stderr)
+            done.check_returncode()
+        return done.stdout
+
+    def run_python(self, *arguments: str, **environment: str) -> str:
+        """Run the project's Python with the project importable; its output."""
+        return self.run(str(self.python), *arguments, PYTHONPATH=str(self.folder), **environment)
+
+    def set_up(self) -> None:
+        """Install what it needs, and compile it, as a second run finds it."""
+        self.run("uv", "sync", "--quiet", "--compile-bytecode")
+        self.run_python("-m", "compileall", "-q", "app", "devservices", "tests")
+
+    def versions(self, *names: str) -> dict[str, str]:
+        """Versions of installed packages."""
+        script = "from importlib.metadata import version; print(version({!r}))"
+        return {name: self.run_python("-c", script.format(name)).strip() for name in names}
+
+
+def template_of_working_tree(folder: Path) -> Path:
+    """This working tree, uncommitted work included, as a release would be: one tagged commit."""
+    copy_working_tree(folder)
+    commit_all(folder, "Release", tag=VERSION)
+    return folder
+
+
+def copy_working_tree(folder: Path) -> None:
+    """Copy what git tracks or would track here, links as links."""
+    listed = git(REPOSITORY, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    for name in filter(None, listed.split("\0")):
+        source, target = REPOSITORY / name, folder / name
+        if source.is_symlink() or source.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target, follow_symlinks=False)
+
+
+def render(template: Path, folder: Path) -> Project:
+    """What `copier copy --defaults` gives, committed."""
+    subprocess.run(copy_command(template, folder), check=True, env=bare_environment())
+    commit_all(folder, "Start")
+    return Project(folder)
+
+
+def copy_command(template: Path, folder: Path) -> list[str]:
+    """The command that renders a project with the default answers."""
+    return [*copier_command(), "copy", "--defaults", "--quiet", str(template), str(folder)]
+
+
+def copier_command() -> list[str]:
+    """Copier of this environment."""
+    return [sys.executable, "-m", "copier"]
+
+
+def commit_all(folder: Path, message: str, tag: str = "") -> None:
+    """Commit all that a folder holds, making it a repository where it is none."""
+    if not (folder / ".git").exists():
+        git(folder, "init", "--quiet", "--initial-branch", "main")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--allow-empty", "--message", message)
+    if tag:
+        git(folder, "tag", tag)
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Run git in a folder; its output."""
+    command = ["git", *arguments]
+    done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+def bare_environment() -> dict[str, str]:
+    """Ours without what would change how the service starts, or keep it from compiling once."""
+    ours = ("VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH")
+    return {name: value for name, value in os.environ.items() if name not in ours}
