@@ -29,6 +29,7 @@ CHANGED = (
     "app/extensions/_example/models.py",
     "pyproject.toml",
     "Makefile",
+    "README.md",
     "NEWS.md",
     ".editorconfig",
     *RENAMED,
@@ -102,6 +103,7 @@ def _second(folder: Path) -> None:
     _replace(catalogue / "_example/models.py", '"""', '"""As good as any: ')
     _replace(template / "pyproject.toml.jinja", "T00:00:00Z", "T12:00:00Z")
     _replace(template / f"{RENAMED[0]}.jinja", "## Check a change", "## Check each change")
+    _replace(template / "README.md.jinja", "## Start", "## Begin")
     _write(template / "NEWS.md", "# News\n\nOne.\n\nTwo.\n\nThree.\n")
 
     for name, text in _HARBOUR.items():

@@ -75,8 +75,10 @@ OWN_EXTENSION = "loyalty"
 CHANGE = st.sampled_from(["insert", "replace", "remove"])
 """What is done to a line."""
 
-PLACE = st.integers(0, 12)
+PLACE = st.integers(0, 8)
 """Number of a line in the part of a file where releases change something."""
+
+CHANGES = st.lists(st.tuples(st.sampled_from(CHANGED), PLACE, CHANGE), min_size=2, max_size=8)
 
 
 class ProjectWalk(RuleBasedStateMachine):
@@ -105,14 +107,26 @@ class ProjectWalk(RuleBasedStateMachine):
         release=st.sampled_from([FIRST, SECOND]),
         others=st.lists(st.sampled_from(OTHER_ANSWERS), max_size=2),
         extensions=st.lists(st.sampled_from(catalogue()), unique=True, max_size=3),
+        changes=CHANGES,
+        has_own_extension=st.booleans(),
     )
-    def copy(self, release: str, others: list[Answers], extensions: list[str]) -> None:
-        """`copier copy`."""
+    def copy(
+        self,
+        release: str,
+        others: list[Answers],
+        extensions: list[str],
+        changes: list[tuple[str, int, str]],
+        has_own_extension: bool,
+    ) -> None:
+        """`copier copy`, and some work."""
         self.release = release
         self.answers = given({"extensions": sorted(extensions)}, *others)
         copy_template(self.releases, self.project, release=release, **self.answers)
         self.tree = dict(self.fresh(release, self.answers)[0])
         commit_all(self.project, "Start")
+        self.edit_what_releases_change(changes)
+        if has_own_extension:
+            self.begin_an_extension()
 
     # --- Work of the owner ---
 
@@ -123,7 +137,7 @@ class ProjectWalk(RuleBasedStateMachine):
         place = data.draw(st.integers(0, self.tree[path].count(b"\n")))
         self.edit_line(path, place, change)
 
-    @rule(changes=st.lists(st.tuples(st.sampled_from(CHANGED), PLACE, CHANGE), min_size=2))
+    @rule(changes=CHANGES)
     def edit_what_releases_change(self, changes: list[tuple[str, int, str]]) -> None:
         """Lines near to theirs, and theirs."""
         for path, place, change in changes:
@@ -183,28 +197,29 @@ class ProjectWalk(RuleBasedStateMachine):
 
     # --- Copier ---
 
-    @rule(data=st.data())
-    def choose(self, data: st.DataObject) -> None:
-        """One more extension of the catalogue."""
+    @rule(data=st.data(), onwards=st.booleans())
+    def choose(self, data: st.DataObject, onwards: bool) -> None:
+        """One more extension of the catalogue, with or without the next release."""
         offered = [*catalogue(), *([ADDED_EXTENSION] if self.release != FIRST else [])]
         chosen = self.answers["extensions"]
         if missing := [name for name in offered if name not in chosen]:
             added = data.draw(st.sampled_from(missing))
-            self.follow(self.release, {**self.answers, "extensions": sorted([*chosen, added])})
+            answers = {**self.answers, "extensions": sorted([*chosen, added])}
+            self.follow(self.next_release(onwards), answers)
 
     @precondition(lambda self: self.answers["extensions"])
-    @rule(data=st.data())
-    def give_back(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), onwards=st.booleans())
+    def give_back(self, data: st.DataObject, onwards: bool) -> None:
         """An extension that was chosen."""
         chosen = self.answers["extensions"]
         dropped = data.draw(st.sampled_from(chosen))
         rest = [name for name in chosen if name != dropped]
-        self.follow(self.release, {**self.answers, "extensions": rest})
+        self.follow(self.next_release(onwards), {**self.answers, "extensions": rest})
 
-    @rule(other=st.sampled_from(OTHER_ANSWERS))
-    def answer_anew(self, other: Answers) -> None:
-        """Another answer, without another release."""
-        self.follow(self.release, given(self.answers, other))
+    @rule(other=st.sampled_from(OTHER_ANSWERS), onwards=st.booleans())
+    def answer_anew(self, other: Answers, onwards: bool) -> None:
+        """Another answer, with or without the next release."""
+        self.follow(self.next_release(onwards), given(self.answers, other))
 
     @precondition(lambda self: self.release != FIRST)
     @rule(motto=st.sampled_from(["Onwards", "Upwards"]))
@@ -213,11 +228,16 @@ class ProjectWalk(RuleBasedStateMachine):
         self.follow(self.release, {**self.answers, ADDED_QUESTION: motto})
 
     @precondition(lambda self: self.release != THIRD)
-    @rule(newest=st.booleans())
-    def update(self, newest: bool) -> None:
-        """To the next release, or over one to the newest."""
-        following = RELEASES[RELEASES.index(self.release) + 1]
-        self.follow(THIRD if newest else following, self.answers)
+    @rule()
+    def update_to_the_next_release(self) -> None:
+        """One of two, where there are two."""
+        self.follow(self.next_release(onwards=True), self.answers)
+
+    @precondition(lambda self: self.release != THIRD)
+    @rule()
+    def update_to_the_newest_release(self) -> None:
+        """Over one, where there are two."""
+        self.follow(THIRD, self.answers)
 
     @precondition(lambda self: KEPT in self.tree)
     @rule()
@@ -330,6 +350,10 @@ class ProjectWalk(RuleBasedStateMachine):
         (self.project / path).unlink()
         del self.tree[path]
         self.deleted.add(path)
+
+    def next_release(self, onwards: bool) -> str:
+        position = RELEASES.index(self.release) + onwards
+        return RELEASES[min(position, len(RELEASES) - 1)]
 
     def texts(self) -> list[str]:
         return sorted(path for path, content in self.tree.items() if b"\0" not in content)

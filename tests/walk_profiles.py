@@ -11,8 +11,8 @@ _EVERY_WALK = settings(
 settings.register_profile(
     "bounded",
     _EVERY_WALK,
-    max_examples=4,
-    stateful_step_count=12,
+    max_examples=6,
+    stateful_step_count=10,
     derandomize=True,
     database=None,
     phases=[Phase.explicit, Phase.generate],
