@@ -15,6 +15,7 @@ from tests.running_service import own_database, run_api
 
 NOTES = "/api/example/notes"
 POOL_SIZE = 3
+SERVICE = "app.extensions._example.tests.service_without_listeners"
 
 pytestmark = pytest.mark.slow
 
@@ -35,13 +36,13 @@ class Service:
         return self.link.round_trips - before
 
 
-@pytest.fixture(params=["none", "transaction"])
+@pytest.fixture(scope="module", params=["none", "transaction"])
 def pooler(request: pytest.FixtureRequest) -> str:
     """The mode of the pooler between service and database."""
     return str(request.param)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def service(pooler: str) -> Iterator[Service]:
     """An API on a database of its own, with or without a pooler before it."""
     with ExitStack() as stack:
@@ -53,8 +54,7 @@ def service(pooler: str) -> Iterator[Service]:
         link = stack.enter_context(CountingLink(environment["DATABASE_URL"]))
         environment["DATABASE_URL"] = link.url.render_as_string(hide_password=False)
         environment |= {"POSTGRES_POOLER": pooler, "POSTGRES_POOL_SIZE": str(POOL_SIZE)}
-        environment["ENABLED_EXTENSIONS"] = "_example"  # others' handlers of its messages cost more
-        address = stack.enter_context(run_api(environment))
+        address = stack.enter_context(run_api(environment, module=SERVICE))
         client = stack.enter_context(httpx.Client(base_url=address))
         yield Service(client, link)
 
