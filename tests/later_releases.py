@@ -27,7 +27,6 @@ CHANGED = (
     "app/core/logging.py",
     "app/extensions/hotel/models.py",
     "app/extensions/_example/models.py",
-    "pyproject.toml",
     "Makefile",
     "README.md",
     "NEWS.md",
