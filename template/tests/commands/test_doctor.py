@@ -32,7 +32,7 @@ def configure(monkeypatch: pytest.MonkeyPatch, **values: Any) -> None:
     # What the test run itself is configured with stands in the environment.
     own: dict[str, Any] = dict.fromkeys(
         ["DATABASE_URL", "REDIS_URL", "POSTGRES_SSLMODE", "POSTGRES_POOLER"]
-    )
+    ) | {"REDIS_TLS": False}
     parts = {**own, **values}
     monkeypatch.setattr(doctor, "settings", Settings(_env_file=None, **parts))
 

@@ -9,13 +9,13 @@ import httpx
 import pytest
 from sqlalchemy.engine import make_url
 
+from app.core.config import settings
 from tests.counting_link import CountingLink
 from tests.pgbouncer import pgbouncer
 from tests.running_service import own_database, run_api
 
 NOTES = "/api/example/notes"
 POOL_SIZE = 3
-SERVICE = "app.extensions._example.tests.service_without_listeners"
 
 pytestmark = pytest.mark.slow
 
@@ -54,7 +54,7 @@ def service(pooler: str) -> Iterator[Service]:
         link = stack.enter_context(CountingLink(environment["DATABASE_URL"]))
         environment["DATABASE_URL"] = link.url.render_as_string(hide_password=False)
         environment |= {"POSTGRES_POOLER": pooler, "POSTGRES_POOL_SIZE": str(POOL_SIZE)}
-        address = stack.enter_context(run_api(environment, module=SERVICE))
+        address = stack.enter_context(run_api(environment))
         client = stack.enter_context(httpx.Client(base_url=address))
         yield Service(client, link)
 
@@ -71,6 +71,10 @@ def test_a_read_needs_no_transaction(service: Service, pooler: str, note: str) -
     assert service.round_trips("GET", note) == expected
 
 
+@pytest.mark.skipif(
+    settings.ENABLED_EXTENSIONS != ["_example"],
+    reason="other extensions may listen to its message and write in the same transaction",
+)
 def test_a_write_is_one_transaction(service: Service, pooler: str) -> None:
     expected = {"none": 3, "transaction": 4}[pooler]  # BEGIN, INSERT … RETURNING, COMMIT
     assert service.round_trips("POST", NOTES, {"title": "Shopping"}) == expected
