@@ -6,7 +6,7 @@ from typing import Any
 
 WIDTH = 860
 BAR, GAP = 16, 26
-LEFT, RIGHT = 370, 780
+LEFT, RIGHT = 400, 770
 
 STYLE = """
     .paper { fill: #ffffff; }

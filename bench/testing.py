@@ -1,14 +1,13 @@
 """What the tests of a default project cost: one that is rolled back, and all of `make test`."""
 
 import shutil
-import subprocess
 from pathlib import Path
 from statistics import median
 from time import perf_counter
 from xml.etree import ElementTree as ET
 
 from bench.measurement import Goal, Row, in_turn
-from bench.project import Project, bare_environment, render
+from bench.project import Project, render
 from bench.workshop import Workshop
 
 IN_PROJECT = Path(__file__).parent / "in_project"
@@ -78,9 +77,7 @@ def _first_run(workshop: Workshop) -> Row:
 
 
 def _seconds(project: Project, *command: str) -> float:
-    # Otherwise pytest would tidy up what other runs on this machine have left.
-    own_folder = {"PYTEST_DEBUG_TEMPROOT": str(project.folder.parent)}
-    environment = bare_environment() | own_folder
     started = perf_counter()
-    subprocess.run(command, cwd=project.folder, env=environment, check=True, capture_output=True)
+    # Without a folder of its own pytest would tidy up what other runs on this machine have left.
+    project.run(*command, PYTEST_DEBUG_TEMPROOT=str(project.folder.parent))
     return perf_counter() - started

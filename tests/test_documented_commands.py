@@ -28,6 +28,7 @@ UPDATE = "tests/test_documented_commands.py::test_update_commands_work_as_printe
 RECOPY = "tests/test_surroundings.py::TestRecopy::test_loses_edits_and_keeps_what_is_its_owner_s"
 DEMO = "tests/test_documented_commands.py::test_make_demo_starts_a_service_and_ends_it"
 TARGET = "template/tests/test_makefile.py::test_a_target_runs"
+MATRIX = "tests/test_matrix.py::test_the_session_runs_a_share"
 PROCESS = "template/tests/test_makefile.py::test_one_process_alone_is_the_one_of_make_dev"
 
 # What each printed command is run by.
@@ -84,6 +85,8 @@ RUN_BY = {
     "uvx copier update": UPDATE,
     "uvx copier update --vcs-ref :current:": UPDATE,
     "make demo": DEMO,
+    "nox --session matrix": MATRIX,
+    "nox --session matrix -- --shard 3/8": MATRIX,
 }
 
 

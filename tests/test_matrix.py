@@ -12,6 +12,7 @@ import yaml
 from tests.combinations import (
     CYCLED,
     HOSTILE_TEXTS,
+    REPOSITORY,
     Answers,
     combinations,
     questions,
@@ -103,3 +104,17 @@ def test_the_command_that_is_told_renders_the_combination(
 def test_a_share_that_is_right_ends_with_status_0(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--shard", "2000/5760", "--render-only"]) == 0
     assert "2 combinations and 0 trees" in capsys.readouterr().out
+
+
+@pytest.mark.full
+def test_the_session_runs_a_share() -> None:
+    share = ["--shard", "3000/11520", "--render-only"]
+    done = subprocess.run(
+        ["nox", "--session", "matrix", "--", *share],
+        cwd=REPOSITORY,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 combinations and 0 trees" in done.stdout
