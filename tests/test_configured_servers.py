@@ -12,7 +12,6 @@ import pytest
 
 from tests.installed_servers import free_port, installed_postgres, installed_redis
 from tests.service import Development, Service, answer_of
-from tests.test_service import WITHOUT_LOAD
 
 pytestmark = [pytest.mark.full, pytest.mark.xdist_group("service")]
 
@@ -45,8 +44,10 @@ def test_migrations_and_doctor(configured: Service) -> None:
     assert " 0 problems" in f" {output.splitlines()[-1]}"
 
 
-def test_all_tests(configured: Service) -> None:
-    configured.make("test-all", WITHOUT_LOAD)
+def test_tests(configured: Service) -> None:
+    """The quick ones, and of the others those that change databases."""
+    configured.make("test")
+    configured.make("test-all", "args=tests/migrations")
 
 
 def test_development(configured: Service) -> None:

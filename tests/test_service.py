@@ -18,9 +18,6 @@ pytestmark = pytest.mark.xdist_group("service")
 
 NOBODY = 65534
 
-WITHOUT_LOAD = 'args=-m "not load"'
-"""For a further run of all tests: limits and outages are the same for every user and server."""
-
 
 def test_setup_installs_the_commit_hooks(service: Service) -> None:
     assert (service.folder / ".git" / "hooks" / "pre-commit").exists()
@@ -86,8 +83,11 @@ def test_all_tests(service: Service) -> None:
 
 @pytest.mark.full
 @pytest.mark.skipif(os.getuid() != 0, reason="this run is by an ordinary user already")
-def test_all_tests_as_an_ordinary_user(template: Path, service_folder: Path) -> None:
-    """From nothing: set-up, checks and tests of a user who owns nothing but the project."""
+def test_an_ordinary_user_s_run(template: Path, service_folder: Path) -> None:
+    """From nothing: set-up, checks and tests of a user who owns nothing but the project.
+
+    Of the slow tests those of the embedded servers, which run another way as root.
+    """
     home = service_folder / "home"
     shutil.copytree(service_folder / "bin", home / "bin")
     project = copy_template(template, home / "project")
@@ -95,12 +95,13 @@ def test_all_tests_as_an_ordinary_user(template: Path, service_folder: Path) -> 
     for path in (home, *home.rglob("*")):
         os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
     service = Service(project, user=NOBODY)
-    service.make("setup", "lint", "typecheck", "test-all", WITHOUT_LOAD)
+    service.make("setup", "lint", "typecheck", "test")
+    service.make("test-all", "args=tests/devservices")
 
 
 @pytest.mark.full
 def test_all_tests_with_the_lowest_versions(service: Service, service_folder: Path) -> None:
-    """T7: the lower bounds in pyproject.toml are honest."""
+    """T7: the lower bounds in pyproject.toml are honest; limits and outages are as they were."""
     project = service_folder / "lowest"
     shutil.copytree(service.folder, project, ignore=shutil.ignore_patterns(".venv", "uv.lock"))
     lowest = Service(project, service.environment)
