@@ -40,8 +40,7 @@ class TestStoredSchedule:
         client = redis_pool.redis_client()
         for stored in client.scan_iter(f"{settings.REDIS_KEY_PREFIX}redbeat:*"):
             client.delete(stored)
-        client.connection_pool.disconnect()
-        redis_pool._process.client = None  # its connections bear beat's name, also when made anew
+        client.connection_pool.disconnect()  # they bear beat's name
 
     def start_beat(self) -> None:
         celery_app.conf.beat_schedule.clear()

@@ -11,7 +11,6 @@ import pytest
 import redis
 from kombu.exceptions import EncodeError, OperationalError
 
-from app.core import redis_pool
 from app.core.celery import celery_app, enqueue
 from app.core.config import BASE_DIR, Settings, settings
 from app.core.connection_budget import redis_allowance
@@ -19,7 +18,6 @@ from app.core.process_name import Role, client_name, parse_process_name
 from app.core.redis_pool import (
     RedisPoolBusyError,
     build_pool,
-    process_role,
     redis_client,
     run_redis_call,
 )
@@ -184,13 +182,12 @@ except {OperationalError.__name__}:
 
 
 class TestNames:
-    def test_a_connection_says_whose_it_is(
-        self, observer: redis.Redis, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(redis_pool._process, "client", None)  # others' may be of another role
-        redis_client().ping()
+    def test_a_connection_says_whose_it_is(self, observer: redis.Redis) -> None:
+        pool = build_pool(settings, "beat")
+        pool.release(pool.get_connection())
         names = [each["name"] for each in observer.client_list()]
-        assert client_name(settings, process_role()) in names
+        pool.disconnect()
+        assert client_name(settings, "beat") in names
 
     @pytest.mark.parametrize("name", ["Shop", "Größe & Co. 東京", "", "a b\nc"])
     def test_any_project_name_gives_a_name_that_redis_takes(self, name: str) -> None:
