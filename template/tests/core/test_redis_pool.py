@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -183,7 +184,7 @@ except {OperationalError.__name__}:
 
 class TestNames:
     def test_a_connection_says_whose_it_is(self, observer: redis.Redis) -> None:
-        pool = build_pool(settings, "beat")
+        pool: Any = build_pool(settings, "beat")
         pool.release(pool.get_connection())
         names = [each["name"] for each in observer.client_list()]
         pool.disconnect()
