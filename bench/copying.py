@@ -1,23 +1,15 @@
 """`copier copy` and `copier update` as whole processes, against a template of one file."""
 
-import re
 import shutil
 import subprocess
 from pathlib import Path
 from time import perf_counter
 
 from bench.measurement import Goal, Row, in_turn
-from bench.project import (
-    REPOSITORY,
-    VERSION,
-    bare_environment,
-    commit_all,
-    copier_command,
-    copy_command,
-    copy_working_tree,
-    git,
-)
+from bench.project import bare_environment, copier_command, copy_command
 from bench.workshop import Workshop
+from tests.releases import clone_with_releases, released_versions
+from tests.repositories import REPOSITORY, commit_all, git
 
 ONE_FILE = "a template of one file"
 
@@ -44,7 +36,8 @@ def _copy(workshop: Workshop) -> list[Row]:
 
 
 def _update(workshop: Workshop) -> Row:
-    template, before = _template_with_last_release(workshop.folder / "released")
+    template = clone_with_releases(workshop.folder / "released")
+    before = f"v{list(released_versions())[-1]}"
     floor_template = _one_file_template(workshop.folder / "one-file-released")
     project = _copied(template, before, workshop.folder / "of-last-release")
     floor_project = _copied(floor_template, "v1.0.0", workshop.folder / "of-one-file")
@@ -88,20 +81,9 @@ def _one_file_template(folder: Path) -> Path:
     )
     for version in ("v1.0.0", "v1.1.0"):
         (folder / "README.md.jinja").write_text("# {{ project_name }} " + version + "\n")
-        commit_all(folder, version, tag=version)
+        commit_all(folder, version)
+        git(folder, "tag", version)
     return folder
-
-
-def _template_with_last_release(folder: Path) -> tuple[Path, str]:
-    """The template with its last release and the working tree as the next; that release's tag."""
-    log = git(REPOSITORY, "log", "--format=%H %s", "--grep", "^Release [0-9]")
-    commit, version = re.findall(r"^(\w+) Release (\d+\.\d+\.\d+)$", log, re.MULTILINE)[0]
-    git(REPOSITORY, "clone", "--quiet", "--no-hardlinks", ".", str(folder))
-    git(folder, "tag", "--force", f"v{version}", commit)
-    git(folder, "rm", "--quiet", "-r", ".")
-    copy_working_tree(folder)
-    commit_all(folder, "The working tree", tag=VERSION)
-    return folder, f"v{version}"
 
 
 def _copied(template: Path, version: str, folder: Path) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.drawing import goals_drawing, layers_drawing
 from bench.measurement import Goal
-from bench.project import REPOSITORY
+from tests.repositories import REPOSITORY
 
 PAGE = REPOSITORY / "docs" / "performance.md"
 FIGURES = REPOSITORY / "docs" / "performance.json"

@@ -1,15 +1,11 @@
 """The service that is measured: rendered with the default answers from this working tree."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-
-VERSION = "v99.0.0"
-"""Tag of the working tree in the template that projects are rendered from."""
+from tests.repositories import commit_all
 
 
 class Project:
@@ -57,23 +53,6 @@ class Project:
         return {name: self.run_python("-c", script.format(name)).strip() for name in names}
 
 
-def template_of_working_tree(folder: Path) -> Path:
-    """This working tree, uncommitted work included, as a release would be: one tagged commit."""
-    copy_working_tree(folder)
-    commit_all(folder, "Release", tag=VERSION)
-    return folder
-
-
-def copy_working_tree(folder: Path) -> None:
-    """Copy what git tracks or would track here, links as links."""
-    listed = git(REPOSITORY, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-    for name in filter(None, listed.split("\0")):
-        source, target = REPOSITORY / name, folder / name
-        if source.is_symlink() or source.is_file():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, target, follow_symlinks=False)
-
-
 def render(template: Path, folder: Path) -> Project:
     """What `copier copy --defaults` gives, committed."""
     subprocess.run(copy_command(template, folder), check=True, env=bare_environment())
@@ -89,23 +68,6 @@ def copy_command(template: Path, folder: Path) -> list[str]:
 def copier_command() -> list[str]:
     """Copier of this environment."""
     return [sys.executable, "-m", "copier"]
-
-
-def commit_all(folder: Path, message: str, tag: str = "") -> None:
-    """Commit all that a folder holds, making it a repository where it is none."""
-    if not (folder / ".git").exists():
-        git(folder, "init", "--quiet", "--initial-branch", "main")
-    git(folder, "add", "--all")
-    git(folder, "commit", "--quiet", "--allow-empty", "--message", message)
-    if tag:
-        git(folder, "tag", tag)
-
-
-def git(folder: Path, *arguments: str) -> str:
-    """Run git in a folder; its output."""
-    command = ["git", *arguments]
-    done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
-    return done.stdout
 
 
 def bare_environment() -> dict[str, str]:

@@ -6,9 +6,10 @@ from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 
-from bench.project import Project, render, template_of_working_tree
+from bench.project import Project, render
 from bench.servers import Servers, running_servers
 from bench.service import make_token, migrate, production
+from tests.repositories import template_of_working_tree
 
 
 class Workshop:

@@ -12,14 +12,13 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import chain, cycle
 from itertools import combinations as subsets_of
-from pathlib import Path
 from typing import Any
 
 import yaml
 from covertable import make
 from jinja2 import Environment, StrictUndefined, meta, nodes
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+from tests.repositories import REPOSITORY
 
 Answers = dict[str, Any]
 

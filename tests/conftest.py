@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,7 @@ import pytest
 from copier import run_copy
 
 from tests.fast_copier import fast_copier, part_that_answers_reach
-
-REPOSITORY = Path(__file__).resolve().parents[1]
+from tests.repositories import template_of_working_tree
 
 Render = Callable[..., Path]
 
@@ -40,46 +38,10 @@ def copier_template_paths() -> list[str]:
     return TEMPLATE_PATHS
 
 
-def git(folder: Path, *arguments: str) -> str:
-    """Run git in a folder; its output."""
-    command = ["git", *arguments]
-    done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
-    return done.stdout
-
-
-def commit_all(folder: Path, message: str) -> None:
-    """Commit all that a folder holds, making it a repository where it is none."""
-    if not (folder / ".git").exists():
-        git(folder, "init", "--quiet", "--initial-branch", "main")
-    git(folder, "add", "--all")
-    git(folder, "commit", "--quiet", "--allow-empty", "--message", message)
-
-
-def tree(project: Path) -> dict[str, str]:
-    """What git would commit, by its path."""
-    git(project, "add", "--all")
-    lines = git(project, "ls-files", "--stage").splitlines()
-    return {line.split("\t")[1]: line.split()[1] for line in lines}
-
-
-def copy_of_working_tree(destination: Path) -> None:
-    """Copy what git tracks or would track here, uncommitted work included, links as links."""
-    listed = git(REPOSITORY, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-    for name in filter(None, listed.split("\0")):
-        source, target = REPOSITORY / name, destination / name
-        if source.is_symlink() or source.is_file():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, target, follow_symlinks=False)
-
-
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """This working tree as a release would be: a clean repository with one tag."""
-    folder = tmp_path_factory.mktemp("template") / "groundwork"
-    copy_of_working_tree(folder)
-    commit_all(folder, "Release")
-    git(folder, "tag", "v0.1.0")
-    return folder
+    return template_of_working_tree(tmp_path_factory.mktemp("template") / "groundwork", "0.1.0")
 
 
 @pytest.fixture(scope="session")

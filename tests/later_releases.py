@@ -8,7 +8,7 @@
 
 from pathlib import Path
 
-from tests.conftest import commit_all, git
+from tests.repositories import commit_all, edit, git
 
 FIRST, SECOND, THIRD = RELEASES = ("v0.1.0", "v0.2.0", "v0.3.0")
 """Tags, the oldest first."""
@@ -91,34 +91,40 @@ def plain_copy(releases: Path, release: str, destination: Path) -> Path:
     return destination
 
 
-def _second(folder: Path) -> None:
-    catalogue, template = folder / "extensions_catalog", folder / "template"
-    _replace(template / "app/main.py", '"""The service:', '"""The whole service:')
-    _replace(catalogue / "hotel/models.py", "from datetime", "# Times are UTC.\nfrom datetime")
+def take_deposits(template: Path) -> None:
+    """Change an extension as a release may: the hotel's bookings get a column."""
+    hotel = template / "extensions_catalog" / "hotel"
     announced = "    announced_at: datetime | None = Field("
     deposit = "    deposit: int | None = Field(default=None)\n"
-    _replace(catalogue / "hotel/models.py", announced, f"{deposit}{announced}")
-    _write(catalogue / "hotel/migrations/hotel_0002_deposits.py", _DEPOSITS)
-    _replace(catalogue / "_example/models.py", '"""', '"""As good as any: ')
-    _replace(template / "pyproject.toml.jinja", "T00:00:00Z", "T12:00:00Z")
-    _replace(template / f"{RENAMED[0]}.jinja", "## Check a change", "## Check each change")
-    _replace(template / "README.md.jinja", "## Start", "## Begin")
+    edit(hotel / "models.py", announced, f"{deposit}{announced}")
+    _write(hotel / "migrations" / "hotel_0002_deposits.py", _DEPOSITS)
+
+
+def _second(folder: Path) -> None:
+    catalogue, template = folder / "extensions_catalog", folder / "template"
+    edit(template / "app/main.py", '"""The service:', '"""The whole service:')
+    edit(catalogue / "hotel/models.py", "from datetime", "# Times are UTC.\nfrom datetime")
+    take_deposits(folder)
+    edit(catalogue / "_example/models.py", '"""', '"""As good as any: ')
+    edit(template / "pyproject.toml.jinja", "T00:00:00Z", "T12:00:00Z")
+    edit(template / f"{RENAMED[0]}.jinja", "## Check a change", "## Check each change")
+    edit(template / "README.md.jinja", "## Start", "## Begin")
     _write(template / "NEWS.md", "# News\n\nOne.\n\nTwo.\n\nThree.\n")
 
     for name, text in _HARBOUR.items():
         _write(catalogue / ADDED_EXTENSION / name, text)
-    _replace(
+    edit(
         folder / "copier.yml",
         "\n    hotel: ",
         f"\n    {ADDED_EXTENSION}: ships and their berths\n    hotel: ",
     )
-    _replace(folder / "copier.yml", "\n    - ci\n", f"\n    - ci\n    - {ADDED_QUESTION}\n")
-    _replace(
+    edit(folder / "copier.yml", "\n    - ci\n", f"\n    - ci\n    - {ADDED_QUESTION}\n")
+    edit(
         folder / "copier.yml",
         "\nci:\n",
         f"\n{ADDED_QUESTION}:\n  type: str\n  help: What drives it?\n  default: Onwards\n\nci:\n",
     )
-    _replace(
+    edit(
         template / "pyproject.toml.jinja",
         "[tool.uv]\n",
         f"[tool.motto]\nmotto = {{{{ {ADDED_QUESTION} | to_json }}}}\n\n[tool.uv]\n",
@@ -127,20 +133,14 @@ def _second(folder: Path) -> None:
 
 def _third(folder: Path) -> None:
     catalogue, template = folder / "extensions_catalog", folder / "template"
-    _replace(template / "app/core/logging.py", '"""', '"""What is logged, and how: ')
-    _replace(template / "Makefile", "## list the targets", "## list all targets")
-    _replace(template / "NEWS.md", "Two.", "Twice.")
-    _replace(catalogue / "hotel/models.py", "# Times are UTC.\n", "# All times are UTC.\n")
+    edit(template / "app/core/logging.py", '"""', '"""What is logged, and how: ')
+    edit(template / "Makefile", "## list the targets", "## list all targets")
+    edit(template / "NEWS.md", "Two.", "Twice.")
+    edit(catalogue / "hotel/models.py", "# Times are UTC.\n", "# All times are UTC.\n")
     (template / ".editorconfig").unlink()
     (template / f"{RENAMED[0]}.jinja").rename(template / f"{RENAMED[1]}.jinja")
-    _replace(template / f"{RENAMED[1]}.jinja", "## Rules", "## The rules")
-    _replace(folder / "copier.yml", "# Computed values come", f"{_MIGRATION}# Computed values come")
-
-
-def _replace(path: Path, before: str, after: str) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert before in text, f"{path.name} has no {before!r} any more"
-    path.write_text(text.replace(before, after, 1), encoding="utf-8")
+    edit(template / f"{RENAMED[1]}.jinja", "## Rules", "## The rules")
+    edit(folder / "copier.yml", "# Computed values come", f"{_MIGRATION}# Computed values come")
 
 
 def _write(path: Path, text: str) -> None:

@@ -34,10 +34,11 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from tests.combinations import REPOSITORY, Answers, combinations, identifier
-from tests.conftest import commit_all, copy_of_working_tree, copy_template, git
+from tests.combinations import Answers, combinations, identifier
+from tests.conftest import copy_template
 from tests.fast_copier import fast_copier, part_that_answers_reach
 from tests.rendered import check_project
+from tests.repositories import REPOSITORY, template_of_working_tree
 from tests.service import open_folder, put_uv_into
 from tests.trees import Outcome, Workshop, code_of, cores, trees
 
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console()
     started = monotonic()
     with open_folder() as folder:
-        template = template_of_working_tree(folder)
+        template = template_of_working_tree(folder / "template")
         chosen = combinations()[number - 1 :: of]
         failures, distinct = render_all(template, chosen, console)
         rendered = monotonic()
@@ -110,15 +111,6 @@ def share_of(text: str) -> tuple[int, int]:
         message = f"{text!r} is no share: write K/N with K from 1 to N, say 3/8"
         raise argparse.ArgumentTypeError(message)
     return int(number), int(of)
-
-
-def template_of_working_tree(folder: Path) -> Path:
-    """The working tree as a repository with one release."""
-    template = folder / "template"
-    copy_of_working_tree(template)
-    commit_all(template, "Release")
-    git(template, "tag", "v99.0.0")
-    return template
 
 
 def render_all(

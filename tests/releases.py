@@ -7,10 +7,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-from tests.conftest import REPOSITORY, commit_all, copy_of_working_tree, git
-
-WORKING_TREE = "99.0.0"
-"""Version under which the working tree is tagged: newer than every release."""
+from tests.repositories import REPOSITORY, WORKING_TREE, commit_all, copy_of_working_tree, git
 
 
 @cache

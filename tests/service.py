@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import commit_all, copy_template
+from tests.conftest import copy_template
 from tests.installed_servers import with_us
+from tests.repositories import commit_all
 
 
 class Service:

@@ -12,7 +12,7 @@ from bench.measurement import REPEATS, Goal, Row, in_turn
 from bench.page import BEGIN, END, FIGURES, IMAGES, PAGE, drawings, table
 from bench.report import table as printed_table
 from bench.report import write_json
-from tests.conftest import REPOSITORY
+from tests.repositories import REPOSITORY
 
 SLOW = Row("slow", "a slow thing", "s", [3, 9, 4], [1, 2, 2], "a quick thing", Goal(1.5))
 LARGE = Row("large", "a large thing", "MB", [80], goal=Goal(95, of_ratio=False))

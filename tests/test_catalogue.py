@@ -6,14 +6,14 @@ Rehearsed with `harbour`, an extension that the catalogue of these tests has bes
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
-from copier import run_update
 
 from tests.combinations import catalogue
-from tests.conftest import Render, commit_all, copy_template, git
+from tests.conftest import Render, copy_template
 from tests.rendered import check_dependencies, files, texts
+from tests.repositories import commit_all, git
+from tests.test_update import update
 
 pytestmark = pytest.mark.usefixtures("fast_copier")
 
@@ -132,10 +132,6 @@ class TestUpdate:
         ]
         assert changed == ["pyproject.toml"]
         assert "itsours" in (project / "pyproject.toml").read_text(encoding="utf-8")
-
-
-def update(project: Path, **answers: Any) -> None:  # noqa: ANN401
-    run_update(project, data=answers, defaults=True, overwrite=True, unsafe=False, quiet=True)
 
 
 @pytest.mark.parametrize("extension", catalogue())

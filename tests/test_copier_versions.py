@@ -16,8 +16,9 @@ import pytest
 from packaging.version import Version
 
 from tests.combinations import configuration
-from tests.conftest import REPOSITORY, commit_all, copy_template, tree
+from tests.conftest import copy_template
 from tests.releases import clone_with_releases, released_versions
+from tests.repositories import REPOSITORY, commit_all, tree
 from tests.test_released_versions import conflicts, work
 
 MINIMUM = str(configuration()["_min_copier_version"])

@@ -24,9 +24,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.conftest import commit_all, copy_template, git
+from tests.conftest import copy_template
 from tests.installed_servers import with_us
 from tests.later_releases import FIRST, SECOND, clone_with_later_releases
+from tests.repositories import commit_all, git
 from tests.service import Service, open_folder
 from tests.test_extensions import workshop
 from tests.trees import Workshop

@@ -10,9 +10,10 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from tests.combinations import catalogue, combinations
-from tests.conftest import REPOSITORY, copy_template
+from tests.conftest import copy_template
 from tests.documents import DOCUMENTS, PAGES, commands_of, name_of, prose_of
 from tests.named_tests import named_tests
+from tests.repositories import REPOSITORY
 from tests.settings_page import PAGE, settings, tables, written_table
 from tests.trees import trees
 

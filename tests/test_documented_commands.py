@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY, commit_all, copy_template
+from tests.conftest import copy_template
 from tests.documents import BLOCK, DOCUMENTS, GETTING_STARTED, commands_of
 from tests.installed_servers import with_us
 from tests.named_tests import named_tests
+from tests.repositories import REPOSITORY, commit_all
 
 WALK = "tests/test_documented_commands.py::test_commands_work_as_printed"
 OTHERS = f"{WALK} (after Getting started)"

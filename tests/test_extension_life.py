@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY, commit_all, copy_template, git
+from tests.conftest import copy_template
+from tests.later_releases import take_deposits
+from tests.repositories import REPOSITORY, commit_all, git
 from tests.service import Service, open_folder
 from tests.test_extensions import workshop
 from tests.test_update import release, update
@@ -176,36 +178,8 @@ def add_column(path: Path, line: str) -> None:
 
 
 def release_that_adds_a_column(releases: Path) -> None:
-    """The next release: rooms have a floor."""
-    hotel = releases / "extensions_catalog" / "hotel"
-    text = (hotel / "models.py").read_text(encoding="utf-8")
-    anchor = '    """A guest, as the API gives it."""'
-    assert anchor in text
-    fields = "    announced_at: datetime | None = Field("
-    assert fields in text
-    text = text.replace(fields, f"    deposit: int | None = Field(default=None)\n{fields}", 1)
-    (hotel / "models.py").write_text(text, encoding="utf-8")
-    (hotel / "migrations" / "hotel_0002_deposits.py").write_text(
-        '''"""Deposits."""
-
-import sqlalchemy as sa
-from alembic import op
-
-revision = "hotel_0002"
-down_revision = "hotel_0001"
-branch_labels = None
-depends_on = None
-
-
-def upgrade() -> None:
-    op.add_column("hotel_booking", sa.Column("deposit", sa.Integer(), nullable=True))
-
-
-def downgrade() -> None:
-    op.drop_column("hotel_booking", "deposit")
-''',
-        encoding="utf-8",
-    )
+    """The next release: bookings have a deposit."""
+    take_deposits(releases)
     release(releases, "v0.2.0")
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.combinations import REPOSITORY, Answers, catalogue, identifier
+from tests.combinations import Answers, catalogue, identifier
 from tests.conftest import copy_template
 from tests.matrix import copy_command
+from tests.repositories import REPOSITORY
 from tests.trees import Workshop, covering_trees
 
 CATALOGUE = catalogue()

@@ -12,7 +12,7 @@ import pytest
 from copier import run_copy, run_update
 from copier.errors import UnsafeTemplateError
 
-from tests.conftest import REPOSITORY, commit_all, git
+from tests.repositories import REPOSITORY, commit_all, git
 
 OLD = "app/price.py"
 NEW = "app/pricing.py"

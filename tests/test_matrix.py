@@ -12,7 +12,6 @@ import yaml
 from tests.combinations import (
     CYCLED,
     HOSTILE_TEXTS,
-    REPOSITORY,
     Answers,
     combinations,
     questions,
@@ -22,6 +21,7 @@ from tests.combinations import (
 from tests.conftest import Render
 from tests.matrix import copy_command, main, render_and_check, share_of
 from tests.rendered import files
+from tests.repositories import REPOSITORY
 from tests.trees import code_of, covering_trees, trees
 
 FINITE = [name for name in questions() if name not in CYCLED | {"extensions"}]

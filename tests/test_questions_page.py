@@ -5,7 +5,8 @@ import re
 import pytest
 
 from tests.combinations import configuration, questions
-from tests.conftest import REPOSITORY, Render
+from tests.conftest import Render
+from tests.repositories import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "questions.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## `(\w+)`\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))

@@ -20,8 +20,9 @@ import yaml
 from copier import run_copy, run_update
 
 from tests.combinations import Answers, catalogue, covering_set, identifier
-from tests.conftest import REPOSITORY, commit_all, copy_template, git, tree
-from tests.releases import WORKING_TREE, clone_with_releases, released_versions
+from tests.conftest import copy_template
+from tests.releases import clone_with_releases, released_versions
+from tests.repositories import REPOSITORY, WORKING_TREE, commit_all, edit, git, tree
 from tests.service import cache_of_uv
 from tests.test_extension_life import SHOP, LivingService
 from tests.test_update import run_hook
@@ -136,18 +137,12 @@ def append(path: Path, text: str) -> None:
     path.write_text(path.read_text(encoding="utf-8") + text, encoding="utf-8")
 
 
-def replace(path: Path, before: str, after: str) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert before in text, path
-    path.write_text(text.replace(before, after, 1), encoding="utf-8")
-
-
 def change_a_setting(project: Path) -> None:
-    replace(project / "pyproject.toml", "[tool.service]\n", '[tool.service]\nlog_level = "DEBUG"\n')
+    edit(project / "pyproject.toml", "[tool.service]\n", '[tool.service]\nlog_level = "DEBUG"\n')
 
 
 def edit_core(project: Path) -> None:
-    replace(project / "app/main.py", '"""The service:', '"""Our service:')
+    edit(project / "app/main.py", '"""The service:', '"""Our service:')
     append(project / "app/core/task_context.py", "\n\nOURS = True\n")
 
 
@@ -197,7 +192,7 @@ def work(project: Path, extensions: list[str], *, enable: bool = True) -> None:
     delete_files(project)
     add_files(project)
     if enable:
-        replace(project / "pyproject.toml", ENABLED, f'{ENABLED}    "loyalty",\n')
+        edit(project / "pyproject.toml", ENABLED, f'{ENABLED}    "loyalty",\n')
     write_the_readme(project)
     commit_all(project, "Work")
 
@@ -260,7 +255,7 @@ def test_a_line_that_both_changed_is_a_conflict_that_no_hook_lets_pass(
     changed = lines_changed(untouched)
     project = start(releases, version, ALL_EXTENSIONS, tmp_path / "project")
     for path, line in changed.items():
-        replace(project / path, f"\n{line}\n", f"\n{line} (ours)\n")
+        edit(project / path, f"\n{line}\n", f"\n{line} (ours)\n")
     commit_all(project, "Work")
 
     update(project, ALL_EXTENSIONS)

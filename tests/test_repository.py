@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.combinations import catalogue
-from tests.conftest import REPOSITORY, git
+from tests.repositories import REPOSITORY, git
 
 TOP_LEVEL = {
     "CHANGELOG.md",

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.combinations import catalogue, configuration
-from tests.conftest import commit_all, copy_template
+from tests.conftest import copy_template
 from tests.connections_drawing import computed, drawn, expected_sentences, sentences
 from tests.plans_page import table, written_table
+from tests.repositories import commit_all
 from tests.service import Service
 
 # One worker of pytest-xdist runs them all: they share the set-up project and its environment.

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import commit_all, copy_template, git
+from tests.conftest import copy_template
 from tests.documents import BLOCK
 from tests.isolated import with_read_only, without_network
+from tests.repositories import commit_all, edit, git
 from tests.service import Service, cache_of_uv, open_folder
-from tests.test_update import edit, release
+from tests.test_update import release
 
 UPDATING = Path(__file__).resolve().parents[1] / "docs" / "updating.md"
 

@@ -11,7 +11,8 @@ from copier import run_update
 from pytest_copier.plugin import CopierFixture
 
 from tests.combinations import Answers, switches
-from tests.conftest import commit_all, copy_template, git, tree
+from tests.conftest import copy_template
+from tests.repositories import commit_all, edit, git, tree
 
 pytestmark = pytest.mark.usefixtures("fast_copier")
 
@@ -39,12 +40,6 @@ def release(folder: Path, tag: str) -> None:
 
 def update(project: Path, **answers: object) -> None:
     run_update(project, data=answers, defaults=True, overwrite=True, unsafe=False, quiet=True)
-
-
-def edit(path: Path, before: str, after: str) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert before in text
-    path.write_text(text.replace(before, after, 1), encoding="utf-8")
 
 
 @pytest.mark.full

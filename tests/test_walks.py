@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 )
 
 from tests.combinations import Answers, catalogue
-from tests.conftest import commit_all, copy_template, git
+from tests.conftest import copy_template
 from tests.later_releases import (
     ADDED_EXTENSION,
     ADDED_QUESTION,
@@ -40,6 +40,7 @@ from tests.later_releases import (
     plain_copy,
 )
 from tests.merged_tree import ANSWERS, KEPT, Tree, merged, read_tree
+from tests.repositories import commit_all, git
 
 FreshTree = Callable[[str, Answers], tuple[Tree, Answers]]
 

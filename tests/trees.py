@@ -19,7 +19,8 @@ from tests.combinations import (
     combinations,
     sets_of_extensions,
 )
-from tests.conftest import commit_all, copy_template
+from tests.conftest import copy_template
+from tests.repositories import commit_all
 from tests.service import Service, cache_of_uv
 
 CHECKS = ("lint", "typecheck", "test")
