@@ -6,8 +6,9 @@ from fastapi.testclient import TestClient
 from app import main
 
 
+@pytest.mark.usefixtures("emptied_engine")
 def test_a_misspelt_setting_is_told_at_the_start(
-    test_database: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(main, "unknown_settings", lambda: ["API_PROT: did you mean API_PORT?"])
 
