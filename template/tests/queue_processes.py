@@ -142,11 +142,7 @@ def use_redis(
 
         def start(*options: str) -> RedisServer:
             server = stack.enter_context(RedisServer(tmp_path, *options))
-            there = settings.model_copy(
-                update={"REDIS_HOST": "127.0.0.1", "REDIS_PORT": server.port, "REDIS_DB": 0}
-                | {"REDIS_PASSWORD": None, "REDIS_TLS": False, "redis_url_override": server.url}
-            )
-            pool = redis_pool.build_pool(there, "command")
+            pool = pool_on(server.port)
             client = redis.Redis(connection_pool=pool)
             stack.callback(pool.disconnect)
             monkeypatch.setattr(redis_pool._process, "client", client)
@@ -156,6 +152,16 @@ def use_redis(
         yield start
         monkeypatch.undo()
         _forget_connections()
+
+
+def pool_on(port: int) -> redis_pool.BlockingPool:
+    """A pool such as this process's own, on what listens on a port of 127.0.0.1."""
+    there = settings.model_copy(
+        update={"REDIS_HOST": "127.0.0.1", "REDIS_PORT": port, "REDIS_DB": 0}
+        | {"REDIS_PASSWORD": None, "REDIS_TLS": False}
+        | {"redis_url_override": f"redis://127.0.0.1:{port}/0"}
+    )
+    return redis_pool.build_pool(there, "command")
 
 
 def _forget_connections() -> None:

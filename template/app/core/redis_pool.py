@@ -198,11 +198,45 @@ _CeleryBackend: Any = RedisBackend
 _KombuMailbox: Any = KombuMailbox
 
 
+_finished_tags: set[str] = set()
+"""Messages whose tasks have ended, until Redis is told so."""
+
+
 class QoS(_KombuQoS):  # type: ignore[misc]
-    """kombu's account of what is not acknowledged."""
+    """kombu's account of what is not acknowledged.
+
+    kombu's own goes on counting a message of whose end Redis cannot be told. A worker that may have
+    one message at a time then waits for ever: connected, and taking nothing. Here the message ends
+    for this process, and Redis is told as soon as it answers again.
+    """
 
     noted_tag: str | None = None
     """The message that Redis has noted already, see `take_message`."""
+
+    def ack(self, delivery_tag: str) -> None:
+        """End a message."""
+        virtual.QoS.ack(self, delivery_tag)
+        _finished_tags.add(delivery_tag)
+        try:
+            self.tell_finished()
+        except self.channel.connection_errors as error:
+            logger.warning("cannot tell Redis yet that a task has ended: %s", error)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: FBT001, FBT002
+        """Give a message back, or drop it; without Redis its visibility timeout gives it back."""
+        try:
+            super().reject(delivery_tag, requeue=requeue)
+        finally:
+            virtual.QoS.ack(self, delivery_tag)
+
+    def tell_finished(self) -> None:
+        """Tell Redis of all messages that have ended since it last answered."""
+        if tags := _finished_tags.copy():
+            with self.pipe_or_acquire() as pipe:
+                pipe.zrem(self.unacked_index_key, *tags)
+                pipe.hdel(self.unacked_key, *tags)
+                pipe.execute()
+            _finished_tags.difference_update(tags)
 
     def append(self, message: Any, delivery_tag: str) -> None:  # noqa: ANN401
         """Note a message, in this process and in Redis."""
@@ -302,6 +336,7 @@ class Channel(_KombuChannel):  # type: ignore[misc]
 
     def _deliver_next(self) -> None:
         self._next_queue_key = None
+        self.qos.tell_finished()
         delivery = take_message(
             redis_client(),
             self._queue_keys(),

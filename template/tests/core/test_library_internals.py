@@ -53,7 +53,7 @@ OVERRIDDEN: list[tuple[type, type, set[str]]] = [
         | {"connection_class", "connection_class_ssl", "QoS"}
         | {"_brpop_start", "_brpop_read", "basic_consume", "close"},
     ),
-    (redis_pool.QoS, kombu_redis.QoS, {"append"}),
+    (redis_pool.QoS, kombu_redis.QoS, {"append", "ack", "reject"}),
     (redis_pool.Poller, kombu_redis.MultiChannelPoller, {"get"}),
     (redis_pool.Transport, kombu_redis.Transport, {"Channel", "connection_errors"}),
     (redis_pool.Mailbox, KombuMailbox, {"_collect"}),
@@ -348,6 +348,19 @@ class TestDelivery:
         self.receive(stock, received)
         [call] = noted
         assert call["delivery_tag"] == received[0].delivery_tag
+
+    @pytest.mark.parametrize("name", ["ack", "reject"])
+    def test_kombu_goes_on_counting_a_message_of_whose_end_redis_cannot_be_told(
+        self, name: str, stock: Connection, received: list[Any], server: RedisServer
+    ) -> None:
+        """Otherwise the service's own `ack` and `reject` could go."""
+        channel = self.receive(stock, received)
+        channel.basic_qos(0, 1, False)
+        assert not channel.qos.can_consume()
+        server.kill()
+        with pytest.raises(redis.ConnectionError):
+            getattr(channel.qos, name)(received[0].delivery_tag)
+        assert not channel.qos.can_consume()
 
     @pytest.mark.parametrize("which", ["stock", "ours"])
     def test_what_is_not_acknowledged_is_noted_in_the_same_form(

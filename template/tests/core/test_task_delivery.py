@@ -15,6 +15,7 @@ from app.core import redis_pool
 from app.core.redis_pool import redis_client
 from app.core.task_delivery import Delivery, take_message
 from tests.faulty_link import FaultyLink
+from tests.queue_processes import pool_on
 from tests.redis_servers import RedisServer
 
 PREFIX = "shop:"
@@ -75,12 +76,18 @@ def publish(connection: Connection, queue: str, *bodies: str, priority: int = 0)
 
 
 class Worker:
-    """Receives messages as Celery's consumer does, one at a time."""
+    """Receives messages as Celery's consumer does, one at a time.
+
+    Attributes:
+        received: what they say.
+        unacknowledged: those that it did not acknowledge at once.
+    """
 
     def __init__(
         self, connection: Connection, *queues: str, acknowledges: bool = True, no_ack: bool = False
     ) -> None:
         self.received: list[str] = []
+        self.unacknowledged: list[Any] = []
         self.channel: Any = connection.channel()
         self._connection = connection
         self._acknowledges = acknowledges and not no_ack
@@ -97,6 +104,8 @@ class Worker:
         self.received.append(body["body"])
         if self._acknowledges:
             message.ack()
+        else:
+            self.unacknowledged.append(message)
 
     def wait(self, *, messages: int = 1, seconds: float = 0.2) -> None:
         """Return when so many were received, or after so many seconds."""
@@ -279,6 +288,65 @@ class TestWaiting:
         observer.config_set("maxmemory", 1)
         worker = Worker(ours, "parcels")
         worker.wait(messages=2, seconds=5)
+        assert worker.received == ["first", "second"]
+
+
+class TestEnd:
+    """The end of a message of which Redis cannot be told, as its link is dead just then."""
+
+    @pytest.fixture
+    def link(self, server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyLink]:
+        """The link of the shared pool; the waiting is done over another."""
+        monkeypatch.setattr(redis_pool, "SOCKET_TIMEOUT", 0.2)
+        with FaultyLink(server.port) as link:
+            pool = pool_on(link.port)
+            monkeypatch.setattr(redis_pool._process, "client", redis.Redis(connection_pool=pool))
+            yield link
+            pool.disconnect()
+
+    @pytest.fixture
+    def worker(self, link: FaultyLink, ours: Connection) -> Worker:
+        """One that has a message, of whose end Redis cannot be told."""
+        publish(ours, "parcels", "first", "second")
+        worker = Worker(ours, "parcels", acknowledges=False)
+        worker.wait()
+        assert worker.received == ["first"]
+        link.cut()
+        return worker
+
+    def test_the_worker_gets_the_next_one(
+        self, worker: Worker, link: FaultyLink, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        worker.unacknowledged[0].ack()
+        assert "cannot tell Redis yet that a task has ended" in caplog.text
+
+        link.mend()
+        worker.wait(messages=2, seconds=5)
+
+        assert worker.received == ["first", "second"]
+
+    def test_redis_is_told_as_soon_as_it_answers(
+        self, worker: Worker, link: FaultyLink, observer: redis.Redis
+    ) -> None:
+        worker.unacknowledged[0].ack()
+        assert observer.hlen(NOTES[0]) == 1
+
+        link.mend()
+        worker.wait(messages=2, seconds=5)
+
+        tag = worker.unacknowledged[1].delivery_tag
+        assert observer.hkeys(NOTES[0]) == observer.zrange(NOTES[1], 0, -1) == [tag]
+
+    @pytest.mark.parametrize("requeue", [True, False])
+    def test_the_worker_gets_the_next_one_after_one_that_it_gave_back(
+        self, worker: Worker, link: FaultyLink, *, requeue: bool
+    ) -> None:
+        with pytest.raises(redis.TimeoutError):
+            worker.unacknowledged[0].reject(requeue=requeue)
+
+        link.mend()
+        worker.wait(messages=2, seconds=5)
+
         assert worker.received == ["first", "second"]
 
 
