@@ -14,7 +14,7 @@ CROWDS = (32, 256)
 def measure(workshop: Workshop) -> list[Row]:
     """Reads and creates by 32 and by 256 clients, beside as many as there are connections."""
     settings = production(workshop.servers, workshop.servers.direct)
-    with running_api(workshop.project, settings) as api:
+    with running_api(workshop.installed, settings) as api:
         note = f"{NOTES}/{write_note(api, workshop.token)}"
         read = Request("GET", note, token=workshop.token)
         create = Request("POST", NOTES, NOTE, workshop.token)

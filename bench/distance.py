@@ -33,7 +33,7 @@ def _rows(workshop: Workshop, how: str, url: str) -> list[Row]:
     where = "behind PgBouncer" if how == "pooler" else "directly"
     with running_link(url) as link:
         settings = production(workshop.servers, url, link=link.url)
-        with running_api(workshop.project, settings) as api:
+        with running_api(workshop.installed, settings) as api:
             note = f"{NOTES}/{write_note(api, workshop.token)}"
             trips = {
                 "read": _round_trips(api, link, Request("GET", note, token=workshop.token)),
@@ -64,7 +64,7 @@ def _round_trips(api: Server, link: Link, request: Request) -> list[float]:
 def _far_away(workshop: Workshop, how: str, url: str, where: str, trips: float) -> Row:
     with running_link(url, LATENCY) as link:
         settings = production(workshop.servers, url, link=link.url)
-        with running_api(workshop.project, settings) as api:
+        with running_api(workshop.installed, settings) as api:
             note = f"{NOTES}/{write_note(api, workshop.token)}"
             request = Request("GET", note, token=workshop.token)
             put_load(api, request, clients=POOL_SIZE, seconds=1)

@@ -34,8 +34,8 @@ def both(workshop: Workshop, url: str) -> Iterator[tuple[Server, Server]]:
         "POOLER": settings["POSTGRES_POOLER"],
     }
     with (
-        running_api(workshop.project, settings) as service,
-        running_floor(workshop.project, "asyncpg_notes:app", floor_settings) as floor,
+        running_api(workshop.installed, settings) as service,
+        running_floor(workshop.installed, "asyncpg_notes:app", floor_settings) as floor,
     ):
         yield service, floor
 
@@ -69,8 +69,8 @@ def _database(workshop: Workshop, how: str, url: str) -> list[Row]:
 def _health(workshop: Workshop) -> Row:
     settings = production(workshop.servers, workshop.servers.direct)
     with (
-        running_api(workshop.project, settings) as service,
-        running_floor(workshop.project, "starlette_hello:app") as floor,
+        running_api(workshop.installed, settings) as service,
+        running_floor(workshop.installed, "starlette_hello:app") as floor,
     ):
         samples, floor_samples = _compare(
             (service, Request("GET", "/health/live")), (floor, Request("GET", "/hello"))

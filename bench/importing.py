@@ -19,7 +19,7 @@ print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru
 
 def measure(workshop: Workshop) -> list[Row]:
     """The import, an API process and a worker."""
-    project = workshop.project
+    project = workshop.installed
     seconds, floor_seconds = in_turn(
         lambda: _imported(project, SERVICE)[0], lambda: _imported(project, FLOOR)[0], warm_ups=1
     )
@@ -43,7 +43,7 @@ def _imported(project: Project, statement: str) -> tuple[float, float]:
 
 def _api_memory(workshop: Workshop) -> Row:
     settings = production(workshop.servers, workshop.servers.direct)
-    with running_api(workshop.project, settings) as api:
+    with running_api(workshop.installed, settings) as api:
         note = write_note(api, workshop.token)
         samples = []
         for _ in range(5):
@@ -56,7 +56,7 @@ def _api_memory(workshop: Workshop) -> Row:
 
 def _worker_memory(workshop: Workshop) -> Row:
     settings = production(workshop.servers, workshop.servers.direct)
-    with running_worker(workshop.project, settings) as worker:
+    with running_worker(workshop.installed, settings) as worker:
         samples = [worker.memory_info().rss / 2**20 for _ in range(5)]
     goal = Goal(90, of_ratio=False)
     return Row("worker-memory", "solo worker, resident", "MB", samples, goal=goal)

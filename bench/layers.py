@@ -13,7 +13,7 @@ PROGRAM = Path(__file__).parent / "in_project" / "read_layers.py"
 def measure(workshop: Workshop) -> list[Row]:
     """A row for each layer; no goals, they explain the read endpoint's."""
     settings = production(workshop.servers, workshop.servers.direct)
-    printed = workshop.project.run_python(str(PROGRAM), TOKEN=workshop.token, **settings)
+    printed = workshop.installed.run_python(str(PROGRAM), TOKEN=workshop.token, **settings)
     layers = json.loads(printed.splitlines()[-1])
     return [
         Row(f"layer-{number}", name, "µs", samples)

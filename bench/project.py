@@ -13,11 +13,13 @@ class Project:
 
     Args:
         folder: where it is.
+        environment: its virtual environment; by default where `make` has it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, environment: Path | None = None) -> None:
         self.folder = folder
-        self.python = folder / ".venv" / "bin" / "python"
+        self._environment = environment or folder / ".venv"
+        self.python = self._environment / "bin" / "python"
 
     def run(self, *command: str, **environment: str) -> str:
         """Run a command in the project; its output.
@@ -42,9 +44,14 @@ class Project:
         """Run the project's Python with the project importable; its output."""
         return self.run(str(self.python), *arguments, PYTHONPATH=str(self.folder), **environment)
 
-    def set_up(self) -> None:
-        """Install what it needs, and compile it, as a second run finds it."""
-        self.run("uv", "sync", "--quiet", "--compile-bytecode")
+    def set_up(self, *options: str) -> None:
+        """Install what it needs, and compile it, as a second run finds it.
+
+        Args:
+            options: for uv.
+        """
+        command = ("uv", "sync", "--quiet", "--compile-bytecode", *options)
+        self.run(*command, UV_PROJECT_ENVIRONMENT=str(self._environment))
         self.run_python("-m", "compileall", "-q", "app", "devservices", "tests")
 
     def versions(self, *names: str) -> dict[str, str]:

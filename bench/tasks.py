@@ -10,7 +10,7 @@ SENDER = FLOORS.parent / "in_project" / "task_rate.py"
 
 def measure(workshop: Workshop) -> list[Row]:
     """The service's ping task, beside the same one on Celery's own settings."""
-    project = workshop.project
+    project = workshop.installed
     settings = production(workshop.servers, workshop.servers.direct)
     settings["REDIS_KEY_PREFIX"] = "service:"  # so that the two share no queue
     stock = {"REDIS_URL": workshop.servers.redis}

@@ -43,10 +43,17 @@ class Workshop:
 
     @cached_property
     def project(self) -> Project:
-        """A default project with its environment."""
+        """A default project as its developers have it."""
         project = render(self.template, self.folder / "project")
         project.set_up()
         return project
+
+    @cached_property
+    def installed(self) -> Project:
+        """The same as the image has it: without what serves its development."""
+        installed = Project(self.project.folder, self.folder / "installed")
+        installed.set_up("--no-dev")
+        return installed
 
     @cached_property
     def servers(self) -> Servers:

@@ -24,17 +24,14 @@ from app.core.messages import setup_message_handlers
 from app.core.process_name import this_process
 from app.core.process_start import begin_process
 from app.core.redis_pool import (
-    BACKEND,
     CONNECT_TIMEOUT,
-    CONTROL,
     SOCKET_TIMEOUT,
-    WAITING_CHECK_INTERVAL,
-    Transport,
     redis_client,
     run_redis_call,
     set_process_role,
     tls_options,
 )
+from app.core.redis_transport import BACKEND, CONTROL, WAITING_CHECK_INTERVAL, Transport
 from app.core.request_context import bind_request_id, get_request_id, unbind_request_id
 from app.core.task_context import bind_task_id, unbind_task_id
 from app.core.task_limits import refuse_large_payload, refuse_long_delay

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from kombu import Connection
 
-from app.core import flower_events, redis_pool
+from app.core import flower_events
 from app.core.celery import celery_app
+from app.core.redis_transport import Transport
 from tests.redis_servers import RedisServer
 
 
@@ -22,7 +23,7 @@ def test_events_are_received_soon_however_long_redis_was_away(
     options = celery_app.conf.broker_transport_options
 
     def connect() -> Connection:
-        return Connection(server.url, transport=redis_pool.Transport, transport_options=options)
+        return Connection(server.url, transport=Transport, transport_options=options)
 
     monkeypatch.setattr(celery_app, "connection", connect)
     heard: list[str] = []

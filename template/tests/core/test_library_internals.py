@@ -35,7 +35,7 @@ from redbeat.schedulers import (  # type: ignore[import-untyped]
 )
 from redis.exceptions import LockError
 
-from app.core import beat, redis_connection, redis_pool
+from app.core import beat, redis_connection, redis_pool, redis_transport
 from app.core.celery import BEAT_LOCK_SECONDS, celery_app
 from app.core.config import settings
 from app.core.redis_pool import RedisPoolBusyError, build_pool, redis_client
@@ -47,19 +47,19 @@ Calls = list[dict[str, Any]]
 
 OVERRIDDEN: list[tuple[type, type, set[str]]] = [
     (
-        redis_pool.Channel,
+        redis_transport.Channel,
         kombu_redis.Channel,
         {"_get_pool", "_connparams", "_create_client", "_disconnect_pools", "keyprefix_fanout"}
         | {"connection_class", "connection_class_ssl", "QoS"}
         | {"_brpop_start", "_brpop_read", "basic_consume", "close"},
     ),
-    (redis_pool.QoS, kombu_redis.QoS, {"append", "ack", "reject"}),
-    (redis_pool.Poller, kombu_redis.MultiChannelPoller, {"get"}),
-    (redis_pool.Transport, kombu_redis.Transport, {"Channel", "connection_errors"}),
-    (redis_pool.Mailbox, KombuMailbox, {"_collect"}),
-    (redis_pool.Control, CeleryControl, {"Mailbox"}),
+    (redis_transport.QoS, kombu_redis.QoS, {"append", "ack", "reject"}),
+    (redis_transport.Poller, kombu_redis.MultiChannelPoller, {"get"}),
+    (redis_transport.Transport, kombu_redis.Transport, {"Channel", "connection_errors"}),
+    (redis_transport.Mailbox, KombuMailbox, {"_collect"}),
+    (redis_transport.Control, CeleryControl, {"Mailbox"}),
     (
-        redis_pool.Backend,
+        redis_transport.Backend,
         RedisBackend,
         {"_get_pool", "on_task_call", "encode", "connection_errors"},
     ),
@@ -184,7 +184,7 @@ class TestOverrides:
             for cls in vars(importlib.import_module(module)).values()
             if inspect.isclass(cls) and cls.__module__ == module and private_overrides(cls)
         }
-        assert found == {redis_pool.__name__}
+        assert found == {redis_transport.__name__}
 
 
 def private_overrides(cls: type) -> set[str]:
@@ -200,7 +200,7 @@ def private_overrides(cls: type) -> set[str]:
 
 
 class TestChannel:
-    """kombu's channel, which `redis_pool.Channel` changes."""
+    """kombu's channel, which `redis_transport.Channel` changes."""
 
     def test_kombu_asks_get_pool_for_each_of_a_channel_s_two_pools(
         self, stock: Connection, monkeypatch: pytest.MonkeyPatch
@@ -269,7 +269,7 @@ class TestChannel:
         """In `_get_pool`; with another name nobody would hear what `inspect` and Flower ask."""
         url = f"redis://127.0.0.1:{server.port}/{database}"
         prefixes = []
-        for transport in (kombu_redis.Transport, redis_pool.Transport):
+        for transport in (kombu_redis.Transport, redis_transport.Transport):
             with Connection(url, transport=transport) as connection:
                 channel: Any = connection.channel()
                 prefixes.append(channel.pool and channel.keyprefix_fanout)
@@ -405,12 +405,12 @@ class TestDelivery:
 
 
 class TestRemoteControl:
-    """How answers of workers come back, of which `redis_pool.Mailbox` does a part."""
+    """How answers of workers come back, of which `redis_transport.Mailbox` does a part."""
 
     def test_celery_makes_the_mailbox_of_the_control_s_class(self) -> None:
-        assert type(celery_app.control) is redis_pool.Control
+        assert type(celery_app.control) is redis_transport.Control
         control: Any = celery_app.control
-        assert type(control.mailbox) is redis_pool.Mailbox
+        assert type(control.mailbox) is redis_transport.Mailbox
 
     def test_kombu_collects_answers_with_collect(
         self, server: RedisServer, monkeypatch: pytest.MonkeyPatch
@@ -429,26 +429,27 @@ class TestTransport:
     def test_kombu_looks_transports_up_by_their_aliases(self) -> None:
         for scheme in ("redis", "rediss"):
             transport = Connection(f"{scheme}://127.0.0.1:1/0").get_transport_cls()
-            assert transport is redis_pool.Transport
+            assert transport is redis_transport.Transport
 
     def test_kombu_asks_the_transport_what_a_sender_tries_again_after(
         self, ours: Connection
     ) -> None:
         """A timeout is not among it: what was sent may have arrived, and would run twice."""
         assert (
-            ours.recoverable_connection_errors == redis_pool.Transport.recoverable_connection_errors
+            ours.recoverable_connection_errors
+            == redis_transport.Transport.recoverable_connection_errors
         )
         assert redis.TimeoutError not in ours.recoverable_connection_errors
         assert redis.TimeoutError in ours.connection_errors
 
     def test_kombu_makes_channels_of_the_transport_s_class(self, ours: Connection) -> None:
-        assert type(ours.channel()) is redis_pool.Channel
+        assert type(ours.channel()) is redis_transport.Channel
 
 
 # redis-py 8 calls the command deprecated that Celery 5.7 stores results with.
 @pytest.mark.filterwarnings("ignore:Call to deprecated setex")
 class TestBackend:
-    """Celery's result backend, which `redis_pool.Backend` changes."""
+    """Celery's result backend, which `redis_transport.Backend` changes."""
 
     @pytest.fixture
     def stock_app(self, server: RedisServer) -> Celery:
@@ -468,7 +469,7 @@ class TestBackend:
     def test_celery_calls_on_task_call_for_each_task_that_is_sent(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        calls = record(monkeypatch, redis_pool.Backend, "on_task_call")
+        calls = record(monkeypatch, redis_transport.Backend, "on_task_call")
         task = ping.apply_async(("told",), queue="nobody")
         redis_client().delete(f"{settings.REDIS_KEY_PREFIX}nobody")
         assert [call["task_id"] for call in calls] == [task.id]
@@ -483,7 +484,7 @@ class TestBackend:
         self, server: RedisServer, observer: redis.Redis
     ) -> None:
         """The mixin comes first: the Redis backend's own would subscribe."""
-        backend = redis_pool.Backend(app=celery_app, url=server.url)
+        backend = redis_transport.Backend(app=celery_app, url=server.url)
         assert type(backend).wait_for_pending is SyncBackendMixin.wait_for_pending
         assert type(backend).add_pending_result is SyncBackendMixin.add_pending_result
         result = celery_app.AsyncResult("polled", backend=backend)
@@ -499,7 +500,7 @@ class TestBackend:
         assert not stock.exception_safe_to_retry(busy)
         stock.connection_errors = (*stock.connection_errors, RedisPoolBusyError)
         assert stock.exception_safe_to_retry(busy)
-        ours = redis_pool.Backend(app=celery_app, url=settings.REDIS_URL)
+        ours = redis_transport.Backend(app=celery_app, url=settings.REDIS_URL)
         assert ours.exception_safe_to_retry(busy)
 
     def test_celery_encodes_a_result_as_a_dictionary_with_its_status(

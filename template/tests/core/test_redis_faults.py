@@ -12,7 +12,8 @@ import pytest
 
 from app.core.celery import BEAT_LOCK_SECONDS, BEAT_LOOP_SECONDS, RESTORE_INTERVAL, celery_app
 from app.core.config import settings
-from app.core.redis_pool import SOCKET_TIMEOUT, WAITING_CHECK_INTERVAL
+from app.core.redis_pool import SOCKET_TIMEOUT
+from app.core.redis_transport import WAITING_CHECK_INTERVAL
 from app.tasks.diagnostics import ping
 from tests.faulty_link import FaultyLink
 from tests.queue_processes import QueueProcess

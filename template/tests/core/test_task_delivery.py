@@ -11,7 +11,7 @@ import redis
 from kombu import Connection, Consumer, Exchange, Producer, Queue
 from kombu.transport import redis as kombu_redis
 
-from app.core import redis_pool
+from app.core import redis_pool, redis_transport
 from app.core.redis_pool import redis_client
 from app.core.task_delivery import Delivery, take_message
 from tests.faulty_link import FaultyLink
@@ -52,7 +52,7 @@ def connect(server: RedisServer) -> Iterator[Connect]:
 @pytest.fixture
 def ours(connect: Connect) -> Connection:
     """A connection of a worker's."""
-    return connect(redis_pool.Transport)
+    return connect(redis_transport.Transport)
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def kombus(connect: Connect) -> Connection:
 @pytest.fixture
 def sender(connect: Connect) -> Connection:
     """A connection of somebody else's."""
-    return connect(redis_pool.Transport)
+    return connect(redis_transport.Transport)
 
 
 def publish(connection: Connection, queue: str, *bodies: str, priority: int = 0) -> None:
@@ -239,7 +239,7 @@ class TestWaiting:
         worker.wait(messages=3, seconds=5)
         assert worker.received == ["urgent", "usual", "slow"]
 
-    @pytest.mark.parametrize("transport", [redis_pool.Transport, kombu_redis.Transport])
+    @pytest.mark.parametrize("transport", [redis_transport.Transport, kombu_redis.Transport])
     def test_what_is_not_acknowledged_is_noted_in_kombu_s_form(
         self, connect: Connect, observer: redis.Redis, transport: type[Any]
     ) -> None:
@@ -364,7 +364,7 @@ class TestDeadLink:
         """A connection whose waiting is done over the link."""
         options = {"global_keyprefix": PREFIX, "health_check_interval": 0.1}
         with Connection(
-            link.url, transport=redis_pool.Transport, transport_options=options
+            link.url, transport=redis_transport.Transport, transport_options=options
         ) as connection:
             yield connection
 
@@ -387,7 +387,7 @@ class TestDeadLink:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """As Flower's to the events of workers."""
-        monkeypatch.setattr(redis_pool, "WAITING_CHECK_INTERVAL", 0.2)
+        monkeypatch.setattr(redis_transport, "WAITING_CHECK_INTERVAL", 0.2)
         news = Exchange("news", type="fanout")
         heard: list[str] = []
         listener = Queue("listener", news, auto_delete=True)
