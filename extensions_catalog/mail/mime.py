@@ -1,5 +1,6 @@
 """A mail of the outbox as the bytes that travel."""
 
+from email.header import Header
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -18,9 +19,9 @@ def compose(mail: MailMessage, settings: MailSettings) -> EmailMessage:
         ValueError: when a header would hold a line break.
     """
     message = EmailMessage(_POLICY)
-    message["From"] = Address(settings.from_name, addr_spec=settings.FROM)
-    message["To"] = Address(mail.to_name, addr_spec=mail.to_address)
-    message["Subject"] = mail.subject
+    _set_header(message, "From", settings.from_name, settings.FROM)
+    _set_header(message, "To", mail.to_name, mail.to_address)
+    _set_header(message, "Subject", mail.subject)
     message["Date"] = mail.created_at
     message["Message-ID"] = f"<{mail.message_id}>"
     # Keeps answering machines from answering: https://www.rfc-editor.org/rfc/rfc3834#section-5
@@ -29,3 +30,13 @@ def compose(mail: MailMessage, settings: MailSettings) -> EmailMessage:
     if mail.html_body is not None:
         message.add_alternative(mail.html_body, subtype="html")
     return message
+
+
+def _set_header(message: EmailMessage, name: str, text: str, address: str = "") -> None:
+    message[name] = Address(text, addr_spec=address) if address else text
+    if not text.isascii():
+        # Folding by the policy loses spaces between encoded words, in some releases of Python
+        # (https://github.com/python/cpython/issues/144156). This encodes all of the text.
+        words = Header(text, "utf-8", header_name=name).encode()
+        del message[name]
+        message.set_raw(name, f"{words}\n <{address}>" if address else words)

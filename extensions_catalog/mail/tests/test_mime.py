@@ -9,7 +9,7 @@ from email.policy import default
 from email.utils import parseaddr
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.extensions.mail.mime import compose
@@ -97,10 +97,12 @@ def test_it_is_the_same_in_each_attempt() -> None:
     assert first == second
 
 
+LONG = "0" * 14 + "\xa1" * 8 + "\U00010000" * 3
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=120)
 
 
 @given(name=text, subject=text, body=text)
+@example(name=f"{LONG} \xa1", subject=f"{LONG} \xa1 \xa1", body="").via("lost a space")
 @settings(max_examples=100, deadline=None)
 def test_whatever_is_entered_arrives_and_makes_no_header(
     name: str, subject: str, body: str
