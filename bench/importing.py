@@ -9,6 +9,11 @@ from bench.workshop import Workshop
 
 SERVICE = "import app.main"
 FLOOR = "import fastapi, sqlmodel"
+LIBRARIES = (
+    "import fastapi, sqlmodel, pydantic_settings, sqlalchemy.ext.asyncio, asyncpg, psycopg2, redis,"
+    "celery.app, celery.app.task, kombu.transport.redis, alembic.script, jinja2, sqladmin, pwdlib"
+)
+"""All that an API process uses, and nothing of the service."""
 MEASURED = """
 import resource, time
 started = time.perf_counter()
@@ -18,19 +23,28 @@ print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru
 
 
 def measure(workshop: Workshop) -> list[Row]:
-    """The import, an API process and a worker."""
-    project = workshop.installed
-    seconds, floor_seconds = in_turn(
-        lambda: _imported(project, SERVICE)[0], lambda: _imported(project, FLOOR)[0], warm_ups=1
-    )
-    memory, floor_memory = in_turn(
-        lambda: _imported(project, SERVICE)[1], lambda: _imported(project, FLOOR)[1]
-    )
+    """Imports, an API process and a worker."""
     return [
-        Row("import", SERVICE, "s", seconds, floor_seconds, FLOOR, Goal(1.2)),
-        Row("import-memory", f"{SERVICE}, resident", "MB", memory, floor_memory, FLOOR),
+        *_import(workshop.installed, "import", SERVICE, SERVICE, Goal(1.2)),
+        *_import(workshop.installed, "import-libraries", LIBRARIES, "import its libraries alone"),
         _api_memory(workshop),
         _worker_memory(workshop),
+    ]
+
+
+def _import(
+    project: Project, name: str, statement: str, label: str, goal: Goal | None = None
+) -> list[Row]:
+    """Seconds and memory."""
+    subject, floor = in_turn(
+        lambda: _imported(project, statement), lambda: _imported(project, FLOOR), warm_ups=1
+    )
+    seconds, megabytes = zip(*subject, strict=True)
+    floor_seconds, floor_megabytes = zip(*floor, strict=True)
+    memory = f"{label}, resident"
+    return [
+        Row(name, label, "s", [*seconds], [*floor_seconds], FLOOR, goal),
+        Row(f"{name}-memory", memory, "MB", [*megabytes], [*floor_megabytes], FLOOR),
     ]
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 REPEATS = 5
 """Times that each figure is taken; the median counts."""
@@ -74,9 +74,12 @@ class Row:
         }
 
 
+Sample = TypeVar("Sample")
+
+
 def in_turn(
-    *measures: Callable[[], float], repeats: int = REPEATS, warm_ups: int = 0
-) -> list[list[float]]:
+    *measures: Callable[[], Sample], repeats: int = REPEATS, warm_ups: int = 0
+) -> list[list[Sample]]:
     """Samples of each, taken in turn, so that what else the machine does meets all alike.
 
     Args:
@@ -84,7 +87,7 @@ def in_turn(
         repeats: samples of each.
         warm_ups: samples of each that are thrown away first.
     """
-    rounds: Sequence[list[float]] = [
+    rounds: Sequence[list[Sample]] = [
         [measure() for measure in measures] for _ in range(warm_ups + repeats)
     ]
     return [list(samples) for samples in zip(*rounds[warm_ups:], strict=True)]
