@@ -2,9 +2,10 @@
 
 import logging
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import redis
+from celery.platforms import signals
 from celery.signals import beat_init
 from kombu.exceptions import LimitExceeded
 from redbeat.schedulers import (  # type: ignore[import-untyped]
@@ -19,10 +20,24 @@ from app.core.schedules import collect_schedules
 
 logger = logging.getLogger(__name__)
 
+REDIS_LOST = (redis.ConnectionError, redis.TimeoutError, LimitExceeded)
+
 # RedBeat takes the lock in a signal's handler, whose errors Celery hides. `tick` takes it here.
 beat_init.disconnect(acquire_distributed_beat_lock)
 
-REDIS_LOST = (redis.ConnectionError, redis.TimeoutError, LimitExceeded)
+
+@beat_init.connect
+def end_where_nothing_is_held(**_: object) -> None:
+    """Have the signals that end beat close the scheduler after what they interrupt, not within.
+
+    Celery's own handler closes it at once. Where the signal comes while this process takes a
+    connection out of its pool, that would wait for ever for what it has itself interrupted.
+    """
+    signals.update(SIGTERM=_end, SIGINT=_end)
+
+
+def _end(*_: object) -> NoReturn:
+    raise SystemExit  # on whose way out Celery closes the scheduler
 
 
 class Scheduler(RedBeatScheduler):  # type: ignore[misc]

@@ -109,6 +109,38 @@ def test_the_schedule_fires_on_after_beat_is_restarted(server: RedisServer) -> N
     assert restarted.total_run_count > stopped.total_run_count
 
 
+SIGNAL_AT_THE_POOL = """
+import os, pathlib, signal
+from app.core.fair_queue import FairQueue
+
+put = FairQueue._put
+
+def put_and_end(queue, item):
+    put(queue, item)
+    if pathlib.Path({flag!r}).exists():
+        pathlib.Path({flag!r}).unlink()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+FairQueue._put = put_and_end
+"""
+
+
+@pytest.mark.slow
+def test_beat_ends_when_told_while_it_gives_a_connection_back(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    flag = tmp_path / "now"
+    (tmp_path / "sitecustomize.py").write_text(SIGNAL_AT_THE_POOL.format(flag=str(flag)))
+    path = os.pathsep.join([str(tmp_path), str(BASE_DIR)])
+    environment = {"REDIS_URL": server.url, "REDIS_KEY_PREFIX": "", "PYTHONPATH": path}
+    with QueueProcess("beat", "--max-interval", "1", **environment) as beat:
+        beat.wait_for("Acquired lock")
+        flag.touch()
+        assert beat.exit_status() == 0
+    with server.client() as client:
+        assert not client.exists("redbeat::lock")
+
+
 @pytest.mark.slow
 def test_a_beat_that_waits_for_redis_starts_when_it_comes_and_ends_when_told(
     server: RedisServer,
