@@ -57,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console()
     started = monotonic()
     with open_folder() as folder:
+        if not asked.render_only:
+            put_uv_into(folder)
         template = template_of_working_tree(folder / "template")
         chosen = combinations()[number - 1 :: of]
         failures, distinct = render_all(template, chosen, console)
@@ -198,7 +200,6 @@ def check_trees(folder: Path, chosen: list[Answers], console: Console) -> list[O
 
 def set_up(folder: Path) -> Workshop:
     """A workshop, and what its installation printed only if it failed."""
-    put_uv_into(folder)
     printed = StringIO()
     try:
         with redirect_stdout(printed):

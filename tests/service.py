@@ -160,10 +160,15 @@ def service_folder() -> Iterator[Path]:
 
 
 def put_uv_into(folder: Path) -> None:
-    """Put uv into the `bin` of a folder, where the projects in it find it."""
-    (folder / "bin").mkdir()
+    """Put uv into the `bin` of a folder, where the projects in it find it.
+
+    Raises:
+        FileNotFoundError: when there is none on the path.
+    """
     uv = shutil.which("uv")
-    assert uv
+    if uv is None:
+        raise FileNotFoundError("uv is not on the path; `make setup` puts it into .tools/bin")
+    (folder / "bin").mkdir()
     shutil.copy2(uv, folder / "bin" / "uv")
 
 
