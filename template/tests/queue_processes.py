@@ -122,6 +122,17 @@ class QueueProcess:
             self._changed.notify_all()
 
 
+def at_start(directory: Path, code: str) -> dict[str, str]:
+    """The environment in which a process of the service's runs some code before anything else.
+
+    Args:
+        directory: where a file for it may be written.
+        code: Python, which may import the service.
+    """
+    (directory / "sitecustomize.py").write_text(code)
+    return {"PYTHONPATH": os.pathsep.join([str(directory), str(BASE_DIR)])}
+
+
 @pytest.fixture(scope="session")
 def worker() -> Iterator[QueueProcess]:
     """A worker on the test run's Redis and queue, started once for the session."""

@@ -13,8 +13,7 @@ from typing import Any
 
 import httpx
 
-from app.core.config import BASE_DIR
-from tests.queue_processes import QueueProcess
+from tests.queue_processes import QueueProcess, at_start
 from tests.redis_servers import free_port
 from tests.running_service import run_api
 
@@ -207,7 +206,5 @@ class Senders:
 
 def tick_each_second(directory: Path) -> dict[str, str]:
     """What makes a beat send the heartbeat each second, by its own schedule."""
-    (directory / "sitecustomize.py").write_text(
-        "import app.tasks.schedules as s; s.SCHEDULES['heartbeat']['schedule'] = 1"
-    )
-    return {"PYTHONPATH": f"{directory}:{BASE_DIR}"}
+    code = "import app.tasks.schedules as s; s.SCHEDULES['heartbeat']['schedule'] = 1"
+    return at_start(directory, code)

@@ -77,8 +77,9 @@ class QoS(_KombuQoS):  # type: ignore[misc]
         """Give a message back, or drop it; without Redis its visibility timeout gives it back."""
         try:
             super().reject(delivery_tag, requeue=requeue)
-        finally:
+        except Exception:
             virtual.QoS.ack(self, delivery_tag)
+            raise
 
     def tell_finished(self) -> None:
         """Tell Redis of all messages that have ended since it last answered."""

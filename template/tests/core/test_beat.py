@@ -11,7 +11,7 @@ from redbeat.schedulers import RedBeatSchedulerEntry  # type: ignore[import-unty
 from app.core import redis_pool
 from app.core.beat import Scheduler
 from app.core.celery import celery_app
-from app.core.config import BASE_DIR, settings
+from app.core.config import settings
 from app.tasks.heartbeat import heartbeat
 from app.tasks.schedules import SCHEDULES
 from tests.heartbeats import (
@@ -19,7 +19,7 @@ from tests.heartbeats import (
     Elsewhere,
     run_heartbeat_every_second,
 )
-from tests.queue_processes import QueueProcess
+from tests.queue_processes import QueueProcess, at_start
 from tests.redis_servers import RedisServer
 
 
@@ -130,9 +130,8 @@ def test_beat_ends_when_told_while_it_gives_a_connection_back(
     server: RedisServer, tmp_path: Path
 ) -> None:
     flag = tmp_path / "now"
-    (tmp_path / "sitecustomize.py").write_text(SIGNAL_AT_THE_POOL.format(flag=str(flag)))
-    path = os.pathsep.join([str(tmp_path), str(BASE_DIR)])
-    environment = {"REDIS_URL": server.url, "REDIS_KEY_PREFIX": "", "PYTHONPATH": path}
+    environment = {"REDIS_URL": server.url, "REDIS_KEY_PREFIX": ""}
+    environment |= at_start(tmp_path, SIGNAL_AT_THE_POOL.format(flag=str(flag)))
     with QueueProcess("beat", "--max-interval", "1", **environment) as beat:
         beat.wait_for("Acquired lock")
         flag.touch()
@@ -167,11 +166,8 @@ def test_a_beat_that_waits_for_redis_starts_when_it_comes_and_ends_when_told(
 
 @pytest.mark.slow
 def test_a_broken_schedule_ends_beat_with_one_clear_line(tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text(
-        "import app.tasks.schedules as s; s.SCHEDULES['heartbeat']['task'] = 'app.tasks.nothing'"
-    )
-    path = os.pathsep.join([str(tmp_path), str(BASE_DIR)])
-    with QueueProcess("beat", PYTHONPATH=path) as beat:
+    code = "import app.tasks.schedules as s; s.SCHEDULES['heartbeat']['task'] = 'app.tasks.nothing'"
+    with QueueProcess("beat", **at_start(tmp_path, code)) as beat:
         assert beat.exit_status() == 1
         line = beat.wait_for("error: ")
     assert "app/tasks/schedules.py: entry 'heartbeat' names the task" in line
