@@ -37,6 +37,16 @@ def test_every_set_of_extensions_meets_every_other_answer() -> None:
     assert len(combinations()) == sum(len(rests) for rests in met.values())
 
 
+@pytest.mark.parametrize("chosen", [trees, sets_of_extensions])
+def test_each_extension_is_in_and_out_beside_all_that_the_others_can_be(
+    chosen: Callable[[], list[Answers] | list[list[str]]],
+) -> None:
+    sets = [each["extensions"] if isinstance(each, dict) else each for each in chosen()]
+    names = {path.parent.name for path in REPOSITORY.glob("extensions_catalog/[!_]*/__init__.py")}
+    assert len(sets) == len({frozenset(each) for each in sets}) == 2 ** len(names)
+    assert {name for each in sets for name in each} == names
+
+
 @pytest.mark.parametrize("chosen", [trees, covering_trees])
 @pytest.mark.parametrize("name", FINITE)
 def test_every_answer_has_its_tests_run(name: str, chosen: Callable[[], list[Answers]]) -> None:
