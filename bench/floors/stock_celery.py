@@ -5,6 +5,8 @@ import os
 from celery import Celery
 
 app = Celery("stock", broker=os.environ["REDIS_URL"], backend=os.environ["REDIS_URL"])
+# Of its own: in Celery's default queue lies what the endpoints have sent.
+app.conf.task_default_queue = "stock"
 
 
 @app.task(name="stock.ping")

@@ -42,8 +42,9 @@ class TaskStatus(BaseModel):
 
     id: UUID
     state: str = Field(
-        description="PENDING, STARTED, RETRY, SUCCESS, FAILURE or REVOKED. Celery knows no ids: "
-        "one that it never gave, or whose result has expired, is PENDING too."
+        description="PENDING, RETRY, SUCCESS, FAILURE or REVOKED; STARTED too, of a task that is "
+        "declared with `track_started=True`. Celery knows no ids: one that it never gave, or whose "
+        "result has expired, is PENDING too."
     )
     ready: bool = Field(description="Whether the task has ended, well or not.")
     result: Any = Field(None, description="What the task gave back, once it has succeeded.")

@@ -156,7 +156,6 @@ def configuration() -> dict[str, Any]:
         "worker_prefetch_multiplier": 1,
         # Only the prefork pool can stop a task; solo lets it run and warns.
         "task_time_limit": settings.CELERY_TASK_MAX_SECONDS,
-        "task_track_started": True,
         # `--pool processes` on the command line changes it; Celery takes `--pool prefork` for its
         # own default, which does not.
         "worker_pool": "solo",

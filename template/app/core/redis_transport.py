@@ -19,6 +19,7 @@ from celery import states
 from celery.app.control import Control as CeleryControl
 from celery.backends.base import SyncBackendMixin
 from celery.backends.redis import RedisBackend
+from celery.exceptions import TimeoutError as CeleryTimeoutError
 from kombu.exceptions import EncodeError
 from kombu.pidbox import Mailbox as KombuMailbox
 from kombu.serialization import prepare_accept_content
@@ -38,7 +39,8 @@ WAITING_CHECK_INTERVAL = 10
 """Seconds between tests of connections that wait for messages, which nobody else would miss."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.2
-"""Seconds between two looks for answers of workers; small plans count the commands of a second."""
+"""Seconds between two looks for what workers answer, which double each time: most answers come at
+once, and small plans count the commands of a second."""
 
 # What is overridden below is private, so no stub knows it: the bases are typed as Any.
 _KombuChannel: Any = kombu_redis.Channel
@@ -84,10 +86,12 @@ class QoS(_KombuQoS):  # type: ignore[misc]
     def tell_finished(self) -> None:
         """Tell Redis of all messages that have ended since it last answered."""
         if tags := _finished_tags.copy():
-            with self.pipe_or_acquire() as pipe:
-                pipe.zrem(self.unacked_index_key, *tags)
-                pipe.hdel(self.unacked_key, *tags)
-                pipe.execute()
+            # No transaction, which would double the commands: what is left in the index alone is
+            # nothing that could run again, and kombu's next look for lost tasks drops it.
+            pipe = redis_client().pipeline(transaction=False)
+            pipe.hdel(self.channel.whole_key(self.unacked_key), *tags)
+            pipe.zrem(self.channel.whole_key(self.unacked_index_key), *tags)
+            pipe.execute()
             _finished_tags.difference_update(tags)
 
     def append(self, message: Any, delivery_tag: str) -> None:  # noqa: ANN401
@@ -192,8 +196,8 @@ class Channel(_KombuChannel):  # type: ignore[misc]
         delivery = take_message(
             redis_client(),
             self._queue_keys(),
-            unacknowledged_key=f"{self.global_keyprefix}{self.unacked_key}",
-            times_key=f"{self.global_keyprefix}{self.unacked_index_key}",
+            unacknowledged_key=self.whole_key(self.unacked_key),
+            times_key=self.whole_key(self.unacked_index_key),
             now=time.time(),
         )
         if delivery is None:
@@ -210,10 +214,14 @@ class Channel(_KombuChannel):  # type: ignore[misc]
             raise Empty from None
         self.connection._deliver(message, queue)  # noqa: SLF001
 
+    def whole_key(self, key: str) -> str:
+        """A key of kombu's as Redis has it; kombu's own clients put the prefix before it."""
+        return f"{self.global_keyprefix}{key}"
+
     def _queue_keys(self) -> list[str]:
         queues = self._queue_cycle.consume(len(self.active_queues))
         return [
-            f"{self.global_keyprefix}{self._q_for_pri(queue, priority)}"
+            self.whole_key(self._q_for_pri(queue, priority))
             for priority in self.priority_steps
             for queue in queues
         ]
@@ -272,6 +280,43 @@ class Backend(SyncBackendMixin, _CeleryBackend):  # type: ignore[misc]
 
     def on_task_call(self, producer: Any, task_id: str) -> None:  # noqa: ANN401
         """Nothing: Celery's own subscribes to the result here, a connection for each sender."""
+
+    def wait_for(
+        self,
+        task_id: str,
+        timeout: float | None = None,
+        interval: float = 0.5,
+        no_ack: bool = True,  # noqa: ARG002, FBT001, FBT002 (the base's signature)
+        on_interval: Callable[[], None] | None = None,
+    ) -> Any:  # noqa: ANN401
+        """What is stored of a task that has ended; `AsyncResult.get` waits here.
+
+        Args:
+            task_id: of the task.
+            timeout: seconds to wait; None for as long as it takes.
+            interval: the longest pause between two looks, in seconds.
+            no_ack: means nothing here.
+            on_interval: called after each look in vain.
+
+        Raises:
+            celery.exceptions.TimeoutError: when the task has not ended by then.
+        """
+        started, pause = time.monotonic(), FIRST_PAUSE
+        while (meta := self.get_task_meta(task_id))["status"] not in states.READY_STATES:
+            if on_interval:
+                on_interval()
+            left = interval if timeout is None else started + timeout - time.monotonic()
+            if left <= 0:
+                raise CeleryTimeoutError(f"the task {task_id} has not ended within {timeout:g} s")
+            time.sleep(min(pause, interval, left))
+            pause *= 2
+        return meta
+
+    def _set(self, key: str, value: str, expires: int | None = None) -> None:
+        # Celery's own tells subscribers too, in a transaction: four commands, where here nobody
+        # subscribes.
+        lasts = self.expires if expires is None else expires
+        self.client.set(key, value, ex=lasts or None)
 
     def encode(self, data: Any) -> Any:  # noqa: ANN401
         """What is stored.

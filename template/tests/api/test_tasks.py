@@ -11,9 +11,6 @@ from app.tasks.diagnostics import ping
 from tests.queue_processes import QueueProcess
 from tests.redis_servers import RedisServer
 
-# redis-py 8 calls the command deprecated that Celery 5.7 stores results with.
-ignore_setex = pytest.mark.filterwarnings("ignore:Call to deprecated setex")
-
 
 @pytest.fixture
 def stored() -> str:
@@ -83,7 +80,6 @@ class TestReadTask:
             "error": None,
         }
 
-    @ignore_setex
     async def test_a_failed_task_tells_its_error(self, client: AsyncClient, stored: str) -> None:
         celery_app.backend.mark_as_failure(stored, ValueError("no such room"))
         task = (await client.get(f"/api/tasks/{stored}")).json()
@@ -92,7 +88,6 @@ class TestReadTask:
         assert task["result"] is None
         assert task["error"] == {"type": "ValueError", "message": "no such room"}
 
-    @ignore_setex
     async def test_a_result_that_json_does_not_know_is_given_as_text(
         self, client: AsyncClient, stored: str
     ) -> None:

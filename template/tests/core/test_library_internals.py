@@ -15,6 +15,7 @@ from queue import Empty
 from types import SimpleNamespace
 from typing import Any
 
+import celery.exceptions
 import pytest
 import redis
 from celery import Celery
@@ -61,8 +62,9 @@ OVERRIDDEN: list[tuple[type, type, set[str]]] = [
     (
         redis_transport.Backend,
         RedisBackend,
-        {"_get_pool", "on_task_call", "encode", "connection_errors"},
+        {"_get_pool", "on_task_call", "encode", "connection_errors", "_set"},
     ),
+    (redis_transport.Backend, SyncBackendMixin, {"wait_for"}),
     (redis_pool.BlockingPool, redis.BlockingConnectionPool, {"get_connection"}),
     (
         redis_connection._LeavingNoneBehind,
@@ -446,8 +448,6 @@ class TestTransport:
         assert type(ours.channel()) is redis_transport.Channel
 
 
-# redis-py 8 calls the command deprecated that Celery 5.7 stores results with.
-@pytest.mark.filterwarnings("ignore:Call to deprecated setex")
 class TestBackend:
     """Celery's result backend, which `redis_transport.Backend` changes."""
 
@@ -493,6 +493,23 @@ class TestBackend:
         assert result.get(timeout=10, interval=0.05) == "value"
         late.join()
         assert observer.pubsub_channels() == []
+
+    def test_celery_waits_in_wait_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        calls = record(monkeypatch, redis_transport.Backend, "wait_for")
+        with pytest.raises(celery.exceptions.TimeoutError):
+            celery_app.AsyncResult("never").get(timeout=0, interval=0.3)
+        (call,) = calls
+        assert (call["task_id"], call["timeout"], call["interval"]) == ("never", 0, 0.3)
+
+    # redis-py 8 calls the command deprecated that Celery 5.7 stores results with.
+    @pytest.mark.filterwarnings("ignore:Call to deprecated setex")
+    def test_celery_stores_with_set(
+        self, stock_app: Celery, observer: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        calls = record(monkeypatch, RedisBackend, "_set")
+        stock_app.backend.store_result("stored", "value", "SUCCESS")
+        (call,) = calls
+        assert (observer.get(call["key"]), call["expires"]) == (call["value"], None)
 
     def test_celery_stores_again_after_each_of_its_connection_errors(self) -> None:
         busy = RedisPoolBusyError("busy")

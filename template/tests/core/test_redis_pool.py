@@ -262,8 +262,6 @@ class TestResults:
                 "too-large", "x" * settings.CELERY_PAYLOAD_LIMIT, "SUCCESS"
             )
 
-    # redis-py 8 calls the command deprecated that Celery 5.7 stores results with.
-    @pytest.mark.filterwarnings("ignore:Call to deprecated setex")
     def test_results_expire(self, observer: redis.Redis) -> None:
         celery_app.backend.store_result("expires", "value", "SUCCESS")
         key = f"{settings.REDIS_KEY_PREFIX}celery-task-meta-expires"

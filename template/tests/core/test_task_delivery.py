@@ -264,6 +264,19 @@ class TestWaiting:
         Worker(ours, "parcels").wait()
         assert observer.exists(*NOTES) == 0
 
+    def test_a_message_costs_four_commands(self, ours: Connection, observer: redis.Redis) -> None:
+        """Those of a script, of which no plan counts more than the script, aside."""
+        publish(ours, "parcels", "fragile", "heavy", "large")
+        worker = Worker(ours, "parcels")
+        worker.wait()
+        observer.config_resetstat()
+        worker.wait(messages=3, seconds=5)
+        stats = observer.info("commandstats")
+        counted = ("blmove", "evalsha", "hdel", "zrem", "multi", "exec")
+        calls = {name: stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in counted}
+        expected = {"blmove": 2, "evalsha": 2, "hdel": 2, "zrem": 2, "multi": 0, "exec": 0}
+        assert calls == expected
+
     def test_what_needs_no_acknowledgement_leaves_nothing(
         self, ours: Connection, observer: redis.Redis
     ) -> None:
