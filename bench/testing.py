@@ -1,10 +1,10 @@
 """What the tests of a default project cost: one that is rolled back, and all of `make test`."""
 
+import json
 import shutil
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from xml.etree import ElementTree as ET
 
 from bench.measurement import Goal, Row, in_turn
 from bench.project import Project, render
@@ -40,11 +40,13 @@ def _rollback(project: Project) -> Row:
 
 
 def _median_milliseconds(project: Project, path: Path) -> tuple[float, float]:
-    report = project.folder.parent / "rollback.xml"
-    project.run_python("-m", "pytest", "-q", "-n0", f"--junitxml={report}", str(path))
-    took: dict[str, list[float]] = {"test_rolled_back": [], "test_without_database": []}
-    for case in ET.parse(report).iter("testcase"):  # noqa: S314 (pytest's own report)
-        took[case.attrib["name"].partition("[")[0]].append(1000 * float(case.attrib["time"]))
+    report = project.folder.parent / "durations.json"
+    project.run(
+        *(str(project.python), "-m", "pytest", "-q", "-n0", "-p", "durations", str(path)),
+        PYTHONPATH=f"{project.folder}:{IN_PROJECT}",
+        DURATIONS=str(report),
+    )
+    took = json.loads(report.read_text(encoding="utf-8"))
     return median(took["test_rolled_back"]), median(took["test_without_database"])
 
 

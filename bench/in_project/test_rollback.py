@@ -1,6 +1,6 @@
 """The same test 200 times: two requests that commit and are rolled back, or two that need no row.
 
-Run by `testing.py` with pytest in the project; what each test took goes into the report.
+Run by `testing.py` with pytest in the project; `durations.py` writes what each test took.
 """
 
 import httpx

@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import (
     async_sessionmaker,
     create_async_engine,
 )
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import NullPool, StaticPool
 from sqlmodel import Session
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -56,18 +56,24 @@ async def test_engine(test_database: str) -> AsyncIterator[AsyncEngine]:
 
 
 @pytest.fixture(scope="session")
-async def session_connection(test_engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """The one connection that all tests of the session use in turn."""
-    async with test_engine.connect() as connection:
-        yield connection
+async def one_connection(test_engine: AsyncEngine) -> AsyncIterator[AsyncEngine]:
+    """An engine with a single connection, which all tests of the session use in turn."""
+    engine = create_async_engine(
+        test_engine.url, poolclass=StaticPool, connect_args=settings.database_connect_args
+    )
+    yield engine
+    await engine.dispose()
 
 
 @pytest.fixture
-async def connection(session_connection: AsyncConnection) -> AsyncIterator[AsyncConnection]:
+async def connection(one_connection: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """The session's connection inside a transaction that is rolled back after the test."""
-    transaction = await session_connection.begin()
-    yield session_connection
-    await transaction.rollback()
+    # Taken anew, savepoints are counted from 1 in each test: the driver has prepared them before,
+    # which is one round trip for each instead of two.
+    async with one_connection.connect() as connection:
+        transaction = await connection.begin()
+        yield connection
+        await transaction.rollback()
 
 
 @pytest.fixture
