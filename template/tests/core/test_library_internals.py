@@ -224,6 +224,18 @@ class TestChannel:
         assert channel.subclient.connection_pool is channel.async_pool
         assert made[1:] == [{"asynchronous": False}, {"asynchronous": True}]
 
+    def test_kombu_would_make_a_client_for_each_message(
+        self, stock: Connection, ours: Connection, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made = {}
+        for connection in (stock, ours):
+            producer = connection.Producer(connection.channel())
+            calls = record(monkeypatch, kombu_redis.Channel, "_create_client")
+            for _ in range(3):
+                producer.publish("told", routing_key="nobody")
+            made[connection] = len(calls)
+        assert made == {stock: 3, ours: 0}
+
     def test_kombu_connects_with_what_connparams_gives(
         self, stock: Connection, observer: redis.Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
