@@ -92,6 +92,7 @@ class TestClientLimit:
         assert caught.value.retry_after == pytest.approx(WINDOW.seconds / 2, abs=30)
 
 
+@pytest.mark.slow
 class TestUsernameLimit:
     def guess_from_many_addresses(self, session: Session, user: AdminUser | None) -> None:
         for number in range(LIMIT * USERNAME_FACTOR):
@@ -182,6 +183,7 @@ class TestAnswer:
         assert (await anonymous_client.post("/admin/login", data=right)).status_code == 429
 
 
+@pytest.mark.slow
 def test_attempts_at_the_same_time_count_each_other(
     committing_sessions: sessionmaker[AuditedSession],
 ) -> None:

@@ -69,6 +69,7 @@ async def test_unknown_host(test_database: str, monkeypatch: pytest.MonkeyPatch)
     assert "no-such-host.invalid" in await refusal()
 
 
+@pytest.mark.slow
 async def test_no_answer(test_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A firewall that drops what it does not like: here a server that accepts and says nothing."""
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -92,6 +92,7 @@ class TestReady:
         answer = await http.get("/health/ready")
         assert answer.json()["checks"]["database"]["reason"] == "busy"
 
+    @pytest.mark.slow
     async def test_a_database_that_hangs_is_told_within_the_timeout(
         self,
         http: httpx.AsyncClient,

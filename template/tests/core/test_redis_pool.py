@@ -99,6 +99,7 @@ def run_crowd(name: str, server: RedisServer, **environment: str) -> tuple[float
     return seconds, most_by_role(sampler.samples)
 
 
+@pytest.mark.slow
 class TestLimit:
     def test_a_caller_waits_for_a_connection_that_comes_free(self) -> None:
         pool = build_pool(settings, "command")
@@ -206,6 +207,7 @@ class TestNames:
         assert parse_process_name("redis-cli") is None
 
 
+@pytest.mark.slow
 class TestAsyncCode:
     async def test_the_event_loop_goes_on_while_redis_stands_still(
         self, use_redis: Callable[..., RedisServer]

@@ -91,6 +91,7 @@ class TestApiProcesses:
             with each.connect() as connection:
                 assert connection.scalar(text("SELECT 1")) == 1
 
+    @pytest.mark.slow
     def test_one_waits_for_another_and_then_gets_a_clear_error(
         self, engine: Callable[..., Engine]
     ) -> None:

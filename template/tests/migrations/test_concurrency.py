@@ -90,6 +90,7 @@ async def test_two_upgrades_take_turns_behind_a_transaction_pooler(fresh_databas
     await assert_one_of_two_upgraded(outcomes)
 
 
+@pytest.mark.slow
 async def test_several_workers_start_on_an_empty_database(fresh_database: str) -> None:
     async with held_lock() as connection:
         workers = [asyncio.create_task(init_db()) for _ in range(4)]

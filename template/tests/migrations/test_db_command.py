@@ -27,6 +27,7 @@ def disable_example(monkeypatch: pytest.MonkeyPatch) -> None:
     change_settings(monkeypatch, ENABLED_EXTENSIONS=others)
 
 
+@pytest.mark.slow
 class TestReset:
     async def test_refuses_in_production(
         self, fresh_database: str, monkeypatch: pytest.MonkeyPatch
@@ -103,6 +104,7 @@ class TestReset:
             await connection.run_sync(reset_database, script_directory())
 
 
+@pytest.mark.slow
 class TestForget:
     async def test_refuses_an_enabled_extension(self, fresh_database: str) -> None:
         await init_db()
