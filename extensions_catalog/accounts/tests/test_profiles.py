@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -218,7 +219,7 @@ class TestRace:
 class TestRecentSightings:
     def test_forgets_after_its_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
         now = 1000.0
-        monkeypatch.setattr("app.extensions.accounts.profiles.time.monotonic", lambda: now)
+        monkeypatch.setattr(profiles, "time", SimpleNamespace(monotonic=lambda: now))
         recent = RecentSightings(seconds=60, size=10)
         recent.add(ADA)
         now += 59.9

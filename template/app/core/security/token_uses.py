@@ -34,10 +34,21 @@ class TokenUses:
             self._timer = loop.call_later(self._seconds, self._start_writing)
 
     async def flush(self) -> None:
-        """Write what has been noted, in one statement. A failure is logged, the uses are kept."""
+        """Write what has been noted, and wait for a write that has begun already."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._writing is not None and not self._writing.done():
+            await self._writing
+        await self._write_noted()
+
+    def _start_writing(self) -> None:
+        self._timer = None
+        # Held, because the event loop itself keeps only weak references to tasks.
+        self._writing = asyncio.get_running_loop().create_task(self._write_noted())
+
+    async def _write_noted(self) -> None:
+        """Write all in one statement. A failure is logged, and the uses are kept."""
         noted, self._noted = self._noted, {}
         if not noted:
             return
@@ -46,10 +57,6 @@ class TokenUses:
         except (SQLAlchemyError, OSError) as error:
             logger.warning("the last uses of %d API tokens are not written: %s", len(noted), error)
             self._noted = noted | self._noted
-
-    def _start_writing(self) -> None:
-        # Held, because the event loop itself keeps only weak references to tasks.
-        self._writing = asyncio.get_running_loop().create_task(self.flush())
 
 
 async def _write(noted: dict[int, datetime]) -> None:

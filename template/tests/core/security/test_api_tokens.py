@@ -193,7 +193,11 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr("app.core.security.token_cache.time.monotonic", lambda: self.now)
+        # Not `time.monotonic` itself: it is the event loop's clock too, whose timers would fire.
+        monkeypatch.setattr("app.core.security.token_cache.time", self)
+
+    def monotonic(self) -> float:
+        return self.now
 
 
 class TestTokenCache:
@@ -275,6 +279,25 @@ class TestTokenUses:
         assert await self.last_use(db_session) is None
         await flush_token_uses()
         assert await self.last_use(db_session) is not None
+
+    async def test_a_flush_waits_for_a_write_that_has_begun(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        begun, goes_on = asyncio.Event(), asyncio.Event()
+
+        async def write(_noted: dict[int, datetime]) -> None:
+            begun.set()
+            await goes_on.wait()
+
+        monkeypatch.setattr("app.core.security.token_uses._write", write)
+        uses = TokenUses(seconds=0)
+        uses.note(7, datetime.now(UTC))
+        await asyncio.wait_for(begun.wait(), 5)
+        flush = asyncio.create_task(uses.flush())
+        await asyncio.sleep(0.01)
+        assert not flush.done()
+        goes_on.set()
+        await asyncio.wait_for(flush, 5)
 
     async def test_uses_are_written_by_themselves(self, monkeypatch: pytest.MonkeyPatch) -> None:
         written: asyncio.Queue[dict[int, datetime]] = asyncio.Queue()
