@@ -6,6 +6,7 @@ Tests override `get_session` and `get_read_session`.
 from collections.abc import AsyncIterator
 from typing import Annotated
 
+from anyio import CancelScope
 from fastapi import Depends
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -17,11 +18,12 @@ async def get_session() -> AsyncIterator[AsyncSession]:
     """A session for one request; the endpoint commits, whatever it did not commit is undone."""
     session = async_session_maker()
     # Not `async with`: it closes in a task of its own, so that no cancellation stops it half-way.
-    # FastAPI shields the end of a dependency already, and the task would cost each request 50 µs.
+    # A shield does the same, and spares each request the 50 µs of the task.
     try:
         yield session
     finally:
-        await session.close()
+        with CancelScope(shield=True):
+            await session.close()
 
 
 async def get_read_session() -> AsyncIterator[AsyncSession]:
@@ -30,7 +32,8 @@ async def get_read_session() -> AsyncIterator[AsyncSession]:
     try:
         yield session
     finally:
-        await session.close()
+        with CancelScope(shield=True):
+            await session.close()
 
 
 # `scope="function"` gives the connection back before the response is sent, so that a slow client
