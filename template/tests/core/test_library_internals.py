@@ -80,19 +80,6 @@ KEYS = f"{settings.REDIS_KEY_PREFIX}redbeat:"
 
 
 @pytest.fixture
-def server(use_redis: Callable[..., RedisServer]) -> RedisServer:
-    """A Redis of the test's own, to which this process's pool leads too."""
-    return use_redis()
-
-
-@pytest.fixture
-def observer(server: RedisServer) -> Iterator[redis.Redis]:
-    """A connection of its own, to look at the others."""
-    with server.client(client_name="observer") as client:
-        yield client
-
-
-@pytest.fixture
 def stock(server: RedisServer) -> Iterator[Connection]:
     """A connection of kombu's with kombu's own transport."""
     with Connection(server.url, transport=kombu_redis.Transport) as connection:

@@ -13,19 +13,6 @@ from tests.redis_servers import RedisServer
 
 
 @pytest.fixture
-def server(use_redis: Callable[..., RedisServer]) -> RedisServer:
-    """A Redis of the test's own, to which this process's pool leads too."""
-    return use_redis()
-
-
-@pytest.fixture
-def observer(server: RedisServer) -> Iterator[redis.Redis]:
-    """A connection of its own, to look at the others."""
-    with server.client(client_name="observer") as client:
-        yield client
-
-
-@pytest.fixture
 def broken_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], None]]:
     """Has a connection end here without the server's hearing of it."""
     kept = []

@@ -1,26 +1,15 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import celery.exceptions
 import pytest
 import redis
+from celery.app.trace import build_tracer
 
 from app.core import redis_transport
 from app.core.celery import celery_app
+from app.tasks.diagnostics import ping
 from tests.redis_servers import RedisServer
-
-
-@pytest.fixture
-def server(use_redis: Callable[..., RedisServer]) -> RedisServer:
-    """A Redis of the test's own."""
-    return use_redis()
-
-
-@pytest.fixture
-def observer(server: RedisServer) -> Iterator[redis.Redis]:
-    with server.client() as client:
-        client.config_resetstat()
-        yield client
 
 
 class Clock:
@@ -94,9 +83,23 @@ class TestStoring:
         ("state", "result"), [("SUCCESS", "value"), ("FAILURE", ValueError("wrong"))]
     )
     def test_costs_two_commands(self, observer: redis.Redis, state: str, result: Any) -> None:
+        observer.config_resetstat()
+
         celery_app.backend.store_result("stored", result, state)
 
         assert commands(observer) == {"get": 1, "set": 1}
+
+
+def test_a_task_costs_no_more_than_its_result(observer: redis.Redis) -> None:
+    """That it has begun is noted only where it is declared with `track_started=True`."""
+    request = {"id": "run", "is_eager": False}
+    observer.config_resetstat()
+
+    run: Any = build_tracer(ping.name, ping, app=celery_app)
+    run("run", ("here",), {}, request)
+
+    assert commands(observer) == {"get": 1, "set": 1}
+    assert celery_app.AsyncResult("run").get(timeout=0) == {"message": "here", "request_id": ""}
 
 
 def commands(observer: redis.Redis) -> dict[str, int]:

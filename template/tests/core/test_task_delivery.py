@@ -23,19 +23,6 @@ NOTES = (f"{PREFIX}unacked", f"{PREFIX}unacked_index")
 """Where kombu keeps what is not acknowledged."""
 
 
-@pytest.fixture
-def server(use_redis: Callable[..., RedisServer]) -> RedisServer:
-    """A Redis of the test's own, to which this process's pool leads too."""
-    return use_redis()
-
-
-@pytest.fixture
-def observer(server: RedisServer) -> Iterator[redis.Redis]:
-    """A connection of its own, to look at the queues."""
-    with server.client() as client:
-        yield client
-
-
 Connect = Callable[[type[Any]], Connection]
 
 
