@@ -1,13 +1,14 @@
-"""For a worker under load, which loads it with `--include tests.counted_tasks`: counts each run."""
+"""For a worker under load, which loads it with `--include tests.counted_tasks`: counts each run.
+
+Nobody else imports it: from then on the tasks that run in that process would be counted too.
+"""
 
 from typing import Any
 
 from celery import signals
 
 from app.core.redis_pool import redis_client
-
-RUNS = "runs-of-tasks"
-"""A hash in Redis: how many times the task of each id began to run."""
+from tests.task_load import RUNS
 
 
 @signals.task_prerun.connect

@@ -18,6 +18,9 @@ from urllib.parse import urlsplit
 
 from app.core.config import BASE_DIR
 
+RUNS = "runs-of-tasks"
+"""A hash in Redis: how many times the task of each id began to run, see `counted_tasks`."""
+
 CALLERS = 50
 FIRST_POLL_SECONDS = 0.2
 LONGEST_POLL_SECONDS = 2.0

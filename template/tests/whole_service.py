@@ -18,13 +18,12 @@ from tests.connection_sampler import (
     most_by_role,
     peak,
 )
-from tests.counted_tasks import RUNS
 from tests.flower_readers import FlowerReaders
 from tests.heartbeats import run_heartbeat_every_second, wait_for_heartbeat
 from tests.queue_processes import START_SECONDS, QueueProcess
 from tests.redis_servers import RedisServer, free_port
 from tests.running_service import run_api
-from tests.task_load import LoadReport, run_task_load
+from tests.task_load import RUNS, LoadReport, run_task_load
 
 logger = logging.getLogger(__name__)
 
