@@ -7,9 +7,9 @@ from flower.views import BaseHandler  # type: ignore[import-untyped]
 
 from app.core.celery import celery_app
 from app.core.config import StartupError, settings
-from app.core.flower_events import receive_events
-from app.core.process_start import begin_process
-from app.core.redis_pool import run_redis_call
+from kit.connections import begin_process
+from kit.queue import receive_events
+from kit.redis import run_redis_call
 
 begin_process("flower")
 

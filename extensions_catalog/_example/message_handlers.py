@@ -1,7 +1,7 @@
 """What the extension does when something has happened."""
 
-from app.core.messages import Message, handles
 from app.extensions._example.tasks import count_words
+from kit.messages import Message, handles
 
 
 @handles("example.note-created", after_commit=True)

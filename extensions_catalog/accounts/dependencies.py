@@ -11,9 +11,9 @@ from fastapi import Depends
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app.core.dependencies import PrincipalDep
-from app.core.errors import Problem
 from app.extensions.accounts.models import CurrentUser
 from app.extensions.accounts.principals import USER_KIND
+from kit.errors import Problem
 
 # Names the scheme in the OpenAPI document; the provider judges the token.
 _bearer = HTTPBearer(

@@ -4,10 +4,10 @@ from http import HTTPStatus
 
 from fastapi import Request
 
-from app.core.errors import Problem
-from app.core.security import Principal, bearer_token, register_principal_provider
 from app.extensions.accounts.access_tokens import RefusedTokenError, verifier
 from app.extensions.accounts.profiles import note_sighting
+from kit.errors import Problem
+from kit.security import Principal, bearer_token, register_principal_provider
 
 USER_KIND = "user"
 """What `Principal.kind` is for users; their `id` is that of Supabase Auth."""

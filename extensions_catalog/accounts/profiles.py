@@ -12,9 +12,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col, select, update
 
 from app.core import database
-from app.core.error_causes import first_line
-from app.core.messages import publish
 from app.extensions.accounts.models import AccountsProfile, CurrentUser
+from kit.errors import first_line
+from kit.messages import publish
 
 logger = logging.getLogger(__name__)
 

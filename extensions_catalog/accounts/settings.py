@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from app.core.config import LOOPBACK_HOSTS, SUPABASE_POOLER_SUFFIX, ServiceSettings, settings
-from app.core.settings_base import CommaSeparated
+from app.core.config import ServiceSettings, settings
+from kit.settings import LOOPBACK_HOSTS, SUPABASE_POOLER_SUFFIX, CommaSeparated
 
 _POOLER_USER = re.compile(r"[^.]+\.(?P<project>[a-z0-9]+)")
 

@@ -1,9 +1,9 @@
 """What the extension does when something has happened: it may be told by mail."""
 
-from app.core.messages import EVERY_MESSAGE, Message, handles
 from app.extensions.mail.outbox import QUEUED, queue_mail
 from app.extensions.mail.rendering import has_template
 from app.extensions.mail.tasks import send_due_mail
+from kit.messages import EVERY_MESSAGE, Message, handles
 
 
 @handles(EVERY_MESSAGE)

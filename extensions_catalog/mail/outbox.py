@@ -8,7 +8,6 @@ from typing import Any
 
 from sqlmodel import Session
 
-from app.core.messages import publish_sync
 from app.extensions.mail.addresses import AddressError, parse_address
 from app.extensions.mail.models import (
     LONGEST_ADDRESS,
@@ -19,6 +18,7 @@ from app.extensions.mail.models import (
 )
 from app.extensions.mail.rendering import RenderingError, one_line, render
 from app.extensions.mail.settings import mail_settings
+from kit.messages import publish_sync
 
 logger = logging.getLogger(__name__)
 

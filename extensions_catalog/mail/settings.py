@@ -6,8 +6,9 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from app.core.config import BASE_DIR, LOOPBACK_HOSTS, ServiceSettings, settings
+from app.core.config import BASE_DIR, ServiceSettings, settings
 from app.extensions.mail.addresses import parse_address
+from kit.settings import LOOPBACK_HOSTS
 
 TlsMode = Literal["starttls", "tls", "none"]
 

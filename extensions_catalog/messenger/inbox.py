@@ -4,9 +4,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.core.messages import publish
 from app.extensions.messenger.events import IncomingMessage
 from app.extensions.messenger.models import Direction, MessageState, MessengerMessage
+from kit.messages import publish
 
 RECEIVED = "messenger.message-received"
 """Message that tells of what a person wrote."""

@@ -3,12 +3,12 @@
 from sqlalchemy import func
 from sqlmodel import col, select
 
-from app.core.messages import Message, handles
 from app.extensions.messenger.inbox import RECEIVED
 from app.extensions.messenger.models import Direction, MessengerMessage
 from app.extensions.messenger.outbox import QUEUED, queue_reply
 from app.extensions.messenger.settings import messenger_settings
 from app.extensions.messenger.tasks import send_due_replies
+from kit.messages import Message, handles
 
 
 @handles("messenger.reply-requested")

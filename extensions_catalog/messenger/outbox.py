@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 
 from sqlmodel import Session
 
-from app.core.messages import publish_sync
 from app.extensions.messenger.models import (
     LONGEST_ID,
     LONGEST_TEXT,
@@ -15,6 +14,7 @@ from app.extensions.messenger.models import (
     MessengerMessage,
 )
 from app.extensions.messenger.settings import messenger_settings
+from kit.messages import publish_sync
 
 QUEUED = "messenger.queued"
 """Message that tells of a reply that is to be sent."""

@@ -5,7 +5,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from app.core.config import LOOPBACK_HOSTS, ServiceSettings, settings
+from app.core.config import ServiceSettings, settings
+from kit.settings import LOOPBACK_HOSTS
 
 REQUIRED_OUTSIDE_LOCAL = ("APP_SECRET", "VERIFY_TOKEN", "PAGE_TOKEN")
 

@@ -1,8 +1,8 @@
 """What the extension does when something has happened."""
 
-from app.core.messages import Message, handles
 from app.extensions.storage.objects import DELETED
 from app.extensions.storage.tasks import delete_marked
+from kit.messages import Message, handles
 
 
 @handles(DELETED, after_commit=True)

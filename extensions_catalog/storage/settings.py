@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from app.core.config import LOOPBACK_HOSTS, ServiceSettings, settings
-from app.core.settings_base import CommaSeparated
+from app.core.config import ServiceSettings, settings
+from kit.settings import LOOPBACK_HOSTS, CommaSeparated
 
 CONTENT_TYPE_PATTERN = r"^[a-z0-9][a-z0-9!#$&^_.+-]*/[a-z0-9][a-z0-9!#$&^_.+-]*$"
 """A media type in lower case, without parameters.

@@ -1,6 +1,5 @@
 """What the extension does when something has happened."""
 
-from app.core.messages import EVERY_MESSAGE, Message, handles
 from app.extensions.webhooks.outbox import (
     DELIVERIES_WAITING,
     OWN_MESSAGES,
@@ -9,6 +8,7 @@ from app.extensions.webhooks.outbox import (
     write_ping,
 )
 from app.extensions.webhooks.tasks import deliver_due
+from kit.messages import EVERY_MESSAGE, Message, handles
 
 
 @handles(EVERY_MESSAGE)

@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, insert, literal
 from sqlmodel import Session, col, select
 
-from app.core.messages import publish_sync
 from app.extensions.webhooks.models import DeliveryState, WebhookDelivery, WebhookSubscription
 from app.extensions.webhooks.settings import webhooks_settings
+from kit.messages import publish_sync
 
 OWN_MESSAGES = "webhooks."
 """How the names of this extension's own messages begin, which go to no subscription."""

@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 from sqlmodel import Session
 
-from app.core.messages import publish_sync
 from app.core.task_context import get_task_id
 from app.extensions.webhooks.models import WebhookSubscription
 from app.extensions.webhooks.outbox import OWN_MESSAGES
 from app.extensions.webhooks.settings import webhooks_settings
 from app.extensions.webhooks.signatures import generate_secret
+from kit.messages import publish_sync
 
 logger = logging.getLogger(__name__)
 

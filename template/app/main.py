@@ -1,7 +1,5 @@
 """The service: composition only, each part is made in the module that owns it."""
 
-import gc
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,45 +9,28 @@ from fastapi.staticfiles import StaticFiles
 from app.api import api_router, extension_pages_router
 from app.api.pages import router as pages_router
 from app.core.admin import setup_admin
-from app.core.api_docs import OPENAPI_URL, setup_api_docs
 from app.core.config import BASE_DIR, settings
-from app.core.database import engine, sync_engine
-from app.core.errors import setup_errors
-from app.core.health import router as health_router
-from app.core.logging import configure_logging
-from app.core.messages import setup_message_handlers
-from app.core.middleware import middleware_stack
-from app.core.migrations import init_db
-from app.core.openapi_tags import setup_openapi
-from app.core.process_start import begin_process
-from app.core.security import flush_token_uses
-from app.core.settings_base import unknown_settings
-
-logger = logging.getLogger(__name__)
+from kit.errors import setup_errors
+from kit.http import (
+    OPENAPI_URL,
+    health_router,
+    middleware_stack,
+    setup_api_docs,
+    setup_openapi,
+)
+from kit.lifespan import kit_lifespan
+from kit.process import configure_logging
 
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-    """Make database and message handlers ready, and close every connection at the end.
+    """What lives as long as the service: the kit's connections, and within them your own things.
 
     Raises:
         StartupError: when the service cannot start; its message says what to mend.
     """
-    for finding in unknown_settings():
-        logger.warning("%s", finding)
-    begin_process("api")
-    await init_db()
-    setup_message_handlers()
-    if not settings.is_local:
-        # What is there by now stays: the garbage collector need not walk all of it under load. And
-        # a request makes thousands of objects that reference counts free without it.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000)
-    yield
-    await flush_token_uses()
-    await engine.dispose()
-    sync_engine.dispose()
+    async with kit_lifespan():
+        yield
 
 
 def create_app() -> FastAPI:

@@ -10,11 +10,11 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core.celery import enqueue
 from app.core.dependencies import ReadSessionDep, SessionDep
-from app.core.errors import Problem
-from app.core.messages import publish
 from app.extensions._example.models import ExampleNote, ExampleNoteInput, ExampleNoteOutput
 from app.extensions._example.settings import example_settings
 from app.extensions._example.tasks import count_words
+from kit.errors import Problem
+from kit.messages import publish
 
 LARGEST_ID = 2**31 - 1
 """Of PostgreSQL's `integer`."""

@@ -3,8 +3,8 @@
 import pytest
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.core.messages import publish
 from app.extensions._example.tasks import count_words
+from kit.messages import publish
 
 
 @pytest.fixture

@@ -4,9 +4,8 @@ from typing import ClassVar
 
 from sqladmin import ModelView
 
-from app.admin.filters import DateRangeFilter, IsSetFilter
-from app.admin.views import short_time
 from app.extensions.accounts.models import AccountsProfile
+from kit.admin import DateRangeFilter, IsSetFilter, short_time
 
 
 class AccountsProfileAdmin(ModelView, model=AccountsProfile):

@@ -6,7 +6,6 @@ from fastapi import APIRouter
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core.dependencies import ReadSessionDep, SessionDep
-from app.core.errors import Problem
 from app.extensions.accounts.dependencies import CurrentUserDep
 from app.extensions.accounts.models import (
     AccountsProfile,
@@ -14,6 +13,7 @@ from app.extensions.accounts.models import (
     ProfileInput,
     ProfileOutput,
 )
+from kit.errors import Problem
 
 router = APIRouter(tags=["Profile"])
 

@@ -4,12 +4,12 @@ from typing import Any
 import pytest
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.core.security import create_api_token
 from app.extensions.accounts import principals
 from app.extensions.accounts.access_tokens import AccessTokenVerifier
 from app.extensions.accounts.profiles import recent_sightings
 from app.extensions.accounts.signing_keys import SigningKeys
 from app.extensions.accounts.tests.supabase_project import SupabaseProject
+from kit.security import create_api_token
 
 
 class Clock:

@@ -26,7 +26,7 @@ from app.extensions.accounts.tests.supabase_project import (
     forge,
     make_key,
 )
-from tests.changed_settings import change_settings
+from kit.testing import change_settings
 
 
 async def refusal(verifier: AccessTokenVerifier, token: str) -> str:

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from app.extensions.accounts.tests.supabase_project import USER_ID, SupabaseProject
-from tests.running_service import own_database, run_api
+from kit.testing import own_database, run_api
 
 pytestmark = pytest.mark.slow
 

@@ -7,10 +7,6 @@ import httpx
 import pytest
 from fastapi import Depends, FastAPI
 
-from app.core.config import settings
-from app.core.errors import UnhandledErrorMiddleware, setup_errors
-from app.core.security import Principal, require_principal
-from app.core.security import principals as core_principals
 from app.extensions.accounts import principals
 from app.extensions.accounts.tests.conftest import Clock
 from app.extensions.accounts.tests.supabase_project import (
@@ -19,14 +15,16 @@ from app.extensions.accounts.tests.supabase_project import (
     make_key,
     send,
 )
+from kit.errors import UnhandledErrorMiddleware, setup_errors
+from kit.security import Principal, require_principal
+from kit.testing import change_settings
 
 pytestmark = pytest.mark.usefixtures("users")
 
 
 @pytest.fixture(params=["local", "production"], autouse=True)
 def _environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    elsewhere = settings.model_copy(update={"ENVIRONMENT": request.param})
-    monkeypatch.setattr(core_principals, "settings", elsewhere)
+    change_settings(monkeypatch, ENVIRONMENT=request.param)
 
 
 @pytest.fixture
@@ -76,9 +74,8 @@ async def test_a_refused_token_is_shown_to_nobody_else(
     async def believes_everything(_: object) -> Principal:
         return Principal("anybody", "1", "Anybody")
 
-    monkeypatch.setattr(
-        core_principals, "_providers", [*core_principals._providers, believes_everything]
-    )
+    providers = [principals.user_principal, believes_everything]
+    monkeypatch.setattr("kit.security._principals._providers", providers)
     answer = await call(http, project.token(make_key("first")))
     assert answer.status_code == 401
     assert answer.json()["reason"] == "signature"

@@ -15,10 +15,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, async_sessionma
 from sqlmodel import col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.core import database, messages
+from app.core import database
 from app.extensions.accounts import profiles
 from app.extensions.accounts.models import AccountsProfile, CurrentUser
 from app.extensions.accounts.profiles import RecentSightings, note_sighting, recent_sightings
+from kit import messages
+from kit.database import AsyncReadOnlySession
 
 ADA = CurrentUser(
     id=UUID("5d2f7a1e-8c43-4b7e-9d6a-1f0b3c5e7a90"), email="ada@example.com", role="authenticated"
@@ -188,7 +190,7 @@ class TestRace:
     ) -> AsyncIterator[None]:
         """Connections of their own for all sessions, whose rows are deleted at the end."""
         options: dict[str, Any] = {"expire_on_commit": False}
-        read = async_sessionmaker(test_engine, class_=database.AsyncReadOnlySession, **options)
+        read = async_sessionmaker(test_engine, class_=AsyncReadOnlySession, **options)
         write = async_sessionmaker(test_engine, class_=AsyncSession, **options)
         monkeypatch.setattr(database, "read_session_maker", read)
         monkeypatch.setattr(database, "async_session_maker", write)

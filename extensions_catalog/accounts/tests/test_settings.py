@@ -9,9 +9,9 @@ import pytest
 from pydantic import ValidationError
 
 from app.core.config import BASE_DIR
-from app.core.settings_base import StartupError
 from app.extensions.accounts.settings import AccountsSettings
-from tests.changed_settings import change_settings
+from kit.settings import StartupError
+from kit.testing import change_settings
 
 PROJECT = "abcdefghijklmnopqrst"
 POOLER = "aws-0-eu-central-1.pooler.supabase.com"
@@ -125,7 +125,7 @@ class TestWithoutProject:
             "ACCOUNTS_SUPABASE_URL": "",
         }
         result = subprocess.run(
-            [sys.executable, "-m", "app.commands.serve", "--check"],
+            [sys.executable, "-m", "kit.commands.serve", "--check"],
             cwd=BASE_DIR,
             env={**os.environ, **outside},
             capture_output=True,

@@ -2,8 +2,8 @@
 
 from sqladmin import Admin
 
-from app.core.admin import register_views
 from app.extensions.hotel.admin import views
+from kit.admin import register_views
 
 
 def setup_admin(admin: Admin) -> None:

@@ -12,9 +12,6 @@ from sqlmodel import SQLModel
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
-from app.admin.audit import admin_session_maker
-from app.admin.filters import EnumFilterBase
-from app.core.messages import publish_sync
 from app.extensions.hotel.bookings import FOLLOWS_ON, booking_payload, bookings_to_change
 from app.extensions.hotel.models import (
     BookingStatus,
@@ -24,6 +21,8 @@ from app.extensions.hotel.models import (
     HotelRoom,
     HotelRoomInput,
 )
+from kit.admin import EnumFilterBase, admin_session_maker
+from kit.messages import publish_sync
 
 
 class HotelView(ModelView):

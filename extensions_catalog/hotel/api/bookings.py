@@ -7,8 +7,6 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core.dependencies import ReadSessionDep, SessionDep
-from app.core.errors import Problem
-from app.core.messages import publish
 from app.extensions.hotel.api.parameters import AfterId, RowId
 from app.extensions.hotel.bookings import (
     FOLLOWS_ON,
@@ -25,6 +23,8 @@ from app.extensions.hotel.models import (
     HotelRoom,
 )
 from app.extensions.hotel.settings import hotel_settings
+from kit.errors import Problem
+from kit.messages import publish
 
 router = APIRouter(prefix="/bookings", tags=["Bookings"])
 

@@ -6,10 +6,10 @@ from fastapi import APIRouter
 from sqlmodel import col, select
 
 from app.core.dependencies import ReadSessionDep, SessionDep
-from app.core.errors import Problem
 from app.extensions.hotel.api.parameters import AfterId, RowId
 from app.extensions.hotel.models import HotelGuest, HotelGuestInput, HotelGuestOutput
 from app.extensions.hotel.settings import hotel_settings
+from kit.errors import Problem
 
 router = APIRouter(prefix="/guests", tags=["Guests"])
 

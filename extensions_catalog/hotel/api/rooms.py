@@ -7,7 +7,6 @@ from fastapi import APIRouter, Query
 from sqlmodel import Field, col, select
 
 from app.core.dependencies import ReadSessionDep, SessionDep
-from app.core.errors import Problem
 from app.extensions.hotel.api.parameters import AfterId, RowId
 from app.extensions.hotel.models import (
     LARGEST_ID,
@@ -19,6 +18,7 @@ from app.extensions.hotel.models import (
     HotelStay,
 )
 from app.extensions.hotel.settings import hotel_settings
+from kit.errors import Problem
 
 router = APIRouter(prefix="/rooms", tags=["Rooms"])
 

@@ -15,11 +15,11 @@ from sqlmodel import col, select
 from app.core.celery import celery_app
 from app.core.config import settings
 from app.core.database import sync_session_maker
-from app.core.messages import publish_sync
 from app.core.task_context import get_task_id
 from app.extensions.hotel import dates
 from app.extensions.hotel.models import BookingStatus, HotelBooking, HotelGuest, HotelRoom
 from app.extensions.hotel.settings import hotel_settings
+from kit.messages import publish_sync
 
 logger = logging.getLogger(__name__)
 

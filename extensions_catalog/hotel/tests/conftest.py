@@ -10,12 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async
 from sqlmodel import delete
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.core import messages
 from app.core.config import settings
-from app.core.messages import EVERY_MESSAGE, Message, handles
 from app.extensions.hotel import dates
 from app.extensions.hotel.models import HotelBooking, HotelGuest, HotelRoom
 from app.extensions.hotel.tests.stays import booked, may
+from kit import messages
+from kit.messages import EVERY_MESSAGE, Message, handles
 
 CONNECTIONS = 10
 

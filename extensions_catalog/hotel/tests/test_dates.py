@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from app.extensions.hotel.dates import today
-from tests.changed_settings import change_settings
+from kit.testing import change_settings
 
 
 def test_follows_the_zone_of_the_schedules(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,13 +9,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import SQLModel
 
-from app.core.database_connection import connect
-from app.core.migrations.branches import script_directory
-from app.core.migrations.upgrade import upgrade_to_heads
 from app.extensions.hotel.models import ROOM_IS_FREE
-from tests.changed_settings import change_settings
-from tests.databases import create_database, drop_database
-from tests.migrations.command_line import alembic
+from kit.database import connect
+from kit.migrations import script_directory, upgrade_to_heads
+from kit.testing import alembic, change_settings, create_database, drop_database
 
 BOOK = text("""
     INSERT INTO hotel_booking (room_id, guest_id, nights, status)

@@ -12,11 +12,11 @@ from sqlmodel import col, select
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from app.admin.filters import DateRangeFilter, EnumFilterBase
 from app.extensions.mail.addresses import parse_address
 from app.extensions.mail.models import MailMessage, MailState, MailSuppression
 from app.extensions.mail.outbox import queue_again
 from app.extensions.mail.preview import html_preview
+from kit.admin import DateRangeFilter, EnumFilterBase
 
 SENT_OR_ABOUT_TO_BE = (MailState.QUEUED, MailState.SENDING, MailState.SENT)
 

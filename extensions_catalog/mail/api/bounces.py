@@ -12,8 +12,6 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core.dependencies import SessionDep
-from app.core.errors import Problem
-from app.core.messages import publish
 from app.extensions.mail.models import (
     BounceKind,
     MailBounceInput,
@@ -23,6 +21,8 @@ from app.extensions.mail.models import (
     MailSuppression,
 )
 from app.extensions.mail.outbox import state_message
+from kit.errors import Problem
+from kit.messages import publish
 
 router = APIRouter(tags=["Mail bounces"])
 

@@ -8,11 +8,11 @@ from pydantic import BaseModel
 from sqlmodel import col, select
 
 from app.core.dependencies import ReadSessionDep, SessionDep
-from app.core.errors import Problem
-from app.core.messages import publish
 from app.extensions.mail.addresses import AddressError, parse_address
 from app.extensions.mail.models import MailMessage, MailMessageOutput, MailState, MailTestInput
 from app.extensions.mail.settings import mail_settings
+from kit.errors import Problem
+from kit.messages import publish
 
 LARGEST_ID = 2**63 - 1
 """Of PostgreSQL's `bigint`."""

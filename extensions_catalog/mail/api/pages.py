@@ -11,12 +11,12 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core.config import settings
 from app.core.dependencies import ReadSessionDep
-from app.core.errors import Problem
 from app.core.templates import templates
 from app.extensions.mail.api.messages import LARGEST_ID
 from app.extensions.mail.models import MailMessage
 from app.extensions.mail.preview import html_preview
 from app.extensions.mail.settings import mail_settings
+from kit.errors import Problem
 
 
 def only_in_local() -> None:

@@ -18,13 +18,13 @@ from sqlmodel import Session, col, select
 from app.core.celery import celery_app
 from app.core.config import settings
 from app.core.database import sync_session_maker
-from app.core.error_causes import first_line, is_outage
-from app.core.messages import publish_sync
 from app.core.task_context import get_task_id
 from app.extensions.mail.models import LONGEST_ERROR, MailMessage, MailState, MailSuppression
 from app.extensions.mail.outbox import state_message
 from app.extensions.mail.settings import mail_settings
 from app.extensions.mail.smtp import Outcome, SmtpSession
+from kit.errors import first_line, is_outage
+from kit.messages import publish_sync
 
 logger = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from jinja2 import ChoiceLoader, DictLoader
 
-from app.core import messages
-from app.core.messages import Message
 from app.core.templates import templates
 from app.extensions.mail.tasks import send_due_mail
 from app.extensions.mail.tests.mail_server import MailServer, point_at
+from kit import messages
+from kit.messages import Message
 
 TEMPLATES = {
     "mail/shop.order-shipped.txt": (

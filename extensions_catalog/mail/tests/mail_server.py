@@ -11,8 +11,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import Envelope, Session
 
 from app.extensions.mail.settings import mail_settings
-from tests.changed_settings import change_settings
-from tests.redis_servers import free_port
+from kit.testing import change_settings, free_port
 
 
 class MailServer:

@@ -16,8 +16,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
 from app.extensions.mail.tests.mail_server import MailServer
-from tests.queue_processes import QueueProcess
-from tests.running_service import own_database, run_api
+from kit.testing import QueueProcess, own_database, run_api
 
 pytestmark = pytest.mark.slow
 

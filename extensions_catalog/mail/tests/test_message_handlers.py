@@ -7,10 +7,10 @@ import pytest
 from sqlmodel import Session, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.core.messages import Message, publish, publish_sync
 from app.extensions.mail.models import MailMessage, MailState
 from app.extensions.mail.tests.mail_server import point_at
-from app.models.api_token import ApiToken
+from kit.messages import Message, publish, publish_sync
+from kit.models import ApiToken
 
 SHIPPED = "shop.order-shipped"
 PAYLOAD = {"mail_to": "ada@example.com", "order": 7, "name": "Ada", "day": "Monday"}

@@ -10,7 +10,7 @@ import pytest
 
 from app.core.config import BASE_DIR, StartupError, settings
 from app.extensions.mail.settings import MailSettings
-from tests.changed_settings import change_settings
+from kit.testing import change_settings
 
 CONFIGURED = {"SMTP_HOST": "smtp.example.com", "FROM": "shop@example.com"}
 
@@ -70,7 +70,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         "command",
         [
-            ("app.commands.serve", "--check"),
+            ("kit.commands.serve", "--check"),
             ("celery", "-A", "app.core.celery", "worker"),
         ],
         ids=lambda command: command[0],

@@ -18,8 +18,7 @@ from app.extensions.mail.models import MailMessage, MailState
 from app.extensions.mail.settings import mail_settings
 from app.extensions.mail.smtp import Outcome, SmtpSession
 from app.extensions.mail.tests.mail_server import MailServer, point_at
-from tests.changed_settings import change_settings
-from tests.redis_servers import free_port
+from kit.testing import change_settings, free_port
 
 UseServer = Callable[..., MailServer]
 

@@ -12,9 +12,9 @@ from sqlmodel import col, select
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
-from app.admin.filters import DateRangeFilter, EnumFilterBase
 from app.extensions.messenger.models import Direction, MessageState, MessengerMessage
 from app.extensions.messenger.outbox import queue_again
+from kit.admin import DateRangeFilter, EnumFilterBase
 
 LIST_CHARACTERS = 40
 """Of a text, in the list; the details have all of it."""

@@ -10,11 +10,11 @@ from fastapi.responses import PlainTextResponse
 from pydantic import SecretStr
 
 from app.core.dependencies import SessionDep
-from app.core.errors import Problem
 from app.extensions.messenger.events import incoming_messages
 from app.extensions.messenger.inbox import take_over
 from app.extensions.messenger.settings import messenger_settings
 from app.extensions.messenger.signatures import is_signed
+from kit.errors import Problem
 
 logger = logging.getLogger(__name__)
 

@@ -18,13 +18,13 @@ from sqlmodel import col, select
 from app.core.celery import celery_app
 from app.core.config import settings
 from app.core.database import sync_session_maker
-from app.core.error_causes import first_line, is_outage
-from app.core.messages import publish_sync
 from app.core.task_context import get_task_id
 from app.extensions.messenger.models import LONGEST_ERROR, MessageState, MessengerMessage
 from app.extensions.messenger.outbox import state_message
 from app.extensions.messenger.send_api import Outcome, SendApi
 from app.extensions.messenger.settings import messenger_settings
+from kit.errors import first_line, is_outage
+from kit.messages import publish_sync
 
 logger = logging.getLogger(__name__)
 

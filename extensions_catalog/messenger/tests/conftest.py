@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import pytest
 from pydantic import SecretStr
 
-from app.core import messages
-from app.core.messages import Message
 from app.extensions.messenger.settings import messenger_settings
 from app.extensions.messenger.tasks import send_due_replies
 from app.extensions.messenger.tests.platform_server import PlatformServer
-from tests.changed_settings import change_settings
+from kit import messages
+from kit.messages import Message
+from kit.testing import change_settings
 
 APP_SECRET = "0123456789abcdef0123456789abcdef"
 VERIFY_TOKEN = "meatyhamhock"

@@ -16,12 +16,12 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core import database
 from app.core.config import settings
-from app.core.messages import Message
 from app.extensions.messenger.events import IncomingMessage
 from app.extensions.messenger.inbox import take_over
 from app.extensions.messenger.models import Direction, MessageState, MessengerMessage
 from app.extensions.messenger.tasks import send_due_replies
 from app.extensions.messenger.tests.platform_server import PlatformServer, answer
+from kit.messages import Message
 
 WORKERS = 3
 DELIVERIES = 6

@@ -10,8 +10,7 @@ import pytest
 from app.extensions.messenger.tests.conftest import APP_SECRET, PAGE_TOKEN, VERIFY_TOKEN
 from app.extensions.messenger.tests.deliveries import PERSON, a_delivery, a_message, signed
 from app.extensions.messenger.tests.platform_server import PlatformServer, answer
-from tests.queue_processes import QueueProcess
-from tests.running_service import own_database, run_api
+from kit.testing import QueueProcess, own_database, run_api
 
 pytestmark = pytest.mark.slow
 

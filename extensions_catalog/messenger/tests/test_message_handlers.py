@@ -4,11 +4,11 @@ import pytest
 from sqlalchemy import func, text, update
 from sqlmodel import Session, col, select
 
-from app.core.messages import publish_sync
 from app.extensions.messenger.models import Direction, MessageState, MessengerMessage
 from app.extensions.messenger.settings import messenger_settings
 from app.extensions.messenger.tasks import send_due_replies
-from tests.changed_settings import change_settings
+from kit.messages import publish_sync
+from kit.testing import change_settings
 
 
 def replies(session: Session) -> list[MessengerMessage]:

@@ -4,7 +4,7 @@ import pytest
 
 from app.core.config import StartupError, settings
 from app.extensions.messenger.settings import MessengerSettings
-from tests.changed_settings import change_settings
+from kit.testing import change_settings
 
 CONFIGURED = {"APP_SECRET": "sesame", "VERIFY_TOKEN": "meatyhamhock", "PAGE_TOKEN": "EAAB"}
 

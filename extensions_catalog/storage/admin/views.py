@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 
 from sqladmin import ModelView
 
-from app.admin.filters import DateRangeFilter, EnumFilterBase
 from app.extensions.storage.models import ObjectState, StorageObject
+from kit.admin import DateRangeFilter, EnumFilterBase
 
 
 def short_time(row: Any, name: str) -> str:  # noqa: ANN401 (as SQLAdmin calls it)

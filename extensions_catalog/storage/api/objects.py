@@ -11,9 +11,6 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core.dependencies import PrincipalDep, ReadSessionDep, SessionDep
-from app.core.errors import Problem
-from app.core.messages import publish
-from app.core.security import Principal
 from app.extensions.storage import bucket
 from app.extensions.storage.bucket import StorageUnavailableError, in_thread
 from app.extensions.storage.keys import new_key
@@ -27,6 +24,9 @@ from app.extensions.storage.models import (
 )
 from app.extensions.storage.objects import DELETED, STORED, mismatch, payload_of
 from app.extensions.storage.settings import storage_settings
+from kit.errors import Problem
+from kit.messages import publish
+from kit.security import Principal
 
 logger = logging.getLogger(__name__)
 

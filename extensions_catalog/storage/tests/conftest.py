@@ -11,11 +11,11 @@ from botocore.config import Config  # type: ignore[import-untyped]
 from moto.server import ThreadedMotoServer
 from pydantic import SecretStr
 
-from app.core import messages
 from app.extensions.storage import bucket as bucket_module
 from app.extensions.storage.settings import storage_settings
 from app.extensions.storage.tasks import compare_with_bucket, delete_marked
-from tests.changed_settings import change_settings
+from kit import messages
+from kit.testing import change_settings
 
 BUCKET = "files"
 

@@ -6,8 +6,7 @@ import httpx
 import pytest
 
 from app.extensions.storage.tests.conftest import BUCKET, Bucket
-from tests.queue_processes import QueueProcess
-from tests.running_service import own_database, run_api
+from kit.testing import QueueProcess, own_database, run_api
 
 OBJECTS = "/api/storage/objects"
 CONTENT = b"%PDF-1.7"

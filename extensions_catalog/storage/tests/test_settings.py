@@ -4,7 +4,7 @@ import pytest
 
 from app.core.config import StartupError
 from app.extensions.storage.settings import StorageSettings
-from tests.changed_settings import change_settings
+from kit.testing import change_settings
 
 CONFIGURED = {
     "ENDPOINT_URL": "https://ref.storage.supabase.co/storage/v1/s3",

@@ -14,10 +14,6 @@ from sqlmodel import col, select
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
-from app.admin.audit import admin_session_maker
-from app.admin.filters import DateRangeFilter, EnumFilterBase
-from app.admin.views import exact_time, short_time
-from app.core.messages import publish_sync
 from app.extensions.webhooks.models import (
     DeliveryState,
     WebhookDelivery,
@@ -27,6 +23,8 @@ from app.extensions.webhooks.models import (
 from app.extensions.webhooks.outbox import DELIVERIES_WAITING, replay
 from app.extensions.webhooks.signatures import generate_secret
 from app.extensions.webhooks.subscriptions import switch_on
+from kit.admin import DateRangeFilter, EnumFilterBase, admin_session_maker, exact_time, short_time
+from kit.messages import publish_sync
 
 
 class WebhookSubscriptionAdmin(ModelView, model=WebhookSubscription):

@@ -7,8 +7,6 @@ from fastapi import APIRouter, Path, Query
 from sqlmodel import col, select
 
 from app.core.dependencies import ReadSessionDep, SessionDep
-from app.core.errors import Problem
-from app.core.messages import publish
 from app.extensions.webhooks.models import (
     DeliveryState,
     WebhookDelivery,
@@ -17,6 +15,8 @@ from app.extensions.webhooks.models import (
 )
 from app.extensions.webhooks.outbox import DELIVERIES_WAITING, replay
 from app.extensions.webhooks.settings import webhooks_settings
+from kit.errors import Problem
+from kit.messages import publish
 
 LARGEST_ID = 2**63 - 1
 """Of PostgreSQL's `bigint`."""

@@ -8,8 +8,6 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core.dependencies import ReadSessionDep, SessionDep
-from app.core.errors import Problem
-from app.core.messages import publish
 from app.extensions.webhooks.models import (
     WebhookSubscription,
     WebhookSubscriptionInput,
@@ -20,6 +18,8 @@ from app.extensions.webhooks.outbox import PING
 from app.extensions.webhooks.settings import webhooks_settings
 from app.extensions.webhooks.signatures import generate_secret
 from app.extensions.webhooks.subscriptions import replace_secret, switch_on
+from kit.errors import Problem
+from kit.messages import publish
 
 LARGEST_ID = 2**31 - 1
 """Of PostgreSQL's `integer`."""

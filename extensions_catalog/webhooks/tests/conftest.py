@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from app.core import messages
 from app.extensions.webhooks.settings import webhooks_settings
 from app.extensions.webhooks.signatures import generate_secret
 from app.extensions.webhooks.tasks import deliver_due
 from app.extensions.webhooks.tests.receiver import Receiver
-from tests.changed_settings import change_settings
+from kit import messages
+from kit.testing import change_settings
 
 
 @pytest.fixture(autouse=True)

@@ -7,10 +7,10 @@ from uuid import uuid4
 from sqlalchemy import update
 from sqlmodel import Session, col, select
 
-from app.core.messages import publish_sync
 from app.extensions.webhooks.models import WebhookDelivery, WebhookSubscription
 from app.extensions.webhooks.signatures import generate_secret
 from app.extensions.webhooks.tests.receiver import Receiver
+from kit.messages import publish_sync
 
 
 def a_subscription(receiver: Receiver | None = None, **values: Any) -> WebhookSubscription:

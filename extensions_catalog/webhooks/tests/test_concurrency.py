@@ -21,7 +21,7 @@ from app.extensions.webhooks.settings import webhooks_settings
 from app.extensions.webhooks.tasks import deliver_due
 from app.extensions.webhooks.tests.receiver import Receiver, status
 from app.extensions.webhooks.tests.rows import a_delivery, a_subscription, add, deliveries
-from tests.changed_settings import change_settings
+from kit.testing import change_settings
 
 WORKERS = 3
 

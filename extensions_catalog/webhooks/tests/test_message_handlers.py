@@ -9,10 +9,10 @@ import pytest
 from sqlmodel import Session, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.core.messages import publish
 from app.extensions.webhooks.models import DeliveryState, WebhookDelivery
 from app.extensions.webhooks.tasks import deliver_due
 from app.extensions.webhooks.tests.rows import a_subscription, add, deliveries, send
+from kit.messages import publish
 
 
 async def subscribe(session: AsyncSession, *events: str, **values: Any) -> int:

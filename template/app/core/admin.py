@@ -1,149 +1,19 @@
-"""The admin at /admin: SQLAdmin on `sync_engine`.
+"""The admin at /admin: SQLAdmin on `sync_engine`, with the views of `app/admin/views.py`.
 
-Its views are the `ModelView`s and `BaseView`s in `app.admin.views`, and those that each enabled
-extension's `setup_admin(admin)` adds. Templates are looked for in the extensions' `templates/`,
-then in the core's, then in SQLAdmin's own.
+Views of an enabled extension come from its `setup_admin(admin)`. Templates are looked for in the
+extensions' `templates/`, then in the service's, then in SQLAdmin's own.
 """
 
-import functools
-import inspect
-from types import ModuleType
-from typing import Any
-
-import anyio.to_thread
 from fastapi import FastAPI
-from jinja2 import ChoiceLoader, FileSystemLoader
-from sqladmin import Admin, BaseView, ModelView
-from sqladmin.templating import Jinja2Templates
-from sqlalchemy import inspect as inspect_model
-from sqlalchemy.orm import Mapper
-from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import Response
 
 from app.admin import views
-from app.admin.audit import admin_session_maker
-from app.admin.authentication import AdminAuthentication
-from app.admin.request_guard import AdminRequestGuard
-from app.core.config import StartupError, settings
-from app.core.errors import problem_for
-from app.core.extensions import ExtensionError, load_extensions
-from app.core.templates import TEMPLATES_DIR, extension_template_dirs
+from app.core.database import sync_engine
+from kit.admin import ServiceAdmin, admin_session_maker
+from kit.admin import setup_admin as setup_kit_admin
 
-ADMIN_PATH = "/admin"
+admin_session_maker.configure(bind=sync_engine)
 
 
-def setup_admin(app: FastAPI) -> "ServiceAdmin":
-    """Put the admin, with all its views, at /admin.
-
-    Raises:
-        ExtensionError: when an extension's admin cannot be set up.
-        StartupError: when a view would show a column that is marked as sensitive.
-    """
-    authentication = AdminAuthentication(admin_session_maker, ADMIN_PATH)
-    admin = ServiceAdmin(
-        app,
-        session_maker=admin_session_maker,
-        base_url=ADMIN_PATH,
-        title=settings.PROJECT_NAME,
-        favicon_url="/static/favicon.svg",
-        templates_dir=str(TEMPLATES_DIR),
-        middlewares=[Middleware(AdminRequestGuard)],
-        authentication_backend=authentication,
-    )
-    authentication.templates = admin.templates
-    admin.admin.add_exception_handler(Exception, admin.show_failure)
-    register_views(admin, views)
-    for extension, module in load_extensions("admin"):
-        setup = getattr(module, "setup_admin", None)
-        if not callable(setup):
-            raise ExtensionError(
-                f"extension {extension!r} is broken: {module.__file__} defines no "
-                "`setup_admin(admin)`. Add it."
-            )
-        setup(admin)
-    return admin
-
-
-def register_views(admin: Admin, module: ModuleType) -> None:
-    """Add every view that stands in the module, imported ones too, in alphabetical order."""
-    for _, view in inspect.getmembers(module, _is_view):
-        admin.add_view(view)
-
-
-class ServiceAdmin(Admin):
-    """SQLAdmin's `Admin` with our template search order and what it leaves open mended."""
-
-    def init_templating_engine(self) -> Jinja2Templates:
-        """Search the extensions' templates before the core's and SQLAdmin's."""
-        templates = super().init_templating_engine()
-        own_order = templates.env.loader
-        if own_order is not None:
-            extensions = FileSystemLoader(extension_template_dirs())
-            templates.env.loader = ChoiceLoader([extensions, own_order])
-        return templates
-
-    def add_model_view(self, view: type[ModelView]) -> None:
-        """Add the view, with readable labels for the columns that it names none for.
-
-        Raises:
-            StartupError: when it would show a column that is marked as sensitive.
-        """
-        mapper: Mapper[Any] = inspect_model(view.model)
-        names = mapper.all_orm_descriptors.keys()
-        labels: dict[Any, str] = {name: name.replace("_", " ").capitalize() for name in names}
-        view.column_labels = labels | dict(view.column_labels)
-        super().add_model_view(view)
-        instance = self.views[-1]
-        if isinstance(instance, ModelView):
-            _refuse_sensitive_columns(instance)
-            # SQLAdmin 0.32 runs the filters' own queries in the event loop when sessions are sync.
-            run: Any = instance._run_arbitrary_query_sync  # noqa: SLF001
-            run_in_thread = functools.partial(anyio.to_thread.run_sync, run)
-            instance._run_arbitrary_query = run_in_thread  # type: ignore[method-assign]  # noqa: SLF001
-
-    async def show_failure(self, request: Request, error: Exception) -> Response:
-        """A page for what a view let through: 503 where a server is away or busy, otherwise 500.
-
-        Starlette raises the error again afterwards, so that it is logged as any other.
-        """
-        problem = problem_for(error)
-        response = await self.templates.TemplateResponse(
-            request,
-            "sqladmin/error.html",
-            {"status_code": problem.status_code, "message": problem.detail},
-            status_code=problem.status_code,
-        )
-        response.headers.update(problem.headers or {})
-        return response
-
-
-def _is_view(member: object) -> bool:
-    if not inspect.isclass(member) or member in (BaseView, ModelView):
-        return False
-    if issubclass(member, ModelView):
-        return hasattr(member, "model")  # a common base of several views has none
-    return issubclass(member, BaseView)
-
-
-def _refuse_sensitive_columns(view: ModelView) -> None:
-    """A hash must be on no page, in no export and no form, nor be found by searching."""
-    mapper: Mapper[Any] = inspect_model(view.model)
-    columns = mapper.column_attrs
-    sensitive = {each.key for each in columns if each.columns[0].info.get("sensitive")}
-    shown_in = {
-        "column_list": view.get_list_columns(),
-        "column_details_list": view.get_details_columns(),
-        "column_export_list": view.get_export_columns(),
-        "column_import_list": view.get_import_columns(),
-        "form_columns": view.get_form_columns() if view.can_create or view.can_edit else [],
-        "column_searchable_list": view.column_searchable_list,
-        "column_sortable_list": view.column_sortable_list,
-    }
-    for option, shown in shown_in.items():
-        names = {column if isinstance(column, str) else column.key for column in shown}
-        if found := sensitive & names:
-            raise StartupError(
-                f"the admin view {type(view).__name__} shows {', '.join(sorted(found))}, which "
-                f"{view.model.__name__} marks as sensitive; set {option} to the other columns."
-            )
+def setup_admin(app: FastAPI) -> ServiceAdmin:
+    """Put the admin, with all its views, at /admin; your own changes of it go here."""
+    return setup_kit_admin(app, views)

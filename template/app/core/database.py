@@ -6,19 +6,15 @@ known beforehand; a caller waits `POSTGRES_POOL_TIMEOUT` seconds for a connectio
 `sqlalchemy.exc.TimeoutError`, which the API answers with 503.
 """
 
-from typing import cast
-
-from sqlalchemy import ClauseElement, create_engine, event
+from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
-from sqlalchemy.orm import ORMExecuteState, sessionmaker
-from sqlalchemy.sql import visitors
+from sqlalchemy.orm import sessionmaker
 from sqlmodel import Session
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.core.application_name import name_connections
 from app.core.config import settings
-from app.core.connection_budget import postgres_pool_size
-from app.core.shared_connections import share_connections
+from kit.connections import postgres_pool_size
+from kit.database import AsyncReadOnlySession, name_connections, share_connections
 
 engine = create_async_engine(
     settings.DATABASE_URL,
@@ -52,37 +48,6 @@ if settings.API_WORKERS > 1:
     share_connections(sync_engine, settings, timeout=settings.POSTGRES_POOL_TIMEOUT / _waits)
 
 
-class ReadOnlyViolationError(RuntimeError):
-    """A read-only session was asked to write; the endpoint wants `SessionDep` instead."""
-
-
-class ReadOnlySession(Session):
-    """A session that refuses flushes and anything but reads."""
-
-
-@event.listens_for(ReadOnlySession, "before_flush")
-def _refuse_flush(session: ReadOnlySession, *_: object) -> None:
-    changed = [*session.new, *session.dirty, *session.deleted]
-    raise ReadOnlyViolationError(f"a read-only session cannot write {changed!r}; use SessionDep")
-
-
-@event.listens_for(ReadOnlySession, "do_orm_execute")
-def _refuse_anything_but_reads(state: ORMExecuteState) -> None:
-    statement = state.statement
-    parts = visitors.iterate(cast("ClauseElement", statement))
-    writes = any(getattr(part, "is_dml", False) for part in parts)
-    if not state.is_select or writes or getattr(statement, "_for_update_arg", None) is not None:
-        raise ReadOnlyViolationError(
-            f"a read-only session only selects, and not for update: {statement}; use SessionDep"
-        )
-
-
-class AsyncReadOnlySession(AsyncSession):
-    """The async face of `ReadOnlySession`."""
-
-    sync_session_class = ReadOnlySession
-
-
 async_session_maker = async_sessionmaker(engine, class_=AsyncSession, expire_on_commit=False)
 
 # A request that only reads needs no transaction: autocommit spares it the round trips of BEGIN and
@@ -95,9 +60,3 @@ read_session_maker = async_sessionmaker(
 )
 
 sync_session_maker = sessionmaker(sync_engine, class_=Session, expire_on_commit=False)
-
-
-def dispose_engines_after_fork() -> None:
-    """Forget the parent's connections without closing them: a forked child shares their sockets."""
-    engine.sync_engine.dispose(close=False)
-    sync_engine.dispose(close=False)

@@ -1,16 +1,11 @@
-"""The service's tasks: every module of this package, and the `tasks` of enabled extensions.
+"""The service's tasks: every module of this folder and below it, and those of enabled extensions.
 
 A new file needs no registration. `schedules.py` is left to beat, which is the one to report it
 when it is broken.
 """
 
-import importlib
-import pkgutil
+from kit.discovery import import_modules
+from kit.extensions import load_extensions
 
-from app.core.extensions import load_extensions
-
-for _module in pkgutil.iter_modules(__path__):
-    if _module.name != "schedules":
-        importlib.import_module(f"{__name__}.{_module.name}")
-
+import_modules(__name__, but=("schedules",))
 load_extensions("tasks")

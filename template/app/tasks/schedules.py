@@ -1,14 +1,8 @@
-"""When core's tasks run. Beat stores each entry under `core.<name>`."""
+"""When the service's tasks run: entries of Celery's beat. Beat stores each as `service.<name>`.
+
+"close-old-orders": {"task": close_old_orders.name, "schedule": crontab(hour=3, minute=0)},
+"""
 
 from typing import Any
 
-from app.tasks.heartbeat import HEARTBEAT_SECONDS, heartbeat
-
-SCHEDULES: dict[str, dict[str, Any]] = {
-    "heartbeat": {
-        "task": heartbeat.name,
-        "schedule": HEARTBEAT_SECONDS,
-        # Without a worker they would pile up, each as out of date as the next.
-        "options": {"expires": HEARTBEAT_SECONDS},
-    },
-}
+SCHEDULES: dict[str, dict[str, Any]] = {}

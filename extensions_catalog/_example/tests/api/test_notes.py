@@ -6,9 +6,9 @@ from celery.signals import after_task_publish
 from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.core import messages
 from app.extensions._example.models import ExampleNote
 from app.extensions._example.settings import ExampleSettings
+from kit import messages
 
 NOTES = "/api/example/notes"
 

@@ -3,9 +3,9 @@
 import pytest
 from sqlmodel import Session
 
-from app.core.schedules import collect_schedules
 from app.extensions._example.models import ExampleNote
 from app.extensions._example.tasks import count_missing_words, count_words
+from kit.queue import collect_schedules
 
 
 @pytest.fixture

@@ -5,10 +5,9 @@ import pytest
 from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.core.config import settings
-from app.core.security import principals
 from app.extensions.accounts.models import AccountsProfile
 from app.extensions.accounts.tests.supabase_project import USER_ID, SupabaseProject
+from kit.testing import change_settings
 
 ME = "/api/accounts/me"
 
@@ -26,8 +25,7 @@ class TestReadProfile:
     async def test_strangers_see_nothing(
         self, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        outside = settings.model_copy(update={"ENVIRONMENT": "production"})
-        monkeypatch.setattr(principals, "settings", outside)
+        change_settings(monkeypatch, ENVIRONMENT="production")
         assert (await client.get(ME)).status_code == 401
 
     async def test_a_program_is_no_user(self, client: httpx.AsyncClient, api_token: str) -> None:

@@ -6,10 +6,10 @@ from uuid import uuid4
 import pytest
 from sqlmodel import Session
 
-from app.core.schedules import collect_schedules
 from app.extensions.accounts.models import AccountsProfile
 from app.extensions.accounts.settings import AccountsSettings
 from app.extensions.accounts.tasks import anonymise_unseen_profiles, retention
+from kit.queue import collect_schedules
 
 
 def make_profile(session: Session, days_unseen: float) -> AccountsProfile:

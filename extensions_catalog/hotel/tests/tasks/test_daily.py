@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from sqlmodel import Session
 
-from app.core.schedules import collect_schedules
 from app.extensions.hotel.models import BookingStatus, HotelBooking, HotelGuest, HotelRoom
 from app.extensions.hotel.settings import HotelSettings
 from app.extensions.hotel.tasks import daily, daily_task
 from app.extensions.hotel.tests.stays import booked, may
+from kit.queue import collect_schedules
 
 Book = Callable[..., HotelBooking]
 

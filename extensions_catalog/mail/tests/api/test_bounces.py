@@ -7,9 +7,9 @@ import pytest
 from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.core.messages import Message
 from app.extensions.mail.models import MailMessage, MailState, MailSuppression
-from tests.changed_settings import change_settings
+from kit.messages import Message
+from kit.testing import change_settings
 
 BOUNCES = "/api/mail/bounces"
 REPORT = {"message_id": "1@example.com", "kind": "permanent", "diagnostic": "550 5.1.1 unknown"}

@@ -9,7 +9,7 @@ from app.core.config import settings
 from app.extensions.mail.models import MailMessage, MailState
 from app.extensions.mail.settings import mail_settings
 from app.extensions.mail.tests.mail_server import point_at
-from tests.changed_settings import change_settings
+from kit.testing import change_settings
 
 MAILS = "/api/mail/messages"
 

@@ -5,7 +5,7 @@ import pytest
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.extensions.mail.models import MailMessage, MailState
-from tests.changed_settings import change_settings
+from kit.testing import change_settings
 
 OUTBOX = "/mail/outbox"
 

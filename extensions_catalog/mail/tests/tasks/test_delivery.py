@@ -11,15 +11,14 @@ from sqlmodel import Session, col, select
 
 from app.core.config import settings
 from app.core.database import sync_engine
-from app.core.messages import Message
-from app.core.schedules import collect_schedules
 from app.extensions.mail.models import MailMessage, MailState, MailSuppression
 from app.extensions.mail.settings import mail_settings
 from app.extensions.mail.smtp import Outcome
 from app.extensions.mail.tasks import delivery, send_due_mail
 from app.extensions.mail.tests.mail_server import MailServer, point_at
-from tests.changed_settings import change_settings
-from tests.redis_servers import free_port
+from kit.messages import Message
+from kit.queue import collect_schedules
+from kit.testing import change_settings, free_port
 
 
 def add_mails(session: Session, count: int = 1, **values: object) -> list[MailMessage]:

@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlmodel import Session, select
 
-from app.core.schedules import collect_schedules
 from app.extensions.mail.models import MailMessage, MailState
 from app.extensions.mail.settings import mail_settings
 from app.extensions.mail.tasks import delete_old_mail, retention
+from kit.queue import collect_schedules
 
 
 def add_mail(session: Session, state: MailState, days: float) -> None:

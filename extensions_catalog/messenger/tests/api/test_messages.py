@@ -6,7 +6,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.extensions.messenger.models import Direction, MessageState, MessengerMessage
 from app.extensions.messenger.settings import messenger_settings
-from tests.changed_settings import change_settings
+from kit.testing import change_settings
 
 URL = "/api/messenger/messages"
 

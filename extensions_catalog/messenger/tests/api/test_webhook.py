@@ -7,7 +7,6 @@ import pytest
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.core.messages import Message
 from app.extensions.messenger.api import webhook
 from app.extensions.messenger.models import Direction, MessageState, MessengerMessage
 from app.extensions.messenger.settings import messenger_settings
@@ -21,7 +20,8 @@ from app.extensions.messenger.tests.deliveries import (
     a_postback,
     signed,
 )
-from tests.changed_settings import change_settings
+from kit.messages import Message
+from kit.testing import change_settings
 
 URL = "/messenger/webhook"
 HANDSHAKE = {

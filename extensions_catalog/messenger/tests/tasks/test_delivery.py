@@ -7,8 +7,6 @@ import pytest
 from sqlalchemy import func, update
 from sqlmodel import Session
 
-from app.core.messages import Message
-from app.core.schedules import collect_schedules
 from app.extensions.messenger.models import Direction, MessageState, MessengerMessage
 from app.extensions.messenger.send_api import Outcome
 from app.extensions.messenger.settings import messenger_settings
@@ -23,8 +21,9 @@ from app.extensions.messenger.tests.platform_server import (
     hang_up,
     silence,
 )
-from tests.changed_settings import change_settings
-from tests.redis_servers import free_port
+from kit.messages import Message
+from kit.queue import collect_schedules
+from kit.testing import change_settings, free_port
 
 
 def add_reply(session: Session, text: str = "Yes!") -> MessengerMessage:

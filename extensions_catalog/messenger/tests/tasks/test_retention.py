@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlmodel import Session, select
 
-from app.core.schedules import collect_schedules
 from app.extensions.messenger.models import Direction, MessageState, MessengerMessage
 from app.extensions.messenger.settings import messenger_settings
 from app.extensions.messenger.tasks import delete_old_messages, retention
+from kit.queue import collect_schedules
 
 
 def add_message(session: Session, state: MessageState, days: float) -> None:

@@ -13,14 +13,11 @@ from sqlmodel import delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core import database
-from app.core.config import settings
-from app.core.security import principals
 from app.extensions.storage import bucket as bucket_module
 from app.extensions.storage.models import ObjectState, StorageObject
 from app.extensions.storage.settings import storage_settings
 from app.extensions.storage.tests.conftest import Bucket
-from tests.changed_settings import change_settings
-from tests.redis_servers import free_port
+from kit.testing import change_settings, free_port
 
 OBJECTS = "/api/storage/objects"
 REPORT = {"filename": "Jahresübersicht.pdf", "content_type": "application/pdf", "size": 8}
@@ -314,6 +311,5 @@ class TestOthersObjects:
     async def test_strangers_are_let_in_nowhere(
         self, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        outside = settings.model_copy(update={"ENVIRONMENT": "production"})
-        monkeypatch.setattr(principals, "settings", outside)
+        change_settings(monkeypatch, ENVIRONMENT="production")
         assert (await client.get(OBJECTS)).status_code == 401

@@ -7,13 +7,13 @@ from uuid import uuid4
 import pytest
 from sqlmodel import Session, select
 
-from app.core.schedules import collect_schedules
 from app.extensions.storage.keys import new_key
 from app.extensions.storage.models import ObjectState, StorageObject
 from app.extensions.storage.tasks import clean_up, compare_with_bucket, reconciliation
 from app.extensions.storage.tests.conftest import Bucket
 from app.extensions.storage.tests.rows import add_object
-from tests.changed_settings import change_settings
+from kit.queue import collect_schedules
+from kit.testing import change_settings
 
 pytestmark = pytest.mark.usefixtures("bucket")
 

@@ -9,7 +9,7 @@ from sqlmodel import Session, col, select
 
 from app.extensions.webhooks.models import DeliveryState, WebhookDelivery, WebhookSubscription
 from app.extensions.webhooks.tests.rows import a_delivery, a_subscription, add, deliveries
-from app.models.audit_entry import AuditEntry
+from kit.models import AuditEntry
 
 SUBSCRIPTIONS = "/admin/webhook-subscription"
 DELIVERIES = "/admin/webhook-delivery"

@@ -9,7 +9,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app.extensions.webhooks.models import DeliveryState, WebhookDelivery, WebhookSubscription
 from app.extensions.webhooks.settings import webhooks_settings
 from app.extensions.webhooks.tests.rows import a_delivery, a_subscription
-from tests.changed_settings import change_settings
+from kit.testing import change_settings
 
 DELIVERIES = "/api/webhooks/deliveries"
 NOBODY = f"{DELIVERIES}/9223372036854775807"

@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlmodel import Session
 
-from app.core.schedules import collect_schedules
 from app.extensions.webhooks.models import DeliveryState
 from app.extensions.webhooks.settings import webhooks_settings
 from app.extensions.webhooks.tasks import cleaning, delete_old_deliveries
 from app.extensions.webhooks.tests.rows import a_delivery, a_subscription, add, deliveries
-from tests.changed_settings import change_settings
+from kit.queue import collect_schedules
+from kit.testing import change_settings
 
 
 def test_what_has_ended_long_ago_goes_and_nothing_else(

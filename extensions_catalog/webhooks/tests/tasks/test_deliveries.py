@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from sqlmodel import Session
 
-from app.core.schedules import collect_schedules
 from app.extensions.webhooks import attempts
 from app.extensions.webhooks.attempts import claim_due, record
 from app.extensions.webhooks.client import Outcome
@@ -35,7 +34,8 @@ from app.extensions.webhooks.tests.rows import (
     let_waits_end,
     send,
 )
-from tests.changed_settings import change_settings
+from kit.queue import collect_schedules
+from kit.testing import change_settings
 
 pytestmark = pytest.mark.usefixtures("sent_tasks")
 
@@ -104,7 +104,7 @@ class TestSuccess:
     def test_letters_of_any_script_arrive(
         self, sync_db_session: Session, subscription: WebhookSubscription, receiver: Receiver
     ) -> None:
-        from app.core.messages import publish_sync
+        from kit.messages import publish_sync
 
         data = {"name": "Zoë \x00 😀 \ud800"}
         publish_sync(sync_db_session, "guest.arrived", data)

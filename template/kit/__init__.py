@@ -1,0 +1,18 @@
+"""The machinery that the service stands on. Releases replace it; its owner rarely opens it.
+
+Each name below is a room with one face: import `kit.errors`, never a module in it whose name begins
+with an underscore. A room uses those on the floors below its own, never one above or beside it:
+
+    architecture, commands                   # what `make test` checks; what `make` runs
+    http, testing                            # the API around the service's routes; fixtures
+    admin, lifespan, queue                   # SQLAdmin; start and end; Celery, beat and Flower
+    messages, security                       # handlers of messages; tokens, passwords, principals
+    connections, errors, migrations, models  # budgets; problem details; Alembic; the kit's tables
+    database, pages, redis                   # sessions; templates; the pool and Celery's transport
+    extensions, process                      # which are on; name and log of this process
+    settings                                 # where settings come from, what the kit can be told
+    context, devservices, discovery, places  # request and task ids; embedded servers; what is found
+
+Nothing here imports the service. What the kit needs of it stands at the places that `kit.places`
+names. `tests/test_architecture.py` holds all of this.
+"""

@@ -1,0 +1,229 @@
+"""Who may enter the admin: log-in, sessions and log-out.
+
+The session is a signed cookie that names the account and its session version. Raising the version
+(a new password, log-out, deactivation) ends every session of the account at its next request.
+"""
+
+import hmac
+import math
+import secrets
+import time
+from http import HTTPStatus
+from typing import Any
+
+import anyio.to_thread
+from anyio import CapacityLimiter
+from itsdangerous import BadSignature, URLSafeTimedSerializer
+from sqladmin.authentication import AuthenticationBackend
+from sqladmin.templating import Jinja2Templates
+from sqlalchemy import func
+from sqlalchemy.orm import sessionmaker
+from sqlmodel import Session, col, select, update
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from kit.admin._audit import AuditedSession, audit_entry, current_admin_request
+from kit.admin._login_throttle import (
+    LoginAttempt,
+    TooManyAttemptsError,
+    client_network,
+    reserve_attempt,
+)
+from kit.admin._request_guard import client_address, requested_action
+from kit.models import AdminUser, AuditAction, AuditEntry
+from kit.security import normalise_username, verify_password
+from kit.settings import settings
+
+SESSION_COOKIE = "admin_session"
+DEVICE_COOKIE = "admin_device"
+DEVICE_SECONDS = 180 * 24 * 3600
+CONCURRENT_LOGINS = 2
+"""In one process: a verification takes 64 MiB and a processor, waiting costs nothing."""
+
+
+class AdminAuthentication(AuthenticationBackend):
+    """SQLAdmin's authentication backend, on the table of administrators."""
+
+    templates: Jinja2Templates
+    """SQLAdmin's, which are made after the backend."""
+
+    def __init__(self, session_maker: sessionmaker[AuditedSession], path: str) -> None:
+        super().__init__(
+            derived_key("admin session"),
+            session_cookie=SESSION_COOKIE,
+            max_age=settings.ADMIN_SESSION_SECONDS,
+            path=path,
+            same_site="strict",
+            https_only=not settings.is_local,
+        )
+        self._path = path
+        self._session_maker = session_maker
+        self._devices = URLSafeTimedSerializer(derived_key("admin device"))
+        self._login_limiter = CapacityLimiter(CONCURRENT_LOGINS)
+
+    async def login(self, request: Request) -> Response | bool:
+        """Log in with the form's username and password.
+
+        Returns:
+            A redirection to the start page; 429 after too many attempts; otherwise false, for
+            which SQLAdmin shows the form again.
+        """
+        form = await request.form()
+        try:
+            user = await anyio.to_thread.run_sync(
+                self._log_in,
+                str(form.get("username", "")),
+                str(form.get("password", "")),
+                client_network(client_address(request.scope)),
+                request.cookies.get(DEVICE_COOKIE, ""),
+                limiter=self._login_limiter,
+            )
+        except TooManyAttemptsError as error:
+            return await self._too_many_attempts(request, error.retry_after)
+        if user is None:
+            return False
+        request.session.clear()
+        request.session.update(
+            user_id=user.id,
+            version=user.session_version,
+            ends_at=int(time.time()) + settings.ADMIN_SESSION_SECONDS,
+        )
+        response = RedirectResponse(request.url_for("admin:index"), HTTPStatus.FOUND)
+        self._remember_device(response, user)
+        return response
+
+    async def logout(self, request: Request) -> bool:
+        """End every session of the account, so that a copied cookie is worthless too."""
+        session_data = dict(request.session)
+        request.session.clear()
+        if session_data:
+            await anyio.to_thread.run_sync(self._log_out, session_data)
+        return False  # for which SQLAdmin shows the log-in form
+
+    async def authenticate(self, request: Request) -> bool:
+        """Whether the request bears a session that still holds; the audit learns whose it is."""
+        if not request.session:
+            return False
+        user = await anyio.to_thread.run_sync(self._session_user, dict(request.session))
+        if user is None:
+            request.session.clear()
+            return False
+        if context := current_admin_request.get():
+            context.actor = user.username
+        if action := requested_action(request.url.path):
+            keys = request.query_params.get("pks", "")
+            await anyio.to_thread.run_sync(self._record_action, *action, keys)
+        return True
+
+    def _log_in(self, username: str, password: str, client: str, device: str) -> AdminUser | None:
+        with self._session_maker() as session:
+            user = _user_named(session, username)
+            attempt = LoginAttempt(
+                username=username.strip().lower(),
+                user=user,
+                client=client,
+                device=self._known_device(device, user),
+            )
+            entry_id = reserve_attempt(session, attempt)
+        password_hash = user.password_hash if user and user.is_active else None
+        if not verify_password(password, password_hash) or user is None:
+            return None
+        with self._session_maker.begin() as session:
+            session.exec(
+                update(AuditEntry)
+                .where(col(AuditEntry.id) == entry_id)
+                .values(action=AuditAction.LOGIN)
+            )
+            session.exec(
+                update(AdminUser)
+                .where(col(AdminUser.id) == user.id)
+                .values(last_login_at=func.now())
+            )
+        return user
+
+    def _session_user(self, session_data: dict[str, Any]) -> AdminUser | None:
+        with self._session_maker() as session:
+            return _user_of_session(session, session_data)
+
+    def _log_out(self, session_data: dict[str, Any]) -> None:
+        with self._session_maker.begin() as session:
+            user = _user_of_session(session, session_data)
+            if user is None:
+                return
+            user.session_version += 1
+            context = current_admin_request.get()
+            session.add(
+                AuditEntry(
+                    action=AuditAction.LOGOUT,
+                    actor=user.username,
+                    client=context.client if context else "",
+                    subject_type=AdminUser.__tablename__,
+                    subject_id=str(user.id),
+                )
+            )
+
+    def _record_action(self, identity: str, name: str, keys: str) -> None:
+        """Write down that an action is about to run: it may do more than change rows."""
+        entry = audit_entry(
+            AuditAction.ACTION,
+            subject_type=identity[:128],
+            subject_id=keys[:255],
+            details={"action": name},
+        )
+        with self._session_maker.begin() as session:
+            session.add_all([entry] if entry else [])
+
+    def _known_device(self, cookie: str, user: AdminUser | None) -> str:
+        """The device of a browser in which this user has logged in before, otherwise empty."""
+        try:
+            user_id, device = self._devices.loads(cookie, max_age=DEVICE_SECONDS)
+        except (BadSignature, TypeError, ValueError):
+            return ""
+        return str(device) if user is not None and user.id == user_id else ""
+
+    def _remember_device(self, response: Response, user: AdminUser) -> None:
+        response.set_cookie(
+            DEVICE_COOKIE,
+            str(self._devices.dumps([user.id, secrets.token_hex(8)])),
+            max_age=DEVICE_SECONDS,
+            path=self._path,
+            secure=not settings.is_local,
+            httponly=True,
+            samesite="strict",
+        )
+
+    async def _too_many_attempts(self, request: Request, retry_after: int) -> Response:
+        minutes = math.ceil(retry_after / 60)
+        response = await self.templates.TemplateResponse(
+            request,
+            "sqladmin/login.html",
+            {"error": f"Too many attempts. Try again in {minutes} min."},
+            status_code=HTTPStatus.TOO_MANY_REQUESTS,
+        )
+        response.headers["Retry-After"] = str(retry_after)
+        return response
+
+
+def derived_key(purpose: str) -> str:
+    """A key for one purpose, so that what is signed for one is worthless for another."""
+    return hmac.digest(settings.secret_key.encode(), purpose.encode(), "sha256").hex()
+
+
+def _user_named(session: Session, username: str) -> AdminUser | None:
+    try:
+        username = normalise_username(username)
+    except ValueError:
+        username = ""  # nobody's; the query is made all the same, which takes as long
+    return session.exec(select(AdminUser).where(AdminUser.username == username)).first()
+
+
+def _user_of_session(session: Session, session_data: dict[str, Any]) -> AdminUser | None:
+    if session_data.get("ends_at", 0) <= time.time():
+        return None
+    return session.exec(
+        select(AdminUser).where(
+            AdminUser.id == session_data.get("user_id"),
+            AdminUser.session_version == session_data.get("version"),
+            col(AdminUser.is_active),
+        )
+    ).first()

@@ -1,0 +1,136 @@
+"""Filters for the admin's list pages, beside those in `sqladmin.filters`.
+
+A view names them in `column_filters`:
+
+    class RoomStateFilter(EnumFilterBase):
+        enum = RoomState
+
+    class RoomAdmin(ModelView, model=Room):
+        column_filters = [RoomStateFilter(Room.state), DateRangeFilter(Room.created_at)]
+
+A filter of your own derives from `SimpleFilter`, with `choices` and `condition`.
+"""
+
+from datetime import UTC, date, datetime, time, timedelta
+from enum import Enum
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+from fastapi import HTTPException
+from sqladmin.filters import StaticValuesFilter, get_column_obj
+from sqlalchemy import ColumnElement, Select, and_, false, true
+from sqlalchemy import Enum as EnumType
+
+ALL = "__all"
+"""The value with which SQLAdmin's filters stand for no filter."""
+
+
+class SimpleFilter(StaticValuesFilter):
+    """A filter that has one value: a subclass says what there is to choose and what it means.
+
+    Args:
+        column: the column to filter by, for example `Room.state` or its name.
+        title: heading in the page; made of the column's name when not given.
+        parameter_name: name in the page's address; the column's when not given.
+    """
+
+    def __init__(
+        self,
+        column: Any,  # noqa: ANN401 (SQLModel types a model's column as its value)
+        title: str | None = None,
+        parameter_name: str | None = None,
+    ) -> None:
+        super().__init__(column, self.choices(), title, parameter_name)
+
+    def choices(self) -> list[tuple[str, str]]:
+        """Pairs of value and label to choose from."""
+        return []
+
+    def condition(self, column: Any, value: str) -> ColumnElement[bool]:  # noqa: ANN401
+        """What rows have to fulfil; `false()` for a value that makes no sense."""
+        raise NotImplementedError
+
+    async def get_filtered_query(
+        self,
+        query: Select[Any],
+        value: str | None,
+        model: Any,  # noqa: ANN401 (as SQLAdmin calls it)
+    ) -> Select[Any]:
+        """The list's query with this filter's condition."""
+        if value in (None, "", ALL):
+            return query
+        return query.where(self.condition(get_column_obj(self.column, model), value))
+
+
+class EnumFilterBase(SimpleFilter):
+    """One choice for each member of an enum, whether the column stores the enum or its values.
+
+    A subclass sets `enum`, and overrides `label` where a member's name is not fit to be read.
+    """
+
+    enum: ClassVar[type[Enum]]
+
+    def label(self, member: Enum) -> str:
+        """What to call the member in the page."""
+        return member.name.replace("_", " ").capitalize()
+
+    def choices(self) -> list[tuple[str, str]]:
+        """The members, by name: a value may be no text, or none that fits into an address."""
+        return [(member.name, self.label(member)) for member in self.enum]
+
+    def condition(self, column: Any, value: str) -> ColumnElement[bool]:  # noqa: ANN401
+        """Rows with this member."""
+        member = self.enum.__members__.get(value)
+        if member is None:
+            return false()
+        stored: ColumnElement[bool] = column == (
+            member if isinstance(column.type, EnumType) else member.value
+        )
+        return stored
+
+
+class IsSetFilter(SimpleFilter):
+    """Whether a column holds something, for example `revoked_at`."""
+
+    def choices(self) -> list[tuple[str, str]]:
+        """Yes and no."""
+        return [("yes", "Yes"), ("no", "No")]
+
+    def condition(self, column: Any, value: str) -> ColumnElement[bool]:  # noqa: ANN401
+        """Rows that hold something, or nothing."""
+        if value not in ("yes", "no"):
+            return false()
+        is_set: ColumnElement[bool] = column.is_not(None)
+        return is_set if value == "yes" else ~is_set
+
+
+class DateRangeFilter(SimpleFilter):
+    """From one day to another, both included, in UTC; either end may be left open.
+
+    In the address it is `2026-01-01..2026-01-31`, which `kit/static/admin.js` makes of two fields.
+    """
+
+    template = "sqladmin/filters/date_range_filter.html"
+
+    def condition(self, column: Any, value: str) -> ColumnElement[bool]:  # noqa: ANN401
+        """Rows within the days.
+
+        Raises:
+            HTTPException: 400 for what is no date.
+        """
+        first, _, last = value.partition("..")
+        return and_(
+            *([column >= _start_of(first)] if first else []),
+            *([column < _start_of(last, days_later=1)] if last else []),
+            true(),
+        )
+
+
+def _start_of(day: str, days_later: int = 0) -> datetime:
+    try:
+        parsed = date.fromisoformat(day) + timedelta(days=days_later)
+    except (ValueError, OverflowError):
+        raise HTTPException(
+            HTTPStatus.BAD_REQUEST, f"{day!r} is no date; write it as 2026-01-31."
+        ) from None
+    return datetime.combine(parsed, time.min, UTC)

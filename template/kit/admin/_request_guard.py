@@ -1,0 +1,94 @@
+"""Stands before every request to the admin: keeps other sites out and sets safe headers.
+
+The session cookie is `SameSite=Strict`, so a browser sends it with no request that another site
+starts. That rule counts sibling subdomains as the same site and does not protect the log-in form,
+which needs no cookie; so whatever changes something has to come from our own pages, too. Browsers
+state that in `Sec-Fetch-Site`, which a page cannot forge, or at least in `Origin`. It needs no
+token in forms, and so holds for every view. Source for the rule:
+https://words.filippo.io/csrf/
+"""
+
+import re
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from kit.admin._audit import AdminRequest, current_admin_request
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+# SQLAdmin calls these with GET, although they change something.
+_CHANGING_PATH = re.compile(r"/logout/?$|/(?P<identity>[^/]+)/action/(?P<action>[^/]+)/?$")
+
+# No inline script and nothing from elsewhere. SQLAdmin's widgets set styles inline. A view with one
+# of SQLAdmin's rich text editors, which come from a CDN, needs that CDN added here.
+CONTENT_SECURITY_POLICY = (
+    "default-src 'self'; img-src 'self' data:; font-src 'self' data:; "
+    "style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'"
+)
+
+
+class AdminRequestGuard:
+    """ASGI middleware: refuses changes that another site asks for, with 403."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        if _changes_something(scope) and not _is_from_our_pages(Headers(scope=scope)):
+            refusal = PlainTextResponse(
+                "Refused: the request comes from another site.", HTTPStatus.FORBIDDEN
+            )
+            await refusal(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                _set_headers(MutableHeaders(scope=message), scope["path"])
+            await send(message)
+
+        token = current_admin_request.set(AdminRequest(client=client_address(scope)))
+        try:
+            await self.app(scope, receive, send_with_headers)
+        finally:
+            current_admin_request.reset(token)
+
+
+def requested_action(path: str) -> tuple[str, str] | None:
+    """Identity of the view and name of the action, where the path is an action's."""
+    match = _CHANGING_PATH.search(path)
+    return (match["identity"], match["action"]) if match and match["action"] else None
+
+
+def client_address(scope: Scope) -> str:
+    """Address that the request came from; empty behind a Unix socket."""
+    return scope["client"][0] if scope.get("client") else ""
+
+
+def _changes_something(scope: Scope) -> bool:
+    return scope["method"] not in SAFE_METHODS or bool(_CHANGING_PATH.search(scope["path"]))
+
+
+def _is_from_our_pages(headers: Headers) -> bool:
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site in ("same-origin", "none")  # none: typed, or from a bookmark
+    origin = headers.get("origin")
+    # Without either it is no browser, or one so old that the cookie's SameSite has to do.
+    return origin is None or urlsplit(origin).netloc == headers.get("host")
+
+
+def _set_headers(headers: MutableHeaders, path: str) -> None:
+    headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+    headers.setdefault("X-Content-Type-Options", "nosniff")
+    headers.setdefault("Referrer-Policy", "same-origin")
+    if "/statics/" not in path:
+        headers.setdefault("Cache-Control", "no-store")

@@ -1,0 +1,166 @@
+"""The admin at /admin: SQLAdmin on `sync_engine`.
+
+Its views are the `ModelView`s and `BaseView`s in `app.admin.views`, and those that each enabled
+extension's `setup_admin(admin)` adds. Templates are looked for in the extensions' `templates/`,
+then in the core's, then in SQLAdmin's own.
+"""
+
+import functools
+import inspect
+from types import ModuleType
+from typing import Any
+
+import anyio.to_thread
+from fastapi import FastAPI
+from jinja2 import ChoiceLoader, FileSystemLoader
+from sqladmin import Admin, BaseView, ModelView
+from sqladmin.templating import Jinja2Templates
+from sqlalchemy import inspect as inspect_model
+from sqlalchemy.orm import Mapper
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+
+from kit.admin import _views
+from kit.admin._audit import admin_session_maker
+from kit.admin._authentication import AdminAuthentication
+from kit.admin._request_guard import AdminRequestGuard
+from kit.errors import problem_for
+from kit.extensions import ExtensionError, load_extensions
+from kit.pages import KIT_TEMPLATES_DIR, TEMPLATES_DIR, extension_template_dirs
+from kit.settings import BASE_DIR, StartupError, settings
+
+ADMIN_PATH = "/admin"
+KIT_STATIC_DIR = BASE_DIR / "kit" / "static"
+
+
+def setup_admin(app: FastAPI, views: ModuleType) -> "ServiceAdmin":
+    """Put the admin, with all its views, at /admin.
+
+    Args:
+        app: the application.
+        views: the module with the service's own views, `app.admin.views`.
+
+    Raises:
+        ExtensionError: when an extension's admin cannot be set up.
+        StartupError: when a view would show a column that is marked as sensitive.
+    """
+    authentication = AdminAuthentication(admin_session_maker, ADMIN_PATH)
+    admin = ServiceAdmin(
+        app,
+        session_maker=admin_session_maker,
+        base_url=ADMIN_PATH,
+        title=settings.PROJECT_NAME,
+        favicon_url="/static/favicon.svg",
+        templates_dir=str(TEMPLATES_DIR),
+        middlewares=[Middleware(AdminRequestGuard)],
+        authentication_backend=authentication,
+    )
+    app.state.admin = admin
+    authentication.templates = admin.templates
+    admin.admin.add_exception_handler(Exception, admin.show_failure)
+    register_views(admin, _views)
+    register_views(admin, views)
+    for extension, module in load_extensions("admin"):
+        setup = getattr(module, "setup_admin", None)
+        if not callable(setup):
+            raise ExtensionError(
+                f"extension {extension!r} is broken: {module.__file__} defines no "
+                "`setup_admin(admin)`. Add it."
+            )
+        setup(admin)
+    return admin
+
+
+def register_views(admin: Admin, module: ModuleType) -> None:
+    """Add every view that stands in the module, imported ones too, in alphabetical order."""
+    for _, view in inspect.getmembers(module, _is_view):
+        admin.add_view(view)
+
+
+def model_views(app: FastAPI) -> list[ModelView]:
+    """The views of tables that the application's admin shows, for tests of each."""
+    return [view for view in app.state.admin.views if isinstance(view, ModelView)]
+
+
+class ServiceAdmin(Admin):
+    """SQLAdmin's `Admin` with our template search order and what it leaves open mended."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 (SQLAdmin's)
+        super().__init__(*arguments, **options)
+        self.admin.mount("/kit", StaticFiles(directory=KIT_STATIC_DIR), name="kit")
+
+    def init_templating_engine(self) -> Jinja2Templates:
+        """Search the extensions' templates, the service's, the kit's, then SQLAdmin's own."""
+        templates = super().init_templating_engine()
+        own_order = templates.env.loader
+        if own_order is not None:
+            first = FileSystemLoader([*extension_template_dirs(), TEMPLATES_DIR, KIT_TEMPLATES_DIR])
+            templates.env.loader = ChoiceLoader([first, own_order])
+        return templates
+
+    def add_model_view(self, view: type[ModelView]) -> None:
+        """Add the view, with readable labels for the columns that it names none for.
+
+        Raises:
+            StartupError: when it would show a column that is marked as sensitive.
+        """
+        mapper: Mapper[Any] = inspect_model(view.model)
+        names = mapper.all_orm_descriptors.keys()
+        labels: dict[Any, str] = {name: name.replace("_", " ").capitalize() for name in names}
+        view.column_labels = labels | dict(view.column_labels)
+        super().add_model_view(view)
+        instance = self.views[-1]
+        if isinstance(instance, ModelView):
+            _refuse_sensitive_columns(instance)
+            # SQLAdmin 0.32 runs the filters' own queries in the event loop when sessions are sync.
+            run: Any = instance._run_arbitrary_query_sync  # noqa: SLF001
+            run_in_thread = functools.partial(anyio.to_thread.run_sync, run)
+            instance._run_arbitrary_query = run_in_thread  # type: ignore[method-assign]  # noqa: SLF001
+
+    async def show_failure(self, request: Request, error: Exception) -> Response:
+        """A page for what a view let through: 503 where a server is away or busy, otherwise 500.
+
+        Starlette raises the error again afterwards, so that it is logged as any other.
+        """
+        problem = problem_for(error)
+        response = await self.templates.TemplateResponse(
+            request,
+            "sqladmin/error.html",
+            {"status_code": problem.status_code, "message": problem.detail},
+            status_code=problem.status_code,
+        )
+        response.headers.update(problem.headers or {})
+        return response
+
+
+def _is_view(member: object) -> bool:
+    if not inspect.isclass(member) or member in (BaseView, ModelView):
+        return False
+    if issubclass(member, ModelView):
+        return hasattr(member, "model")  # a common base of several views has none
+    return issubclass(member, BaseView)
+
+
+def _refuse_sensitive_columns(view: ModelView) -> None:
+    """A hash must be on no page, in no export and no form, nor be found by searching."""
+    mapper: Mapper[Any] = inspect_model(view.model)
+    columns = mapper.column_attrs
+    sensitive = {each.key for each in columns if each.columns[0].info.get("sensitive")}
+    shown_in = {
+        "column_list": view.get_list_columns(),
+        "column_details_list": view.get_details_columns(),
+        "column_export_list": view.get_export_columns(),
+        "column_import_list": view.get_import_columns(),
+        "form_columns": view.get_form_columns() if view.can_create or view.can_edit else [],
+        "column_searchable_list": view.column_searchable_list,
+        "column_sortable_list": view.column_sortable_list,
+    }
+    for option, shown in shown_in.items():
+        names = {column if isinstance(column, str) else column.key for column in shown}
+        if found := sensitive & names:
+            raise StartupError(
+                f"the admin view {type(view).__name__} shows {', '.join(sorted(found))}, which "
+                f"{view.model.__name__} marks as sensitive; set {option} to the other columns."
+            )

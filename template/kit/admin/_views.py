@@ -1,0 +1,209 @@
+"""The admin's views of the core's tables. Every view that stands here is found by itself."""
+
+import json
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+
+import anyio.to_thread
+from fastapi import HTTPException
+from markupsafe import Markup
+from sqladmin import Flash, ModelView, action
+from sqladmin.filters import BooleanFilter, OperationColumnFilter
+from sqladmin.secret import Secret
+from sqlmodel import col, select
+from starlette.requests import Request
+from starlette.responses import RedirectResponse
+
+from kit.admin._audit import admin_session_maker
+from kit.admin._filters import DateRangeFilter, EnumFilterBase, IsSetFilter
+from kit.models import AdminUser, ApiToken, AuditAction, AuditEntry
+from kit.security import forget_known_tokens, generate_password, hash_password, normalise_username
+
+
+def short_time(row: Any, name: str) -> str:  # noqa: ANN401 (a row of any view)
+    """A column formatter: the time in UTC, to the minute."""
+    moment: datetime | None = getattr(row, name)
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}" if moment else ""
+
+
+def exact_time(row: Any, name: str) -> str:  # noqa: ANN401 (a row of any view)
+    """A column formatter: the time in UTC, to the second."""
+    moment: datetime | None = getattr(row, name)
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if moment else ""
+
+
+class AdminUserAdmin(ModelView, model=AdminUser):
+    """Accounts. A new one gets a generated password; `make admin-password` gives another."""
+
+    name = "Administrator"
+    icon = "fa-solid fa-user-shield"
+    category = "Access"
+    category_icon = "fa-solid fa-lock"
+    column_list = ("username", "is_active", "last_login_at", "created_at")
+    column_labels = {  # noqa: RUF012 (as SQLAdmin types it)
+        "is_active": "Active",
+        "last_login_at": "Last log-in",
+        "created_at": "Since",
+    }
+    column_details_list = (*column_list, "password_changed_at")
+    column_searchable_list = ("username",)
+    column_sortable_list = ("username", "last_login_at", "created_at")
+    column_default_sort = "username"
+    column_filters = (BooleanFilter("is_active", title="Active"),)
+    column_formatters = dict.fromkeys(
+        ("last_login_at", "created_at", "password_changed_at"), short_time
+    )
+    column_formatters_detail = column_formatters
+    form_columns = ("username", "is_active")
+    form_edit_rules = ["is_active"]  # noqa: RUF012 (as SQLAdmin types it)
+
+    async def on_model_change(
+        self,
+        data: dict[str, Any],
+        model: AdminUser,
+        is_created: bool,  # noqa: FBT001 (SQLAdmin's hook)
+        request: Request,
+    ) -> None:
+        """Give a new account its password, and end the sessions of one that is disabled.
+
+        Raises:
+            ValueError: for an unusable username, and when administrators would disable themselves.
+        """
+        if is_created:
+            data["username"] = normalise_username(data["username"])
+            password = generate_password()
+            model.password_hash = await anyio.to_thread.run_sync(hash_password, password)
+            request.state.generated_password = password
+        elif model.is_active and not data["is_active"]:
+            _refuse_on_oneself(model, request)
+            model.session_version += 1
+
+    async def after_model_change(
+        self,
+        data: dict[str, Any],  # noqa: ARG002
+        model: AdminUser,
+        is_created: bool,  # noqa: FBT001
+        request: Request,
+    ) -> None:
+        """Show a new account's password, this once."""
+        if is_created:
+            Secret.reveal_once(
+                request,
+                request.state.generated_password,
+                title=f"Password of {model.username}",
+                label="Hand it over now: it will not be shown again.",
+            )
+
+    async def on_model_delete(self, model: AdminUser, request: Request) -> None:
+        """Keep administrators from deleting themselves; so one who can log in always remains.
+
+        Raises:
+            ValueError: when they try.
+        """
+        _refuse_on_oneself(model, request)
+
+
+class ApiTokenAdmin(ModelView, model=ApiToken):
+    """Tokens, of which nothing can be read but who uses them. `make token` makes one."""
+
+    name = "API token"
+    icon = "fa-solid fa-key"
+    category = "Access"
+    category_icon = "fa-solid fa-lock"
+    can_create = can_edit = can_delete = False
+    column_list = ("name", "hint", "created_at", "expires_at", "last_used_at", "revoked_at")
+    column_details_list = column_list
+    column_labels = {  # noqa: RUF012
+        "hint": "Begins with",
+        "created_at": "Since",
+        "expires_at": "Expires",
+        "last_used_at": "Last used",
+        "revoked_at": "Revoked",
+    }
+    column_searchable_list = ("name", "hint")
+    column_sortable_list = ("name", "created_at", "expires_at", "last_used_at")
+    column_default_sort = "name"
+    column_filters = (
+        IsSetFilter(ApiToken.revoked_at, title="Revoked"),
+        DateRangeFilter(ApiToken.last_used_at, title="Last used"),
+    )
+    column_formatters = dict.fromkeys(
+        ("created_at", "expires_at", "last_used_at", "revoked_at"), short_time
+    )
+    column_formatters_detail = column_formatters
+
+    @action(
+        name="revoke",
+        label="Revoke",
+        confirmation_message="Revoke for good? The programs that use it are refused from now on.",
+    )
+    async def revoke(self, request: Request) -> RedirectResponse:
+        """Revoke the chosen tokens; other processes follow within a minute."""
+        keys = [key for key in request.query_params.get("pks", "").split(",") if key]
+        if not all(key.isdecimal() for key in keys):
+            raise HTTPException(HTTPStatus.BAD_REQUEST, "pks has to be numbers with commas between")
+        count = await anyio.to_thread.run_sync(self._revoke, [int(key) for key in keys])
+        Flash.success(request, f"{count} revoked")
+        return RedirectResponse(
+            request.url_for("admin:list", identity=self.identity), HTTPStatus.SEE_OTHER
+        )
+
+    def _revoke(self, ids: list[int]) -> int:
+        statement = select(ApiToken).where(
+            col(ApiToken.id).in_(ids), col(ApiToken.revoked_at).is_(None)
+        )
+        with admin_session_maker.begin() as session:
+            tokens = session.exec(statement).all()
+            for token in tokens:
+                token.revoked_at = datetime.now(UTC)
+        forget_known_tokens()
+        return len(tokens)
+
+
+class AuditActionFilter(EnumFilterBase):
+    """What was done."""
+
+    enum = AuditAction
+
+
+class AuditEntryAdmin(ModelView, model=AuditEntry):
+    """Who did what; nobody changes it here."""
+
+    name = "Audit entry"
+    name_plural = "Audit"
+    icon = "fa-solid fa-clock-rotate-left"
+    category = "Access"
+    category_icon = "fa-solid fa-lock"
+    can_create = can_edit = can_delete = False
+    column_list = ("occurred_at", "actor", "action", "subject_type", "subject_id", "client")
+    column_details_list = (*column_list, "details")
+    column_labels = {  # noqa: RUF012
+        "occurred_at": "When",
+        "actor": "Who",
+        "action": "What",
+        "subject_type": "Table",
+        "subject_id": "Key",
+        "client": "From",
+    }
+    column_export_list = [*column_details_list]  # noqa: RUF012 (as SQLAdmin types it)
+    column_searchable_list = ("actor", "subject_type", "subject_id", "client")
+    column_sortable_list = ("occurred_at", "actor", "action")
+    column_default_sort = ("id", True)
+    column_filters = (
+        AuditActionFilter(AuditEntry.action, title="What"),
+        DateRangeFilter(AuditEntry.occurred_at, title="When"),
+        OperationColumnFilter("actor", title="Who"),
+    )
+    column_formatters = {"occurred_at": exact_time}  # noqa: RUF012
+    column_formatters_detail = {  # noqa: RUF012
+        "occurred_at": exact_time,
+        "details": lambda row, _: Markup("<pre>{}</pre>").format(json.dumps(row.details, indent=2)),
+    }
+    export_max_rows = 10_000
+    page_size = 25
+
+
+def _refuse_on_oneself(model: AdminUser, request: Request) -> None:
+    if model.id == request.session.get("user_id"):
+        raise ValueError("That is your own account; another administrator has to do this.")

@@ -1,0 +1,38 @@
+"""Rules that keep the service's parts apart: each gives what breaks it, by file and line.
+
+They are read from the source, and from what the service registers when it is imported.
+"""
+
+from kit.architecture import (
+    _collisions as collisions,
+)
+from kit.architecture import (
+    _imports as imports,
+)
+from kit.architecture import (
+    _names as names,
+)
+from kit.architecture import (
+    _parts as parts,
+)
+
+RULES = (
+    imports.core_imports_extensions,
+    imports.extensions_import_each_other,
+    imports.service_imports_tests,
+    imports.modules_import_each_other,
+    imports.kit_imports_service,
+    imports.private_modules_are_imported,
+    imports.rooms_import_upwards,
+    parts.unknown_parts,
+    names.tables_without_name,
+    names.tasks_without_name,
+    names.schedules_without_name,
+    names.schedules_elsewhere,
+    names.settings_without_name,
+    collisions.colliding_routes,
+    collisions.colliding_admin_views,
+    collisions.colliding_tags,
+    collisions.colliding_tasks,
+    collisions.colliding_schedules,
+)

@@ -1,0 +1,1 @@
+"""What `make` and the image run: `python -m kit.commands.serve`."""

@@ -1,0 +1,74 @@
+"""Accounts of the admin from the command line.
+
+`python -m kit.commands.admin_password set ada` gives a new password, and the account if need be;
+`… revoke ada` leaves no way in and ends open sessions.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+from sqlmodel import Session
+
+from kit.commands._session import command_session
+from kit.security import disable_admin, generate_password, set_admin_password
+from kit.settings import StartupError
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command.
+
+    Raises:
+        StartupError: with a clear message, for what cannot be done.
+    """
+    options = _parser().parse_args(arguments)
+    with command_session() as session:
+        if options.command == "set":
+            set_password(session, options.username)
+        else:
+            revoke(session, options.username)
+
+
+def set_password(session: Session, username: str) -> None:
+    """Generate a password for the administrator and print it, this once.
+
+    Raises:
+        StartupError: for a username that cannot be used.
+    """
+    password = generate_password()
+    try:
+        user = set_admin_password(session, username, password)
+    except ValueError as error:
+        raise StartupError(f"no password was set: {error}.") from None
+    print(f"Password of {user.username!r} at /admin. It will not be shown again:")
+    print(password)
+
+
+def revoke(session: Session, username: str) -> None:
+    """Refuse the administrator from now on.
+
+    Raises:
+        StartupError: when there is no active one of this name.
+    """
+    try:
+        disabled = disable_admin(session, username)
+    except ValueError as error:
+        raise StartupError(f"nothing was revoked: {error}.") from None
+    if not disabled:
+        raise StartupError(f"there is no active administrator {username!r}.")
+    print(f"{username!r} cannot log in any more, and open sessions have ended.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m kit.commands.admin_password", description="Accounts of the admin."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    set_parser = commands.add_parser("set", help="give a new password, and an account if need be")
+    set_parser.add_argument("username")
+    revoke_parser = commands.add_parser("revoke", help="refuse the administrator from now on")
+    revoke_parser.add_argument("username")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""`python -m kit.commands.alive worker`: does this container's worker hold a connection to Redis?
+
+For health checks of `worker` and `beat`, which answer no requests. It asks Redis on one connection
+for a moment. A heartbeat would be the stronger sign, but a long task delays it.
+"""
+
+import argparse
+import socket
+import sys
+from collections.abc import Sequence
+
+import redis
+
+from kit.process import parse_process_name
+from kit.redis import redis_client
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The status to exit with: 0 when the process is connected, else 1, with a line why."""
+    parser = argparse.ArgumentParser(prog="python -m kit.commands.alive", description=__doc__)
+    parser.add_argument("role", choices=["worker", "beat"])
+    role = parser.parse_args(arguments).role
+    try:
+        connected = is_connected(role, socket.gethostname())
+    except redis.RedisError as error:
+        print(f"Redis cannot be reached: {error}", file=sys.stderr)
+        return 1
+    if not connected:
+        print(f"no {role} on this machine is connected to Redis", file=sys.stderr)
+    return 0 if connected else 1
+
+
+def is_connected(role: str, host: str) -> bool:
+    """Whether a process of this role and host is connected; true where Redis does not let us ask.
+
+    Raises:
+        redis.RedisError: when Redis cannot be reached.
+    """
+    client = redis_client()
+    try:
+        names = [parse_process_name(connection["name"]) for connection in client.client_list()]
+    except redis.ResponseError:  # some plans forbid CLIENT LIST
+        return bool(client.ping())
+    return any(name is not None and (name.role, name.host) == (role, host) for name in names)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""What Alembic has no command for.
+
+`python -m kit.commands.db status`, `… reset` and `… forget hotel`
+"""
+
+import argparse
+import asyncio
+from collections.abc import Sequence
+
+from kit.database import connect
+from kit.migrations import (
+    explain_ahead,
+    explain_orphan,
+    forget_extension,
+    load_metadata,
+    read_state,
+    refuse_production,
+    reset_database,
+    script_directory,
+)
+from kit.process import start_local_services
+from kit.settings import StartupError, settings
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command.
+
+    Raises:
+        StartupError: with a clear message, for what cannot be done.
+    """
+    options = _parser().parse_args(arguments)
+    start_local_services()
+    if options.command == "reset":
+        asyncio.run(reset())
+    elif options.command == "forget":
+        asyncio.run(forget(options.extension))
+    else:
+        asyncio.run(status())
+
+
+async def status() -> None:
+    """Print which revisions are applied, which are missing, and what is odd."""
+    script = script_directory()
+    async with connect() as connection:
+        state = await connection.run_sync(read_state, script, load_metadata())
+    for head in script.get_revisions(tuple(script.get_heads())):
+        mark = "missing" if head.revision in state.missing else "applied"
+        print(f"{mark:<8} {', '.join(sorted(head.branch_labels)):<16} {head.revision}: {head.doc}")
+    if state.missing:
+        print("Run `make db-upgrade` to apply what is missing.")
+    for extension in state.orphans:
+        print(explain_orphan(extension))
+    if state.is_ahead:
+        print(explain_ahead(state))
+
+
+async def reset() -> None:
+    """Empty the database and run all migrations, after asking.
+
+    Raises:
+        StartupError: when it is a production database, or the answer is not its name.
+    """
+    script = script_directory()
+    async with connect() as connection, connection.begin():
+        await connection.run_sync(refuse_production)
+        _ask_for_name()
+        await connection.run_sync(reset_database, script)
+    print("The database is empty and has all tables again.")
+
+
+async def forget(extension: str) -> None:
+    """Keep an extension's tables without the extension.
+
+    Raises:
+        StartupError: when there is nothing to forget, or it cannot be done.
+    """
+    script = script_directory()
+    async with connect() as connection, connection.begin():
+        await connection.run_sync(forget_extension, script, extension)
+    print(f"The extension {extension} is forgotten; its tables and their rows are still there.")
+
+
+def _ask_for_name() -> None:
+    name, host = settings.POSTGRES_DB, "this machine"
+    if not settings.uses_local_postgres:
+        host = f"{settings.POSTGRES_HOST}:{settings.POSTGRES_PORT}"
+    question = f"All data of the database {name!r} on {host} is lost. Type its name to go on: "
+    try:
+        answer = input(question).strip()
+    except EOFError:
+        answer = ""
+    if answer != name:
+        raise StartupError(f"nothing was changed: the answer was not {name!r}.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m kit.commands.db", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("status", help="which revisions the database has and which it lacks")
+    commands.add_parser("reset", help="empty the database and run all migrations; asks first")
+    forgets = commands.add_parser("forget", help="keep the tables of an extension that is gone")
+    forgets.add_argument("extension", help="its name")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""Everything a developer needs under one command: `python -m kit.commands.dev`, or `make dev`.
+
+Starts the embedded servers unless `.env` names others, brings the database up, makes the local
+logins work, and runs the API (with reload), worker, beat and Flower until Ctrl-C.
+"""
+
+import asyncio
+import sys
+from urllib.parse import urlsplit
+
+from kit.commands.serve import refuse_taken_port
+from kit.connections import refuse_more_than_the_plan
+from kit.places import service
+from kit.settings import BASE_DIR, LOOPBACK_HOSTS, StartupError, local_credentials, settings
+
+TOKEN_NAME = "local development"  # noqa: S105 (the name of a token)
+
+_CELERY = (sys.executable, "-m", "celery", "--app", "app.core.celery:celery_app")
+WORKER = (*_CELERY, "worker", "--pool", "solo", "--concurrency", "1", "--task-events")
+BEAT = (*_CELERY, "beat")
+FLOWER = (*_CELERY, "flower", "--conf=flowerconfig.py")
+API = (sys.executable, "-m", "kit.commands.serve", "--reload")
+
+
+def main() -> int:
+    """Run it all; gives the status to exit with.
+
+    Raises:
+        StartupError: when something cannot start; its message says what to mend.
+    """
+    if not settings.is_local:
+        raise StartupError(
+            f"ENVIRONMENT is {settings.ENVIRONMENT}, but this command is for development: it "
+            "prints credentials and reloads code. Use `python -m kit.commands.serve`."
+        )
+    refuse_taken_port(settings.API_HOST, settings.API_PORT, setting="API_PORT")
+    refuse_taken_port("127.0.0.1", settings.FLOWER_PORT, setting="FLOWER_PORT")
+    refuse_more_than_the_plan(settings)
+    # Imported only now, so that what is wrong with settings or ports is told at once.
+    from kit.process import local_services_lease, start_local_services  # noqa: PLC0415
+
+    start_local_services()
+    credentials = local_credentials()
+    lease = local_services_lease()
+    prepare_database(credentials.admin_username, credentials.admin_password, credentials.api_token)
+
+    from kit.devservices import Program, run_together  # noqa: PLC0415
+
+    api_url = f"http://{_reachable(settings.API_HOST)}:{settings.API_PORT}"
+    flower_url = f"http://127.0.0.1:{settings.FLOWER_PORT}"
+    password = settings.FLOWER_PASSWORD
+    flower_password = password.get_secret_value() if password else credentials.flower_password
+    status = run_together(
+        [
+            Program("api", API, url=f"{api_url}/health/live"),
+            Program("worker", WORKER),
+            Program("beat", BEAT),
+            Program("flower", FLOWER, {"FLOWER_PASSWORD": flower_password}, url=flower_url),
+        ],
+        lease=lease,
+        announcement=_announcement(
+            api_url,
+            flower_url,
+            admin=(credentials.admin_username, credentials.admin_password),
+            flower=(settings.FLOWER_USERNAME, flower_password),
+            token=credentials.api_token,
+        ),
+    )
+    if lease is not None:
+        lease.release()
+    return status
+
+
+def prepare_database(admin_username: str, admin_password: str, token: str) -> None:
+    """Bring the database up, and let the local administrator and API token in.
+
+    A database on another machine is perhaps not the developer's alone: nobody is let in there.
+
+    Raises:
+        StartupError: when the database cannot be reached or does not fit the code.
+    """
+    from kit.migrations import init_db  # noqa: PLC0415
+    from kit.security import ensure_admin, ensure_api_token  # noqa: PLC0415
+
+    asyncio.run(init_db())
+    if owns_database():
+        with service.sync_session_maker() as session:
+            ensure_admin(session, admin_username, admin_password)
+            ensure_api_token(session, TOKEN_NAME, token)
+            session.commit()
+    service.sync_engine.dispose()
+
+
+def owns_database() -> bool:
+    """Whether the database is on this machine."""
+    host = settings.POSTGRES_HOST or ""
+    return settings.uses_local_postgres or host in LOOPBACK_HOSTS or host.startswith("/")
+
+
+def _announcement(
+    api_url: str,
+    flower_url: str,
+    *,
+    admin: tuple[str, str],
+    flower: tuple[str, str],
+    token: str,
+) -> str:
+    own = owns_database()
+    rows = [
+        ("Service", api_url, ""),
+        ("API docs", f"{api_url}/scalar", ""),
+        ("Admin", f"{api_url}/admin", " / ".join(admin) if own else "`make admin-password`"),
+        ("Flower", flower_url, " / ".join(flower)),
+        ("API token", token if own else "`make token` makes one", ""),
+        ("PostgreSQL", _place(settings.DATABASE_URL, embedded=settings.uses_local_postgres), ""),
+        ("Redis", _place(settings.REDIS_URL, embedded=settings.uses_local_redis), ""),
+    ]
+    width = max(len(where) for _, where, login in rows if login)
+    lines = [f"  {name:<11}{where:<{width}}  {login}".rstrip() for name, where, login in rows]
+    kept = [
+        "",
+        f"  Credentials and data are kept in {BASE_DIR / '.data'}",
+        "  Ctrl-C stops it all.",
+    ]
+    return "\n".join(["", f"  {settings.PROJECT_NAME} is ready", "", *lines, *kept, ""])
+
+
+def _place(url: str, *, embedded: bool) -> str:
+    """The whole URL of an embedded server; of another, which may be a shared one, no password."""
+    if embedded:
+        return url.replace("postgresql+asyncpg", "postgresql", 1)
+    split = urlsplit(url)
+    return f"{split.hostname or 'local socket'}:{split.port or ''}{split.path}"
+
+
+def _reachable(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 (looked up)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

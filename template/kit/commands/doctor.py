@@ -1,0 +1,300 @@
+"""Checks of settings, database and Redis; each finding says its remedy.
+
+`make doctor` ends with status 1 when something has to be mended, warnings alone leave it at 0.
+"""
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from enum import StrEnum
+from typing import NamedTuple
+
+from pydantic import SecretStr
+from redis.exceptions import RedisError
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from kit.connections import postgres_budget, postgres_remedy, redis_budget, redis_remedy
+from kit.database import connect, tables_without_row_security
+from kit.extensions import load_extensions
+from kit.migrations import (
+    MigrationState,
+    explain_ahead,
+    explain_orphan,
+    load_metadata,
+    read_state,
+    script_directory,
+)
+from kit.process import start_local_services
+from kit.queue import RedisStatus, read_redis_status
+from kit.settings import SUPABASE_POOLER_SUFFIX, StartupError, settings, unknown_settings
+
+MEMORY_WARNING = 0.8
+"""Share of Redis's memory from which on a full Redis is near."""
+
+HEARTBEAT_LATE_SECONDS = 150
+
+SECRETS = ("SECRET_KEY", "POSTGRES_PASSWORD", "REDIS_PASSWORD", "FLOWER_PASSWORD")
+SHORTEST_SECRET = 12
+"""Characters; servers on the internet are tried with every shorter word that people choose."""
+FEWEST_DIFFERENT = 6
+
+
+class Level(StrEnum):
+    """How much a finding matters."""
+
+    FINE = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+class Finding(NamedTuple):
+    """What a check found, and what to do about it."""
+
+    level: Level
+    message: str
+    remedy: str = ""
+
+
+def fine(message: str) -> Finding:
+    """All is well."""
+    return Finding(Level.FINE, message)
+
+
+def warning(message: str, remedy: str) -> Finding:
+    """Works now, may hurt later."""
+    return Finding(Level.WARNING, message, remedy)
+
+
+def problem(message: str, remedy: str) -> Finding:
+    """Does not work, or is not safe."""
+    return Finding(Level.PROBLEM, message, remedy)
+
+
+def check_settings() -> Iterator[Finding]:
+    """Names that nobody reads, and settings that contradict what they are set for."""
+    for hook in ("models", "api", "tasks"):
+        load_extensions(hook)  # an extension's settings class is known once it is imported
+    unknown = unknown_settings()
+    for message in unknown:
+        name, _, rest = message.partition(". ")
+        yield warning(f"{name}.", rest)
+    if not unknown:
+        yield fine(f"settings: ENVIRONMENT is {settings.ENVIRONMENT}, every name is known")
+    yield from check_pooler()
+    yield from check_budgets()
+    yield from check_transport()
+    yield from check_secrets()
+
+
+def check_pooler() -> Iterator[Finding]:
+    """Whether port and mode of the pooler go together."""
+    host = settings.POSTGRES_HOST or ""
+    if host.endswith(".supabase.co") and not settings.uses_local_postgres:
+        yield warning(
+            f"database: {host} is Supabase's direct connection, which has IPv6 only",
+            "Where that fails, paste the pooler's connection string into DATABASE_URL in .env.",
+        )
+    transaction_port = settings.POSTGRES_PORT == 6543  # noqa: PLR2004 (Supabase's)
+    if host.endswith(SUPABASE_POOLER_SUFFIX) and not settings.uses_local_postgres:
+        expected = "transaction" if transaction_port else "session"
+        if settings.pooler_mode != expected:
+            yield problem(
+                f"database: port {settings.POSTGRES_PORT} of Supabase's pooler is in {expected} "
+                f"mode, but POSTGRES_POOLER says {settings.pooler_mode}",
+                "Remove POSTGRES_POOLER: the mode follows from the port.",
+            )
+
+
+def check_budgets() -> Iterator[Finding]:
+    """Whether plan and pooler carry all processes with what each of them may hold."""
+    budgets = [
+        ("database", postgres_budget(settings), postgres_remedy(settings)),
+        ("redis", redis_budget(settings), redis_remedy()),
+    ]
+    for server, budget, remedy in budgets:
+        message = f"{server} connections: {budget.spelled_out()}"
+        yield problem(message, remedy) if budget.is_exceeded else fine(message)
+
+
+def check_transport() -> Iterator[Finding]:
+    """Whether what crosses a network is encrypted, and the other side verified."""
+    if not settings.uses_local_postgres and settings.sslmode == "require":
+        yield warning(
+            "database: the connection is encrypted, but the server's certificate is not verified",
+            "Download it from the provider's dashboard and name its file in POSTGRES_CA_FILE.",
+        )
+    remote_redis = not settings.uses_local_redis and "127.0.0.1" not in settings.REDIS_URL
+    if remote_redis and settings.REDIS_URL.startswith("redis://"):
+        yield warning(
+            "redis: password and tasks cross the network unencrypted",
+            "Where the plan offers TLS, turn it on and set REDIS_TLS=true.",
+        )
+
+
+def check_secrets() -> Iterator[Finding]:
+    """Whether the secrets that are set could be guessed."""
+    weak = [name for name in SECRETS if _is_weak(getattr(settings, name))]
+    for name in weak:
+        found = warning if settings.is_local else problem
+        yield found(
+            f"{name} could be guessed: it has fewer than {SHORTEST_SECRET} characters, or few "
+            "different ones",
+            f"Set a random one{where_to_change(name)}; `python3 -c "
+            '"import secrets; print(secrets.token_urlsafe(24))"` prints one.',
+        )
+    if not weak:
+        yield fine("secrets: none that is set could be guessed")
+
+
+def where_to_change(name: str) -> str:
+    """Whose secret it is, where that is not the service's alone."""
+    servers = {"POSTGRES_PASSWORD": "database", "REDIS_PASSWORD": "Redis"}
+    return f" at the {servers[name]}, then here" if name in servers else ""
+
+
+def _is_weak(secret: SecretStr | None) -> bool:
+    value = secret.get_secret_value() if secret else ""
+    few = len(value) < SHORTEST_SECRET or len(set(value)) < FEWEST_DIFFERENT
+    return bool(value) and few
+
+
+async def check_database() -> list[Finding]:
+    """Whether the database answers, has the code's migrations, and shows its tables to nobody."""
+    try:
+        async with connect() as connection:
+            version = await connection.scalar(text("SHOW server_version"))
+            found = [fine(f"database: PostgreSQL {version}, {settings.pooler_mode} pooler")]
+            found += await connection.run_sync(
+                lambda sync: judge_migrations(read_state(sync, script_directory(), load_metadata()))
+            )
+            found += await check_row_security(connection)
+    except StartupError as error:
+        return [problem(f"database: {error.message}", "")]
+    return found
+
+
+def judge_migrations(state: MigrationState) -> list[Finding]:
+    """What the revisions of code and database mean for the next start."""
+    found = [warning(explain_orphan(extension), "") for extension in state.orphans]
+    if state.is_ahead:
+        found.append(warning(explain_ahead(state), ""))
+    elif state.missing:
+        missing = ", ".join(state.missing)
+        found.append(problem(f"migrations: the database lacks {missing}", "Run `make db-upgrade`."))
+    return found or [fine("migrations: the database is at the code's heads")]
+
+
+async def check_row_security(connection: AsyncConnection) -> list[Finding]:
+    """Whether Supabase's REST API would show a table."""
+    bare = await connection.run_sync(tables_without_row_security)
+    if not bare:
+        return [fine("row level security: on for every table of the schema public")]
+    return [
+        problem(
+            f"row level security is off for {', '.join(bare)}: on Supabase, whoever knows the "
+            "project's URL reads them",
+            "In a migration: "
+            + " ".join(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;" for table in bare),
+        )
+    ]
+
+
+def check_redis() -> Iterator[Finding]:
+    """Whether Redis answers, has room, keeps tasks, and has seen beat and worker."""
+    try:
+        status = read_redis_status()
+    except RedisError as error:
+        yield problem(
+            f"redis: {type(error).__name__}: {error}",
+            "Start it, or correct REDIS_URL, REDIS_HOST, REDIS_PORT and REDIS_PASSWORD.",
+        )
+        return
+    yield from judge_redis(status)
+
+
+def judge_redis(status: RedisStatus) -> Iterator[Finding]:
+    """What the state of Redis means for the tasks."""
+    yield fine(f"redis: version {status.version}, TLS {'on' if settings.REDIS_TLS else 'off'}")
+    yield judge_memory(status)
+    yield from judge_connection_limit(status)
+    if status.eviction_policy != "noeviction":
+        yield warning(
+            f"redis: eviction policy is {status.eviction_policy}, which may throw away results, "
+            "and with an allkeys policy waiting tasks",
+            "Set the database's eviction policy to noeviction in the provider's dashboard.",
+        )
+    used = (
+        f"redis connections: {status.connected_clients} in use of {status.connection_limit_name} "
+        f"{status.connection_limit}"
+    )
+    if status.connected_clients >= status.connection_limit:
+        yield problem(
+            used, "Run `make connections` to see whose they are; stop what is not needed."
+        )
+    else:
+        yield fine(used)
+    yield from judge_beat(status)
+
+
+def judge_connection_limit(status: RedisStatus) -> Iterator[Finding]:
+    """Whether the server gives fewer connections than the settings say, and too few."""
+    budget = redis_budget(settings)
+    real = replace(budget, limit=status.connection_limit, limit_name=status.connection_limit_name)
+    if real.is_exceeded and not budget.is_exceeded:
+        yield problem(
+            f"redis connections: {real.spelled_out()}",
+            f"Set REDIS_CONNECTION_LIMIT={real.limit} and run fewer processes, or choose a larger "
+            "plan.",
+        )
+
+
+def judge_memory(status: RedisStatus) -> Finding:
+    """Whether the memory that Redis may use is nearly full."""
+    used = status.used_memory_bytes / 2**20
+    if status.memory_limit_bytes is None:
+        return fine(f"redis memory: {used:.1f} MiB, no limit of its own")
+    limit = status.memory_limit_bytes / 2**20
+    message = f"redis memory: {used:.1f} of {limit:.1f} MiB"
+    if used > MEMORY_WARNING * limit:
+        return warning(message, "Lower CELERY_RESULT_EXPIRES, or choose a larger plan.")
+    return fine(message)
+
+
+def judge_beat(status: RedisStatus) -> Iterator[Finding]:
+    """Whether schedules fire and tasks run."""
+    if status.beat_lock_age_seconds is None:
+        yield warning("beat: none is running, no schedule fires", "Run `make beat` or `make dev`.")
+    else:
+        yield fine(f"beat: holds its lock, renewed {status.beat_lock_age_seconds:.0f} s ago")
+    age = status.heartbeat_age_seconds
+    if age is None or age > HEARTBEAT_LATE_SECONDS:
+        yield warning(
+            "heartbeat: no task of beat's went through a worker in the last minutes",
+            "Run `make worker` and `make beat`, or `make dev`, and look at their logs.",
+        )
+    else:
+        yield fine(f"heartbeat: a worker ran beat's task {age:.0f} s ago")
+
+
+def report(findings: list[Finding]) -> int:
+    """Print the findings; gives the exit status."""
+    for finding in findings:
+        print(f"{finding.level:<8} {finding.message}")
+        if finding.remedy:
+            print(f"{'':<8} -> {finding.remedy}")
+    counts = {level: sum(each.level is level for each in findings) for level in Level}
+    print(f"{counts[Level.PROBLEM]} problems, {counts[Level.WARNING]} warnings")
+    return 1 if counts[Level.PROBLEM] else 0
+
+
+def main() -> int:
+    """Run every check."""
+    start_local_services()
+    findings = [*check_settings(), *asyncio.run(check_database()), *check_redis()]
+    return report(findings)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""`python -m kit.commands.env_example` prints what `.env.example` should hold.
+
+After adding a setting: `uv run python -m kit.commands.env_example > .env.example`. With the name of
+an extension it prints that one's, for the `.env.example` in its folder.
+"""
+
+import argparse
+import re
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from inspect import getsource
+from typing import Any, get_args
+
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from kit.extensions import extension_dir
+from kit.http import extension_title
+from kit.places import service
+from kit.settings import ServiceSettings, setting_name
+
+HEADING = """\
+# Copy to .env, which git ignores, and fill in what is needed; a blank value counts as unset.
+# A value that holds a #, a space or a quote stands in quotes: POSTGRES_PASSWORD='a#b c'
+# The environment wins over .env, .env over [tool.service] of pyproject.toml, and that table over
+# the defaults shown here. Settings of an extension: app/extensions/<name>/.env.example
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the core's, or an extension's."""
+    parser = argparse.ArgumentParser(prog="python -m kit.commands.env_example", description=__doc__)
+    parser.add_argument("extension", nargs="?", help="its name; the core without")
+    extension = parser.parse_args(arguments).extension
+    print(env_example_of(extension) if extension else env_example(), end="")
+
+
+def env_example() -> str:
+    """The text of `.env.example`: each setting of the core."""
+    return HEADING + "".join(_described(service.module("core.config").Settings))
+
+
+def env_example_of(extension: str) -> str:
+    """The text of an extension's `.env.example`: each setting of it; empty where it has none."""
+    if not any(extension_dir(extension).glob("settings*")):
+        return ""
+    module = import_module(f"app.extensions.{extension}.settings")
+    lines = [
+        line
+        for found in vars(module).values()
+        if isinstance(found, type) and issubclass(found, ServiceSettings)
+        if found.__module__ == module.__name__
+        for line in _described(found)
+    ]
+    return "".join([f"# --- {extension_title(extension)} ---\n", *lines])
+
+
+def _described(cls: type[ServiceSettings]) -> Iterator[str]:
+    groups = _groups(cls)
+    for name, field in cls.model_fields.items():
+        if name in groups:
+            yield f"\n# --- {groups[name]} ---\n"
+        yield f"\n# {field.description}\n"
+        # Secrets have no default to show, so their lines are ready to be filled in.
+        mark = "" if SecretStr in get_args(field.annotation) else "#"
+        yield f"{mark}{setting_name(cls, name)}={_shown(field)}\n"
+
+
+def _groups(cls: type[ServiceSettings]) -> dict[str, str]:
+    """The comment above a group of fields in the class's source, by the group's first field."""
+    pattern = r"^    # (\w[\w ]*)\n    (\w+):"
+    own = [each for each in reversed(cls.__mro__) if issubclass(each, ServiceSettings)]
+    source = "".join(map(getsource, own))
+    return {field: title for title, field in re.findall(pattern, source, re.MULTILINE)}
+
+
+def _shown(field: FieldInfo) -> str:
+    default: Any = field.default
+    if default is PydanticUndefined or default is None:
+        return ""
+    if isinstance(default, bool):
+        return str(default).lower()
+    return ",".join(default) if isinstance(default, list) else str(default)
+
+
+if __name__ == "__main__":
+    main()

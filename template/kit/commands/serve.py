@@ -1,0 +1,112 @@
+"""Serve the API: `python -m kit.commands.serve`.
+
+`--reload` starts the API anew when its code changes, for development. `--check` starts it once
+without serving, and ends with status 1 when it cannot start.
+"""
+
+import argparse
+import asyncio
+import errno
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import uvicorn
+
+from kit.connections import refuse_more_than_the_plan
+from kit.process import configure_logging
+from kit.settings import BASE_DIR, StartupError, settings
+
+APPLICATION = "app.main:app"
+
+GRACEFUL_SHUTDOWN_SECONDS = 5
+"""Time that open requests get to finish when the API is told to stop."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve until told to stop.
+
+    Raises:
+        StartupError: when a setting is wrong, the port is in use, or the plan has too few
+            connections; its message says which.
+    """
+    parser = argparse.ArgumentParser(prog="python -m kit.commands.serve", description=__doc__)
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--reload", action="store_true", help="start anew when the code changes")
+    mode.add_argument("--check", action="store_true", help="start once, without serving")
+    options = parser.parse_args(arguments)
+    if options.check:
+        asyncio.run(_start_once())
+        return
+    configure_logging()
+    refuse_taken_port(settings.API_HOST, settings.API_PORT, setting="API_PORT")
+    refuse_more_than_the_plan(settings)
+    if settings.API_WORKERS > 1 and not options.reload:
+        _refuse_failing_workers()
+    uvicorn.run(
+        APPLICATION,
+        host=settings.API_HOST,
+        port=settings.API_PORT,
+        workers=None if options.reload else settings.API_WORKERS,
+        reload=options.reload,
+        # Not all of the project: it holds .venv and .data, thousands of files to watch.
+        reload_dirs=[str(BASE_DIR / "app")] if options.reload else None,
+        log_config=None,
+        proxy_headers=True,  # from the addresses in FORWARDED_ALLOW_IPS
+        server_header=False,
+        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
+    )
+
+
+def refuse_taken_port(host: str, port: int, *, setting: str) -> None:
+    """Check that a server could listen there; `setting` is the name of the port's setting.
+
+    Raises:
+        StartupError: when it could not, with the reason and what to do.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as error:
+        raise StartupError(
+            f"{host!r} is no address of this machine ({error.strerror}): set the host to listen "
+            "on to 127.0.0.1, or to 0.0.0.0 for all addresses."
+        ) from None
+    for family, kind, protocol, _, address in found:
+        with socket.socket(family, kind, protocol) as probe:
+            # As servers set it: a port whose last connections are timing out counts as free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(address)
+            except OSError as error:
+                raise StartupError(_explain(error, host, port, setting)) from None
+
+
+def _explain(error: OSError, host: str, port: int, setting: str) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"port {port} of {host} is in use by another program, perhaps by this service started "
+            f"before. End that program, or set {setting} to another port."
+        )
+    return f"cannot listen on port {port} of {host} ({error.strerror}): set {setting} to another."
+
+
+def _refuse_failing_workers() -> None:
+    # A supervisor of several workers either starts a worker that fails at start again and again
+    # or ends with status 0, depending on uvicorn's version. So one start is tried before.
+    command = [sys.executable, "-m", "kit.commands.serve", "--check"]
+    if status := subprocess.run(command, cwd=BASE_DIR, check=False).returncode:
+        raise SystemExit(status)
+
+
+async def _start_once() -> None:
+    from kit.connections import refuse_more_than_redis_gives  # noqa: PLC0415
+    from kit.places import service  # noqa: PLC0415
+
+    app = service.application  # made by the import that this is
+    async with app.router.lifespan_context(app):
+        refuse_more_than_redis_gives(starting=settings.API_WORKERS)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""API tokens from the command line.
+
+`python -m kit.commands.token create billing-job --expires 90d`, `… list`, `… revoke billing-job`
+"""
+
+import argparse
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from sqlmodel import Session, col, select
+
+from kit.commands._session import command_session
+from kit.models import ApiToken
+from kit.security import create_api_token, revoke_api_token
+from kit.settings import StartupError
+
+_DURATION = re.compile(r"(?P<count>\d{1,4})(?P<unit>[hdw])")
+_UNITS = {"h": "hours", "d": "days", "w": "weeks"}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command.
+
+    Raises:
+        StartupError: with a clear message, for what cannot be done.
+    """
+    options = _parser().parse_args(arguments)
+    with command_session() as session:
+        if options.command == "create":
+            create(session, options.name, options.expires)
+        elif options.command == "revoke":
+            revoke(session, options.name)
+        else:
+            show(session)
+
+
+def create(session: Session, name: str, expires: str = "") -> None:
+    """Make a token and print it, this once.
+
+    Raises:
+        StartupError: for a name or an expiry that cannot be used.
+    """
+    try:
+        expires_at = parse_expiry(expires) if expires else None
+        token = create_api_token(session, name, expires_at)
+    except ValueError as error:
+        raise StartupError(f"no token was made: {error}.") from None
+    print(f"Token {name!r}, {_until(expires_at)}. It will not be shown again:")
+    print(token)
+
+
+def revoke(session: Session, name: str) -> None:
+    """Revoke the token of this name.
+
+    Raises:
+        StartupError: when there is none in use.
+    """
+    if not revoke_api_token(session, name):
+        raise StartupError(f"there is no token {name!r} in use; `make token-list` shows them all.")
+    print(f"Token {name!r} is revoked; within a minute every process refuses it.")
+
+
+def show(session: Session) -> None:
+    """Print every token, with what is known of it."""
+    tokens = session.exec(select(ApiToken).order_by(col(ApiToken.name))).all()
+    if not tokens:
+        print("There are no tokens; `make token name=…` makes one.")
+    for token in tokens:
+        used = f"last used {token.last_used_at:%Y-%m-%d %H:%M}" if token.last_used_at else "unused"
+        state = "revoked" if token.revoked_at else _until(token.expires_at)
+        print(f"{token.name:<30}  {token.hint}…  {state:<22}  {used}")
+
+
+def parse_expiry(text: str) -> datetime:
+    """The time that `90d`, `12h`, `2w`, `2027-01-31` (its first moment, UTC) or an ISO time names.
+
+    Raises:
+        ValueError: when it names none.
+    """
+    if match := _DURATION.fullmatch(text):
+        return datetime.now(UTC) + timedelta(**{_UNITS[match["unit"]]: int(match["count"])})
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is no expiry, expected for example 90d, 12h, 2w or 2027-01-31"
+        ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _until(expires_at: datetime | None) -> str:
+    return f"expires {expires_at:%Y-%m-%d %H:%M}" if expires_at else "without expiry"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m kit.commands.token", description="API tokens.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    create_parser = commands.add_parser("create", help="make a token and print it")
+    create_parser.add_argument("name", help="who will use it, for example billing-job")
+    create_parser.add_argument("--expires", default="", help="90d, 12h, 2w or 2027-01-31")
+    commands.add_parser("list", help="show every token")
+    revoke_parser = commands.add_parser("revoke", help="refuse a token from now on")
+    revoke_parser.add_argument("name")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

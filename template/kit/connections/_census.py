@@ -1,0 +1,129 @@
+"""Who holds how many connections to Redis and to PostgreSQL, against what each may hold."""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import get_args
+
+import redis
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from kit.connections._budget import (
+    Budget,
+    postgres_allowance,
+    postgres_budget,
+    redis_allowance,
+    redis_budget,
+)
+from kit.connections._processes import redis_limit
+from kit.process import POSTGRES_SERVICE_BYTES, ProcessName, Role, parse_process_name, service_name
+from kit.settings import settings
+
+# Whoever may not see another user's sessions sees their names but not what kind they are.
+POSTGRES_CLIENTS = text(
+    "SELECT coalesce(application_name, '') FROM pg_stat_activity "
+    "WHERE datname IS NOT NULL AND coalesce(backend_type, 'client backend') = 'client backend'"
+)
+
+
+@dataclass(frozen=True)
+class Holder:
+    """One process of this service, or all others together."""
+
+    role: str
+    host: str
+    pid: int | None
+    connections: int
+    allowance: int | None
+    """What it may hold; None for others."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it holds more than it may."""
+        return self.allowance is not None and self.connections > self.allowance
+
+
+@dataclass(frozen=True)
+class Census:
+    """The connections to one server, and what the settings' processes may hold of it."""
+
+    holders: tuple[Holder, ...]
+    in_use: int | None
+    """None where the server does not see what the limit counts."""
+    limit: int
+    limit_name: str
+    plan: Budget
+    note: str = ""
+    """What is not known, and why."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether a process, all of them, or the plan exceed what there is."""
+        over = [self.is_crowded, self.plan.is_exceeded, *(each.is_over for each in self.holders)]
+        return any(over)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether more connections are in use than there are."""
+        return self.in_use is not None and self.in_use > self.limit
+
+
+def count_redis(client: redis.Redis) -> Census:
+    """The connections to Redis.
+
+    Raises:
+        redis.RedisError: when it cannot be reached.
+    """
+    limit, limit_name = redis_limit(client)
+    plan = replace(redis_budget(settings), limit=limit, limit_name=limit_name)
+    try:
+        names = [each["name"] for each in client.client_list()]
+    except redis.ResponseError:
+        in_use = client.info("clients")["connected_clients"]
+        note = "this Redis does not tell whose they are: it forbids CLIENT LIST"
+        return Census((), in_use, limit, limit_name, plan, note)
+    allowances = {role: redis_allowance(settings, role) for role in get_args(Role)}
+    # Of a prefork worker's allowance its children hold their own part.
+    allowances["worker"] = redis_allowance(settings, "worker", children=0)
+    # A command asks one thing at a time, and so the plan counts one; its pool is as all others.
+    allowances["command"] = settings.REDIS_POOL_SIZE
+    holders = _holders(names, service_name(settings), allowances)
+    return Census(holders, len(names), limit, limit_name, plan)
+
+
+async def count_postgres(connection: AsyncConnection) -> Census:
+    """The connections to PostgreSQL, this one included."""
+    names = list(await connection.scalars(POSTGRES_CLIENTS))
+    plan = postgres_budget(settings)
+    limit, limit_name = settings.POSTGRES_CONNECTION_LIMIT, "POSTGRES_CONNECTION_LIMIT"
+    if settings.pooler_mode != "none":
+        note = (
+            f"behind the pooler in {settings.pooler_mode} mode PostgreSQL sees connections of the "
+            f"pooler's, {len(names)} now, not whose they are"
+        )
+        return Census((), None, limit, limit_name, plan, note)
+    allowances = {role: postgres_allowance(settings, role) for role in get_args(Role)}
+    service = service_name(settings)[:POSTGRES_SERVICE_BYTES]
+    return Census(_holders(names, service, allowances), len(names), limit, limit_name, plan)
+
+
+def _holders(names: list[str], service: str, allowances: dict[Role, int]) -> tuple[Holder, ...]:
+    """Each process of the service in the order of its role, then everybody else."""
+    roles: dict[str, tuple[int, int]] = {
+        role: (order, allowance) for order, (role, allowance) in enumerate(allowances.items())
+    }
+    own: Counter[ProcessName] = Counter()
+    others = 0
+    for name in map(parse_process_name, names):
+        if name is None or name.service != service or name.role not in roles:
+            others += 1
+        else:
+            own[name] += 1
+    ordered = sorted(own.items(), key=lambda item: (roles[item[0].role], item[0].host, item[0].pid))
+    holders = [
+        Holder(name.role, name.host, name.pid, count, roles[name.role][1])
+        for name, count in ordered
+    ]
+    if others:
+        holders.append(Holder("others", "", None, others, None))
+    return tuple(holders)

@@ -1,0 +1,121 @@
+"""Who is connected to Redis, and whether the server has room for one process more.
+
+The settings say how many processes there are meant to be; a process that was started beside them,
+as by `docker compose up --scale`, is only seen here.
+"""
+
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import redis
+from kombu.exceptions import LimitExceeded
+
+from kit.connections._budget import LABELS, Budget, Line, redis_allowance
+from kit.process import (
+    ProcessName,
+    Role,
+    client_name,
+    parse_process_name,
+    service_name,
+    this_process,
+)
+from kit.redis import redis_client
+from kit.settings import StartupError, settings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ConnectedProcess:
+    """A process that holds connections to Redis."""
+
+    name: ProcessName
+    connections: int
+    first_id: int
+    """Number of its oldest connection; the server counts them up."""
+
+
+def connected_processes(clients: list[dict[str, Any]]) -> list[ConnectedProcess]:
+    """Processes of this and other services, from what `CLIENT LIST` says; strangers left out."""
+    ids: dict[ProcessName, list[int]] = {}
+    for client in clients:
+        if name := parse_process_name(client["name"]):
+            ids.setdefault(name, []).append(int(client["id"]))
+    return [ConnectedProcess(name, len(each), min(each)) for name, each in ids.items()]
+
+
+def redis_limit(client: redis.Redis) -> tuple[int, str]:
+    """Connections that Redis gives, and who says so: the lower of server and settings.
+
+    Raises:
+        redis.RedisError: when it cannot be reached, or does not tell.
+    """
+    information: dict[str, Any] = client.info("clients")
+    server_limit = int(information.get("maxclients") or settings.REDIS_CONNECTION_LIMIT)
+    if server_limit < settings.REDIS_CONNECTION_LIMIT:
+        return server_limit, "the server's maxclients"
+    return settings.REDIS_CONNECTION_LIMIT, "REDIS_CONNECTION_LIMIT"
+
+
+def refuse_more_than_redis_gives(*, children: int | None = None, starting: int = 1) -> None:
+    """Check that Redis has room for this process beside those that are connected.
+
+    Each is counted with all that it may hold. Of processes that start at the same moment the one
+    that connected first goes first: those behind see it, so they cannot overlook each other.
+
+    Nothing is refused where Redis cannot be asked: a process that finds no free slot waits for one,
+    and where `CLIENT LIST` is forbidden the settings' sum has to do.
+
+    Args:
+        children: those that this process forks, if it is a worker.
+        starting: how many of its kind are about to start, this one included.
+
+    Raises:
+        StartupError: with the sum spelled out, when there is no room.
+    """
+    try:
+        client = redis_client()
+        limit, limit_name = redis_limit(client)
+        processes = connected_processes(client.client_list())
+    except (redis.RedisError, LimitExceeded) as error:
+        logger.info("connected processes were not counted: %s", error)
+        return
+    own_name = parse_process_name(client_name(settings, this_process.role))
+    own = next((each for each in processes if each.name == own_name), None)
+    if own is None:  # a proxy that hides names
+        return
+    before = [each for each in processes if each.first_id < own.first_id]
+    allowance = redis_allowance(settings, this_process.role, children=children)
+    budget = Budget(_lines(before, allowance, starting), limit, limit_name)
+    if budget.is_exceeded:
+        raise StartupError(
+            f"with this {LABELS[this_process.role]} the processes that are connected to Redis may "
+            f"hold more connections than it gives: {budget.spelled_out()}. Stop one of them first "
+            "(`make connections` lists them), or choose a larger plan."
+        )
+
+
+def _lines(before: list[ConnectedProcess], own_allowance: int, starting: int) -> tuple[Line, ...]:
+    """The processes of this service by role; other services with what they hold."""
+    roles: Counter[tuple[Role, int]] = Counter()
+    others = children = 0
+    own_service = service_name(settings)
+    for process in before:
+        role: Role | None = next((r for r in get_args(Role) if r == process.name.role), None)
+        if process.name.service != own_service or role is None:
+            others += process.connections
+        elif role == "worker-child":
+            children += 1
+        elif role != "command":  # short-lived; one is always counted
+            allowance = redis_allowance(settings, role)
+            # Two containers that share a host's name may share a process id too.
+            roles[role, allowance] += -(-process.connections // allowance)
+    expected = settings.CELERY_WORKER_CHILDREN * sum(
+        count for (role, _), count in roles.items() if role == "worker"
+    )
+    roles["worker-child", redis_allowance(settings, "worker-child")] = max(0, children - expected)
+    roles[this_process.role, own_allowance] += starting
+    lines = [Line(LABELS[role], count, each) for (role, each), count in roles.items()]
+    return (*lines, Line("other service", 1, others))

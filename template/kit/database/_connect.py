@@ -1,0 +1,107 @@
+"""A database connection outside the pool, whose failure is told in one line for the operator.
+
+Start-up and migrations use it: what they cannot reach, nobody can, so the message says what is
+wrong, where it is set and what to do.
+"""
+
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from asyncpg import PostgresError  # type: ignore[import-untyped]
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from kit.database._application_name import name_connections
+from kit.settings import StartupError, settings, where_set
+
+REFUSED_LOGIN = ("28000", "28P01")
+MISSING_DATABASE = "3D000"
+NO_CONNECTION_LEFT = "53300"
+"""SQLSTATE codes: https://www.postgresql.org/docs/current/errcodes-appendix.html"""
+
+
+@asynccontextmanager
+async def connect(
+    url: str | None = None, connect_args: dict[str, Any] | None = None
+) -> AsyncIterator[AsyncConnection]:
+    """A connection of its own, closed at the end.
+
+    Args:
+        url: an asyncpg URL; the configured database when left out.
+        connect_args: what asyncpg is told beside the URL; as configured when left out.
+
+    Raises:
+        StartupError: when the database cannot be reached or refuses the login.
+    """
+    engine = create_async_engine(
+        url or settings.DATABASE_URL,
+        poolclass=NullPool,
+        connect_args=settings.database_connect_args if connect_args is None else connect_args,
+    )
+    name_connections(engine.sync_engine)
+    try:
+        try:
+            connection = await engine.connect()
+        except (OSError, PostgresError, DBAPIError) as error:
+            raise StartupError(_explain(error, engine.url.host, engine.url.port)) from None
+        try:
+            yield connection
+        finally:
+            await connection.close()
+    finally:
+        await engine.dispose()
+
+
+def _explain(error: Exception, host: str | None, port: int | None) -> str:
+    server = f"PostgreSQL at {host or settings.POSTGRES_HOST}:{port or settings.POSTGRES_PORT}"
+    if not isinstance(error, OSError):
+        # SQLAlchemy 2.1 wraps what the driver raises while it connects, 2.0 does not.
+        return _explain_refusal(error.orig if isinstance(error, DBAPIError) else error, server)
+    if isinstance(error, ssl.SSLError):
+        return (
+            f"the certificate of {server} is not trusted ({error.reason}). Download the server's "
+            f"certificate and name its file in POSTGRES_CA_FILE ({where_set('POSTGRES_CA_FILE')})."
+        )
+    if "SSL" in str(error):
+        return (
+            f"{server} offers no TLS, but a host that is not local requires it. Turn TLS on at the "
+            "server or, if the network between is trusted, set POSTGRES_SSLMODE=disable."
+        )
+    reason = "no answer in time" if isinstance(error, TimeoutError) else (error.strerror or error)
+    return (
+        f"{server} cannot be reached ({reason}). Start it, or correct "
+        f"{_settings('POSTGRES_HOST', 'POSTGRES_PORT')}."
+    )
+
+
+def _explain_refusal(error: BaseException | None, server: str) -> str:
+    code = getattr(error, "sqlstate", None)
+    said = str(error).partition("\n")[0].rpartition(">: ")[2]
+    if code in REFUSED_LOGIN or "password authentication failed" in said:
+        return (
+            f"{server} refuses the login of {settings.POSTGRES_USER!r} ({said}). Correct "
+            f"{_settings('POSTGRES_USER', 'POSTGRES_PASSWORD')}."
+        )
+    if code == MISSING_DATABASE:
+        return (
+            f"{server} has no database {settings.POSTGRES_DB!r}. Create it with "
+            f"`createdb {settings.POSTGRES_DB}`, or correct {_settings('POSTGRES_DB')}."
+        )
+    if code == NO_CONNECTION_LEFT:
+        return (
+            f"{server} has no connection left ({said}). Stop what else uses it, or lower "
+            f"POSTGRES_POOL_SIZE ({where_set('POSTGRES_POOL_SIZE')})."
+        )
+    return (
+        f"{server} refuses the connection ({said}). Check "
+        f"{_settings('POSTGRES_HOST', 'POSTGRES_USER')}."
+    )
+
+
+def _settings(*names: str) -> str:
+    """The settings that decide, and where each is set: `DATABASE_URL` stands for all the parts."""
+    decisive = ["DATABASE_URL"] if settings.database_url_override else list(names)
+    return " and ".join(f"{name} ({where_set(name)})" for name in decisive)

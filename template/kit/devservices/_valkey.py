@@ -1,0 +1,79 @@
+"""One Valkey (or Redis) server, started and ready."""
+
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from kit.devservices._binaries import find_valkey
+from kit.devservices._processes import not_started_error, start_server
+from kit.devservices._reservation import RedisAddress, refuse_taken_port
+
+STOP_SIGNAL = signal.SIGTERM
+"""Asks Valkey to write what it holds and end."""
+
+READY_SECONDS = 30
+
+
+def start_valkey(
+    data: Path, address: RedisAddress, *, lock: int, temporary: bool
+) -> subprocess.Popen[bytes]:
+    """Start the server of the directory `data / "valkey"` and wait until it takes commands.
+
+    Raises:
+        DevServicesError: when there is no program, the port is taken or the server does not
+            start; the message says what to do.
+    """
+    program = find_valkey()
+    directory = data / "valkey"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    refuse_taken_port("Valkey", "redis", address.port, data)
+    log = data / "valkey.log"
+    process = start_server(
+        [program, "-"],
+        log=log,
+        lock=lock,
+        stop_signal=STOP_SIGNAL,
+        # By standard input, as any user of the machine can read a program's arguments.
+        standard_input=_configuration(directory, address, temporary=temporary),
+    )
+    if not _becomes_ready(process, address):
+        refuse_taken_port("Valkey", "redis", address.port, data)
+        raise not_started_error("Valkey", process, log)
+    return process
+
+
+def _configuration(directory: Path, address: RedisAddress, *, temporary: bool) -> str:
+    quoted = str(directory).replace("\\", "\\\\").replace('"', '\\"')
+    lines = [
+        f"bind {address.host}",
+        f"port {address.port}",
+        f"requirepass {address.password}",
+        f'dir "{quoted}"',
+        f"appendonly {'no' if temporary else 'yes'}",
+        'save ""',  # no snapshots beside the append-only file
+        "databases 1",  # as many as Redis Cloud gives
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _becomes_ready(process: subprocess.Popen[bytes], address: RedisAddress) -> bool:
+    """Wait until the server takes commands; False when it ended or took too long."""
+    deadline = time.monotonic() + READY_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        if _answers(address):
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def _answers(address: RedisAddress) -> bool:
+    """Whether the server takes commands; while it loads its data it says -LOADING instead."""
+    try:
+        with socket.create_connection((address.host, address.port), timeout=1) as connection:
+            connection.sendall(f"AUTH {address.password}\r\nPING\r\n".encode())
+            with connection.makefile("rb") as answers:
+                return [answers.readline(), answers.readline()] == [b"+OK\r\n", b"+PONG\r\n"]
+    except OSError:
+        return False

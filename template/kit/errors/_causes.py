@@ -1,0 +1,108 @@
+"""Which exceptions mean that something the service needs is missing, and which mean a conflict.
+
+The SQLSTATE codes are those of https://www.postgresql.org/docs/current/errcodes-appendix.html
+"""
+
+import socket
+from collections.abc import Iterator
+
+import asyncpg  # type: ignore[import-untyped]
+import kombu.exceptions
+import redis.exceptions
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from kit.redis import RedisPoolBusyError
+
+_OUTAGE_CLASSES = (
+    "08",  # connection lost or refused
+    "28",  # the service's own login is refused
+    "3D",  # the service's own database is missing
+    "40",  # deadlock or serialization failure: the same request succeeds when sent again
+    "53",  # out of connections, memory or disk
+    "57",  # shut down by an operator, or cancelled by a statement timeout
+    "58",  # the server's own disk or files fail
+)
+_OUTAGE_CODES = (
+    "55P03",  # lock not available within lock_timeout
+    "XX000",  # what Supabase's pooler says when it has no connection left
+)
+_CONFLICT_CODES = (
+    "23503",  # foreign key
+    "23505",  # unique
+    "23P01",  # exclusion
+)
+_UNSTORABLE_CODES = (
+    "22000",  # asyncpg, before it sends a value that does not fit
+    "22001",  # longer than the column
+    "22003",  # number out of range
+    "22008",  # date or time out of range
+    "22021",  # a character, as NUL, that text cannot hold
+    "22P05",
+)
+
+_LOST_CONNECTIONS = (
+    PoolTimeoutError,
+    ConnectionError,  # includes refused and reset; asyncpg raises them bare while it connects
+    TimeoutError,
+    socket.gaierror,
+    asyncpg.exceptions.PostgresConnectionError,
+    RedisPoolBusyError,
+    redis.exceptions.ConnectionError,
+    redis.exceptions.TimeoutError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.ReadOnlyError,
+    kombu.exceptions.OperationalError,
+    kombu.exceptions.LimitExceeded,
+)
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether a database, Redis or another server was lost, refused, too slow or full."""
+    return any(_is_outage(cause) for cause in _causes(error))
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Whether the change contradicts rows that other requests wrote.
+
+    Unique, exclusion and foreign key constraints: an endpoint that looks first cannot rule them
+    out, since another request may come in between. A violated NOT NULL or CHECK is no conflict but
+    a mistake of the service, whatever else is stored.
+    """
+    return any(_sqlstate(cause) in _CONFLICT_CODES for cause in _causes(error))
+
+
+def is_unstorable(error: BaseException) -> bool:
+    """Whether a value that passed validation does not fit into its column."""
+    return any(_sqlstate(cause) in _UNSTORABLE_CODES for cause in _causes(error))
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says of itself, without the rows and parameters that the database adds."""
+    message = str(error.orig if isinstance(error, DBAPIError) else error)
+    return message.partition("\n")[0]
+
+
+def _is_outage(error: BaseException) -> bool:
+    if isinstance(error, DBAPIError):
+        code = _sqlstate(error)
+        if code:
+            return code[:2] in _OUTAGE_CLASSES or code in _OUTAGE_CODES
+        # Without a code the driver never got an answer. An InterfaceError may also be a mistake
+        # in our use of the driver; only a closed connection is an outage.
+        closed = isinstance(error, InterfaceError) and "closed" in str(error.orig)
+        return error.connection_invalidated or isinstance(error, OperationalError) or closed
+    return isinstance(error, _LOST_CONNECTIONS)
+
+
+def _sqlstate(error: BaseException) -> str | None:
+    """The code that PostgreSQL sent; both drivers' exceptions carry it as `pgcode`."""
+    return getattr(error.orig, "pgcode", None) if isinstance(error, DBAPIError) else None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it was explicitly raised from."""
+    current: BaseException | None = error
+    while current is not None:
+        yield current
+        current = current.__cause__

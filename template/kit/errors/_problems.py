@@ -1,0 +1,223 @@
+"""One shape for every error: problem details, RFC 9457, as `application/problem+json`.
+
+Raise `Problem` (or FastAPI's `HTTPException`) for what the caller did; anything else that an
+endpoint lets through becomes 503 when a server it needs is gone, 409 when the change contradicts
+what is stored, and otherwise 500, with the cause in the log and not in the answer.
+
+https://www.rfc-editor.org/rfc/rfc9457
+"""
+
+import logging
+from http import HTTPStatus
+from typing import Any, cast
+from urllib.parse import quote
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from kit.context import get_request_id
+from kit.errors._causes import first_line, is_conflict, is_outage, is_unstorable
+from kit.errors._schema import PROBLEM_MEDIA_TYPE
+from kit.places import service
+from kit.redis import PayloadTooLargeError
+
+logger = logging.getLogger(__name__)
+
+
+RETRY_AFTER_SECONDS = 5
+"""When a caller should try again after 503: a lost server is rarely back sooner."""
+
+_DEFAULT_DETAILS: dict[int, str] = {
+    HTTPStatus.NOT_FOUND: "There is nothing at this address.",
+    HTTPStatus.METHOD_NOT_ALLOWED: "This address does not answer to this method.",
+}
+_WITHOUT_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+
+
+class Problem(HTTPException):
+    """An error to raise from an endpoint or a dependency.
+
+    Args:
+        status: HTTP status, 400 to 599.
+        detail: What is wrong with this request, and what would be right.
+        title: Names the kind of problem; the status's own phrase when left out.
+        type: URI of the kind of problem, for callers that tell several of one status apart.
+        headers: Sent along, for example `Retry-After` in seconds.
+        **members: Further members of the document, as JSON values.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        title: str | None = None,
+        type: str = "about:blank",  # noqa: A002 (the RFC's name)
+        headers: dict[str, str] | None = None,
+        **members: Any,  # noqa: ANN401 (any JSON)
+    ) -> None:
+        super().__init__(status, detail, headers)
+        self.title = title
+        self.type = type
+        self.members = members
+
+
+def problem_for(error: Exception) -> Problem:
+    """What the caller is told about an exception that no endpoint handled; nothing of its text."""
+    if is_outage(error):
+        return Problem(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "Something that this service needs is not available right now. Try again later.",
+            headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+        )
+    if is_conflict(error):
+        return Problem(HTTPStatus.CONFLICT, "The change contradicts what is already stored.")
+    if isinstance(error, PayloadTooLargeError):
+        return Problem(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "This is more than one task can be given."
+        )
+    if is_unstorable(error):
+        return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "A value is outside of what can be stored.")
+    return Problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "The service failed. What happened is in its log, under the request id.",
+    )
+
+
+def problem_response(request: Request, error: HTTPException) -> Response:
+    """The answer for an error: a page for a browser on a page, problem details for all others."""
+    if error.status_code in _WITHOUT_BODY:
+        return Response(status_code=error.status_code, headers=error.headers)
+    document = _document(request, error)
+    if _wants_page(request):
+        try:
+            return service.templates.TemplateResponse(
+                request,
+                "error.html",
+                {"problem": document},
+                status_code=error.status_code,
+                headers=error.headers,
+            )
+        except Exception:
+            # Maybe the page is what is broken; the document below needs nothing.
+            logger.exception("the error page failed")
+    return JSONResponse(
+        document,
+        status_code=error.status_code,
+        headers=error.headers,
+        media_type=PROBLEM_MEDIA_TYPE,
+    )
+
+
+async def answer_http_exception(request: Request, error: Exception) -> Response:
+    """Handles `HTTPException`: an endpoint's, and the router's own 404 and 405."""
+    return problem_response(request, cast("HTTPException", error))
+
+
+async def answer_validation_error(request: Request, error: Exception) -> Response:
+    """Handles a request that does not fit the endpoint's declaration: 422, with every mistake."""
+    errors = cast("RequestValidationError", error).errors()
+    problem = Problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "The request does not have the form that is expected here.",
+        errors=[_validation_entry(entry) for entry in errors],
+    )
+    return problem_response(request, problem)
+
+
+async def answer_unhandled_error(request: Request, error: Exception) -> Response:
+    """Handles everything else, and logs it: outages in a line, mistakes with their stack trace."""
+    problem = problem_for(error)
+    if problem.status_code < HTTPStatus.INTERNAL_SERVER_ERROR or is_outage(error):
+        logger.warning(
+            "answered %s because of %s: %s",
+            problem.status_code,
+            type(error).__name__,
+            first_line(error),
+        )
+    else:
+        logger.error("unhandled error", exc_info=error)
+    return problem_response(request, problem)
+
+
+def setup_errors(application: FastAPI) -> None:
+    """Register the handlers; `UnhandledErrorMiddleware` belongs to `middleware_stack`."""
+    application.add_exception_handler(HTTPException, answer_http_exception)
+    application.add_exception_handler(RequestValidationError, answer_validation_error)
+
+
+class UnhandledErrorMiddleware:
+    """Answers exceptions that nothing handled, inside of the CORS and request id middleware.
+
+    A handler registered for `Exception` runs outside of all middleware: its answers lack the CORS
+    headers, so a browser's script would not even see the status, and it raises once more for the
+    server to log a second time.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, whatever comes of it."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = finished = False
+
+        async def watch(message: Message) -> None:
+            nonlocal started, finished
+            started = started or message["type"] == "http.response.start"
+            finished = message["type"] == "http.response.body" and not message.get("more_body")
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watch)
+        except Exception as error:
+            response = await answer_unhandled_error(Request(scope, receive), error)
+            if not started:
+                await response(scope, receive, send)
+            elif not finished:
+                # The answer is under way: only closing the connection tells the caller.
+                raise
+
+
+def _document(request: Request, error: HTTPException) -> dict[str, Any]:
+    known = error.status_code in HTTPStatus.__members__.values()
+    phrase = HTTPStatus(error.status_code).phrase if known else "Error"
+    detail = str(error.detail)
+    if detail == phrase:
+        detail = _DEFAULT_DETAILS.get(error.status_code, detail)
+    return {
+        "type": getattr(error, "type", "about:blank"),
+        "title": getattr(error, "title", None) or phrase,
+        "status": error.status_code,
+        "detail": detail,
+        "instance": quote(request.scope["path"]),
+        "request_id": get_request_id(),
+        **getattr(error, "members", {}),
+    }
+
+
+def _validation_entry(entry: dict[str, Any]) -> dict[str, Any]:
+    """Where a mistake is (`in`, and within it a JSON pointer) and what it is.
+
+    Pydantic's `input` and `ctx` are left out: they hold what was sent, maybe a password.
+    """
+    place, *path = entry["loc"]
+    parts = (str(part).replace("~", "~0").replace("/", "~1") for part in path)
+    return {
+        "in": place,
+        "pointer": "".join(f"/{part}" for part in parts),
+        "detail": entry["msg"],
+        "code": entry["type"],
+    }
+
+
+def _wants_page(request: Request) -> bool:
+    is_api = request.scope["path"].startswith(("/api/", "/health/"))
+    return not is_api and "text/html" in request.headers.get("accept", "")

@@ -1,0 +1,113 @@
+"""Extensions: which are on, and how their hooks are loaded.
+
+Core never names an extension. A hook is a module of the extension, as `models` or `api`; the
+part of core that owns the hook loads it here and takes what it needs from the module.
+"""
+
+import difflib
+import importlib
+import importlib.util
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+from kit.settings import BASE_DIR, StartupError, settings, where_set
+
+HOOKS = ("models", "api", "admin", "tasks", "message_handlers")
+EXTENSIONS_DIR = BASE_DIR / "app" / "extensions"
+
+
+class ExtensionError(StartupError):
+    """An extension that is enabled cannot be loaded; the message names it."""
+
+
+class LoadedHook(NamedTuple):
+    """One extension's module for a hook."""
+
+    extension: str
+    module: ModuleType
+
+
+def present_extensions() -> list[str]:
+    """Names of the folders in `app/extensions`, enabled or not, in alphabetical order."""
+    return sorted(path.parent.name for path in EXTENSIONS_DIR.glob("*/__init__.py"))
+
+
+def enabled_extensions() -> list[str]:
+    """Names that `ENABLED_EXTENSIONS` lists, each once, in its order.
+
+    Raises:
+        ExtensionError: when a name has no folder in `app/extensions`.
+    """
+    present = present_extensions()
+    for name in settings.ENABLED_EXTENSIONS:
+        if name not in present:
+            close = difflib.get_close_matches(name, present, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"present: {', '.join(present)}."
+            raise ExtensionError(
+                f"ENABLED_EXTENSIONS ({where_set('ENABLED_EXTENSIONS')}) names {name!r}, but "
+                f"there is no folder app/extensions/{name}; {hint}"
+            )
+    return list(dict.fromkeys(settings.ENABLED_EXTENSIONS))
+
+
+def public_name(extension: str) -> str:
+    """What an extension's tables, routes, tasks and settings carry: `example` for `_example`."""
+    return extension.strip("_")
+
+
+def extension_dir(name: str) -> Path:
+    """Folder of an extension."""
+    return EXTENSIONS_DIR / name
+
+
+def load_extensions(hook: str) -> list[LoadedHook]:
+    """Import one hook of every enabled extension that has it.
+
+    Args:
+        hook: one of `HOOKS`.
+
+    Raises:
+        ExtensionError: when an enabled extension is missing, its module fails to import, or has a
+            name that is almost the hook's.
+    """
+    if hook not in HOOKS:
+        raise ValueError(f"there is no hook {hook!r}, expected one of {', '.join(HOOKS)}")
+    loaded = []
+    for extension in enabled_extensions():
+        name = f"app.extensions.{extension}.{hook}"
+        try:
+            if importlib.util.find_spec(name) is None:
+                _refuse_misspelling(extension, hook)
+                continue
+            loaded.append(LoadedHook(extension, importlib.import_module(name)))
+        except Exception as error:
+            place = _last_line_in(error, extension)
+            raise ExtensionError(
+                f"extension {extension!r} is broken: {place}: {type(error).__name__}: {error}. "
+                f"Mend it, or take {extension} out of ENABLED_EXTENSIONS "
+                f"({where_set('ENABLED_EXTENSIONS')})."
+            ) from error
+    return loaded
+
+
+def _refuse_misspelling(extension: str, hook: str) -> None:
+    """A hook that is missing may stand there under a name that nothing would ever load."""
+    entries = {path.stem: path for path in extension_dir(extension).glob("[!_.]*")}
+    names = [name for name, path in entries.items() if path.suffix == ".py" or path.is_dir()]
+    for name in difflib.get_close_matches(hook, set(names) - set(HOOKS), n=1, cutoff=0.8):
+        raise ExtensionError(
+            f"extension {extension!r} is broken: app/extensions/{extension}/{entries[name].name} "
+            f"is no hook, so nothing loads it; did you mean {hook}? Rename it."
+        )
+
+
+def _last_line_in(error: BaseException, extension: str) -> str:
+    """File and line, inside the extension where possible, that the error came from."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if f"/extensions/{extension}/" in frame.filename]
+    frame = own[-1] if own else frames[-1]
+    return f"{frame.filename}:{frame.lineno}"

@@ -1,0 +1,141 @@
+"""Health: is the process alive, and does it reach what it needs?
+
+`/health/live` answers as long as the process serves requests: what restarts a process asks it.
+`/health/ready` also asks the database and Redis: what routes requests asks it. Neither wants a
+principal, so neither tells more than up or down.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from time import monotonic
+from typing import Literal
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, Field
+from sqlalchemy import text
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from kit.errors import RETRY_AFTER_SECONDS, Problem
+from kit.places import service
+from kit.redis import RedisPoolBusyError, redis_client
+
+TIMEOUT_SECONDS = 2.0
+"""How long one check may take; probes give up after a few seconds themselves."""
+CACHE_SECONDS = 1.0
+"""How long a check's result is given out again, so that many probes cost as much as one."""
+
+_redis_thread = CapacityLimiter(1)
+
+router = APIRouter(prefix="/health", tags=["Health"])
+
+
+class DependencyHealth(BaseModel):
+    """How one thing that the service needs is doing."""
+
+    state: Literal["up", "down"]
+    reason: Literal["timeout", "busy", "unreachable"] | None = Field(
+        None, description="Why it is down; busy: every connection of this process is in use."
+    )
+    latency_ms: float | None = Field(None, description="Time that the check took, in milliseconds.")
+
+
+class Alive(BaseModel):
+    """The process serves requests."""
+
+    status: Literal["alive"] = "alive"
+
+
+class Ready(BaseModel):
+    """Everything that the service needs is up."""
+
+    status: Literal["ready"] = "ready"
+    checks: dict[str, DependencyHealth]
+
+
+class HealthCheck:
+    """One dependency's check: never more than one under way, its result kept for a second.
+
+    Whoever asks while a check is under way waits for that one, but not longer than the timeout. So
+    probes hold at most one connection, also when nothing comes back.
+
+    Args:
+        ping: returns when the dependency has answered; has to end by itself when it does not.
+    """
+
+    def __init__(self, ping: Callable[[], Awaitable[None]]) -> None:
+        self._ping = ping
+        self._running: asyncio.Task[DependencyHealth] | None = None
+        self._latest: DependencyHealth | None = None
+        self._checked_at = 0.0
+
+    async def health(self) -> DependencyHealth:
+        """The dependency's state, at most `CACHE_SECONDS` old; comes within `TIMEOUT_SECONDS`."""
+        if self._latest and monotonic() - self._checked_at < CACHE_SECONDS:
+            return self._latest
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._check())
+        await asyncio.wait({self._running}, timeout=TIMEOUT_SECONDS)
+        if not self._running.done():
+            return DependencyHealth(state="down", reason="timeout")
+        return self._running.result()
+
+    async def _check(self) -> DependencyHealth:
+        started = monotonic()
+        try:
+            await self._ping()
+        except (PoolTimeoutError, RedisPoolBusyError):
+            result = DependencyHealth(state="down", reason="busy")
+        except TimeoutError:
+            result = DependencyHealth(state="down", reason="timeout")
+        except Exception:  # noqa: BLE001 (whatever it is, the dependency did not answer)
+            result = DependencyHealth(state="down", reason="unreachable")
+        else:
+            milliseconds = round((monotonic() - started) * 1000, 1)
+            result = DependencyHealth(state="up", latency_ms=milliseconds)
+        self._latest, self._checked_at = result, monotonic()
+        return result
+
+
+async def ping_database() -> None:
+    """Ask the database for 1 on one of the pool's connections, so that probes add none."""
+    async with asyncio.timeout(TIMEOUT_SECONDS), service.engine.connect() as connection:
+        await connection.execute(text("SELECT 1"))
+
+
+async def ping_redis() -> None:
+    """Ping Redis on one of the pool's connections.
+
+    A thread cannot be cancelled: it ends with the pool's and the socket's timeouts. Until then it
+    is the only one, see `HealthCheck`, and it is none of those that sync endpoints share.
+    """
+    await to_thread.run_sync(redis_client().ping, limiter=_redis_thread)
+
+
+checks = {"database": HealthCheck(ping_database), "redis": HealthCheck(ping_redis)}
+
+
+@router.head("/live", include_in_schema=False)
+@router.get("/live")
+async def read_liveness(response: Response) -> Alive:
+    """Whether the process serves requests."""
+    response.headers["Cache-Control"] = "no-store"
+    return Alive()
+
+
+@router.head("/ready", include_in_schema=False)
+@router.get("/ready")
+async def read_readiness(response: Response) -> Ready:
+    """Whether database and Redis answer; 503 with the same `checks` when one does not."""
+    results = await asyncio.gather(*(check.health() for check in checks.values()))
+    states = dict(zip(checks, results, strict=True))
+    if any(result.state == "down" for result in results):
+        raise Problem(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "Something that this service needs does not answer.",
+            headers={"Retry-After": str(RETRY_AFTER_SECONDS), "Cache-Control": "no-store"},
+            checks={name: state.model_dump() for name, state in states.items()},
+        )
+    response.headers["Cache-Control"] = "no-store"
+    return Ready(checks=states)

@@ -1,0 +1,90 @@
+"""Tags of the API's documentation, and the navigation that groups them.
+
+The service's routers take their tags from `app/core/openapi_tags.py`. An extension's router needs
+nothing but a tag of its own: the group `Core` and one group per extension are made from what the
+routes carry.
+"""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from kit.errors import document_problems
+from kit.extensions import load_extensions, public_name
+from kit.places import service
+
+CORE_GROUP = "Core"
+
+
+def setup_openapi(application: FastAPI) -> None:
+    """Make the application's OpenAPI schema carry tag groups and the shape of errors.
+
+    The schema is made when it is first asked for, and kept.
+    """
+
+    def openapi() -> dict[str, Any]:
+        if application.openapi_schema is None:
+            schema = get_openapi(
+                title=application.title,
+                version=application.version,
+                description=application.description,
+                routes=application.routes,
+            )
+            group_tags(schema, _extension_groups())
+            document_problems(schema)
+            application.openapi_schema = schema
+        return application.openapi_schema
+
+    # FastAPI's own way: https://fastapi.tiangolo.com/how-to/extending-openapi/
+    application.openapi = openapi  # type: ignore[method-assign]
+
+
+def extension_prefix(extension: str) -> str:
+    """Where an extension's pages stand, and after `/api` its API: `/hotel`, for `_hotel` too."""
+    return f"/{public_name(extension)}"
+
+
+def extension_title(extension: str) -> str:
+    """An extension's name for people: `loyalty_points` is `Loyalty Points`."""
+    return public_name(extension).replace("_", " ").title()
+
+
+def group_tags(schema: dict[str, Any], extension_groups: dict[str, tuple[str, str]]) -> None:
+    """Add `tags` and `x-tagGroups` to an OpenAPI schema.
+
+    An operation without a tag gets its group's name as one: with `x-tagGroups`, Scalar leaves out
+    whatever is in no group.
+
+    Args:
+        schema: the OpenAPI schema, changed in place.
+        extension_groups: path prefix, as `/api/hotel`, to the group's title and description.
+    """
+    groups: dict[str, list[str]] = {CORE_GROUP: []}
+    groups |= {title: [] for title, _ in extension_groups.values()}
+    descriptions = dict(service.tag_descriptions)
+    for path, operations in schema["paths"].items():
+        prefix = next((p for p in extension_groups if f"{path}/".startswith(f"{p}/")), None)
+        title, description = extension_groups[prefix] if prefix else (CORE_GROUP, "")
+        for operation in operations.values():
+            for tag in operation.setdefault("tags", [title]):
+                if tag not in groups[title]:
+                    groups[title].append(tag)
+                if prefix:
+                    descriptions.setdefault(tag, description)
+    order = list(service.tag_descriptions)
+    groups[CORE_GROUP].sort(key=lambda tag: order.index(tag) if tag in order else len(order))
+    used = {title: tags for title, tags in groups.items() if tags}
+    names = dict.fromkeys(tag for tags in used.values() for tag in tags)
+    schema["tags"] = [{"name": tag, "description": descriptions.get(tag, "")} for tag in names]
+    schema["x-tagGroups"] = [{"name": title, "tags": tags} for title, tags in used.items()]
+
+
+def _extension_groups() -> dict[str, tuple[str, str]]:
+    """For each extension with an API: the prefix of its paths, its title, what it is about."""
+    groups = {}
+    for hook in load_extensions("api"):
+        first_line = (hook.module.__doc__ or "").strip().partition("\n")[0]
+        prefix = f"/api{extension_prefix(hook.extension)}"
+        groups[prefix] = (extension_title(hook.extension), first_line)
+    return groups

@@ -1,0 +1,82 @@
+"""Background tasks over the API: send one, ask how it is doing."""
+
+from http import HTTPStatus
+from typing import Any
+from uuid import UUID
+
+from celery.result import AsyncResult
+from fastapi import APIRouter, Request, Response
+from fastapi.encoders import jsonable_encoder
+from pydantic import BaseModel, Field
+
+from kit.places import service
+from kit.queue import enqueue, ping
+from kit.redis import run_redis_call
+
+router = APIRouter(prefix="/tasks", tags=["Tasks"])
+
+
+class PingRequest(BaseModel):
+    """What the task is to give back."""
+
+    message: str = Field("ping", max_length=200)
+
+
+class TaskAccepted(BaseModel):
+    """The queue has the task; a worker will run it."""
+
+    id: UUID
+    status_url: str = Field(description="Where to ask for the result, which is also `Location`.")
+
+
+class TaskError(BaseModel):
+    """Why a task failed."""
+
+    type: str
+    message: str
+
+
+class TaskStatus(BaseModel):
+    """How a task is doing."""
+
+    id: UUID
+    state: str = Field(
+        description="PENDING, RETRY, SUCCESS, FAILURE or REVOKED; STARTED too, of a task that is "
+        "declared with `track_started=True`. Celery knows no ids: one that it never gave, or whose "
+        "result has expired, is PENDING too."
+    )
+    ready: bool = Field(description="Whether the task has ended, well or not.")
+    result: Any = Field(None, description="What the task gave back, once it has succeeded.")
+    error: TaskError | None = Field(None, description="Why it failed, once it has.")
+
+
+@router.post("/ping", status_code=HTTPStatus.ACCEPTED)
+async def send_ping(body: PingRequest, request: Request, response: Response) -> TaskAccepted:
+    """Send a task that gives a message back: it shows that queue and worker work."""
+    task = await enqueue(ping, body.message)
+    status_url = request.url_for("read_task", task_id=task.id).path
+    response.headers["Location"] = status_url
+    return TaskAccepted(id=UUID(task.id), status_url=status_url)
+
+
+@router.get("/{task_id}")
+async def read_task(task_id: UUID) -> TaskStatus:
+    """State and result of a task that was sent within the last `CELERY_RESULT_EXPIRES` seconds."""
+    return await run_redis_call(lambda: _status(task_id))
+
+
+def _status(task_id: UUID) -> TaskStatus:
+    task: AsyncResult[Any] = AsyncResult(str(task_id), app=service.celery_app)
+    state = task.state
+    # An ended task's outcome came with its state and is kept; `task.ready()` before the end would
+    # ask Redis once more, and might contradict the state.
+    ready = state in service.celery_app.backend.READY_STATES
+    status = TaskStatus(id=task_id, state=state, ready=ready)
+    if not ready:
+        return status
+    outcome = task.result
+    if isinstance(outcome, BaseException):
+        status.error = TaskError(type=type(outcome).__name__, message=str(outcome))
+    else:
+        status.result = jsonable_encoder(outcome)
+    return status

@@ -1,0 +1,129 @@
+# The targets of the kit; the Makefile above includes it. Works with GNU make 4 and with macOS's 3.81.
+
+.DEFAULT_GOAL := help
+
+# uv runs everything. Where the machine has none, one is installed into .tools, which git ignores.
+uv := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
+own_uv := $(filter .tools/bin/uv,$(uv))
+run := "$(uv)" run
+celery := $(run) celery --app app.core.celery:celery_app
+
+# What is given as name="…" reaches the recipes as environment variables: in them, quotes and
+# spaces are safe.
+need = @test -n "$$$(1)" || { echo 'usage: make $@ $(1)=$(2)' >&2; exit 2; }
+
+# What uv and pre-commit fail for on other machines than one's own.
+help_with_downloads = echo 'Without a network, UV_OFFLINE=1 takes what was downloaded before. Without a home that can be \
+written to, XDG_CACHE_HOME=/some/folder names another place for downloads.' >&2; exit 1
+
+.PHONY: help setup dev test test-all lint format typecheck upgrade doctor connections extension \
+	db-migrate db-upgrade db-downgrade db-reset db-status db-forget \
+	worker beat flower up down logs \
+	token token-list token-revoke admin-password admin-revoke
+
+help: ## list the targets
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z][a-z-]*:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(own_uv) ## install the dependencies and the commit hooks
+	@"$(uv)" sync || { $(help_with_downloads); }
+	@if [ -e .git ]; then $(run) pre-commit install || { $(help_with_downloads); }; \
+	elif git rev-parse --git-dir >/dev/null 2>&1; then \
+	echo "No commit hooks: the repository begins at $$(git rev-parse --show-toplevel). A .pre-commit-config.yaml there" \
+	"can name those of this folder, with $$(git rev-parse --show-prefix) before .venv."; fi
+
+dev: $(own_uv) ## start API, worker, beat, Flower and their servers; Ctrl-C stops them
+	@$(run) python -m kit.commands.dev
+
+test: $(own_uv) ## run the quick tests; args="-k orders" gives options to pytest
+	$(run) pytest --numprocesses auto -m "not slow" $(args)
+
+test-all: $(own_uv) ## run all tests, those that start processes of the service too
+	$(run) pytest --numprocesses auto $(args)
+
+lint: $(own_uv) ## check style and common mistakes
+	$(run) ruff check .
+	$(run) ruff format --check .
+
+format: $(own_uv) ## format the code and mend what can be mended
+	$(run) ruff check --fix .
+	$(run) ruff format .
+
+typecheck: $(own_uv) ## check the types
+	$(run) mypy app kit tests alembic/env.py flowerconfig.py
+
+upgrade: $(own_uv) ## move the dependencies to their newest versions of today
+	sed "s/^exclude-newer = .*/exclude-newer = \"$$(date -u +%Y-%m-%dT%H:%M:%SZ)\"/" pyproject.toml > pyproject.toml.new
+	mv pyproject.toml.new pyproject.toml
+	"$(uv)" lock --upgrade
+	"$(uv)" sync
+
+doctor: $(own_uv) ## check settings, database, Redis and migrations
+	@$(run) python -m kit.commands.doctor
+
+connections: $(own_uv) ## show who holds connections to Redis and PostgreSQL; json=1 for programs
+	@$(run) python -m kit.commands.connections$(if $(json), --json)
+
+extension: $(own_uv) ## begin an extension of your own, a copy of _example: name=loyalty
+	$(call need,name,loyalty)
+	@$(run) python -m kit.commands.extension "$$name"
+
+db-migrate: $(own_uv) ## write a migration: message="add orders", extension=hotel for one of an extension
+	$(call need,message,"add orders")
+	$(run) alembic $(if $(extension),-x extension=$(extension)) revision --autogenerate --message "$$message"
+
+db-upgrade: $(own_uv) ## apply all migrations
+	$(run) alembic upgrade heads
+
+db-downgrade: $(own_uv) ## take the last migration back; extension=hotel takes back all of an extension's
+	$(run) alembic downgrade $(if $(extension),$(extension)@base,-1)
+
+db-reset: $(own_uv) ## empty the database and apply all migrations; asks first
+	@$(run) python -m kit.commands.db reset
+
+db-status: $(own_uv) ## show which migrations are applied and which are missing
+	@$(run) python -m kit.commands.db status
+
+db-forget: $(own_uv) ## keep the tables of an extension that is gone: extension=hotel
+	$(call need,extension,hotel)
+	@$(run) python -m kit.commands.db forget "$$extension"
+
+worker: $(own_uv) ## start a worker alone
+	$(celery) worker --pool solo --concurrency 1 --task-events
+
+beat: $(own_uv) ## start the scheduler alone
+	$(celery) beat
+
+flower: $(own_uv) ## start Flower, which shows tasks and workers, alone
+	$(celery) flower --conf=flowerconfig.py
+
+up: ## build the image and start everything in containers, as in production
+	docker compose up --build --detach
+
+down: ## stop the containers
+	docker compose down
+
+logs: ## follow the containers' logs
+	docker compose logs --follow
+
+token: $(own_uv) ## make an API token: name=billing-job, expires=90d if it is to expire
+	$(call need,name,billing-job)
+	@$(run) python -m kit.commands.token create --expires "$$expires" "$$name"
+
+token-list: $(own_uv) ## list the API tokens
+	@$(run) python -m kit.commands.token list
+
+token-revoke: $(own_uv) ## revoke an API token: name=billing-job
+	$(call need,name,billing-job)
+	@$(run) python -m kit.commands.token revoke "$$name"
+
+admin-password: $(own_uv) ## give an administrator a new password: username=ada
+	$(call need,username,ada)
+	@$(run) python -m kit.commands.admin_password set "$$username"
+
+admin-revoke: $(own_uv) ## let an administrator in no more: username=ada
+	$(call need,username,ada)
+	@$(run) python -m kit.commands.admin_password revoke "$$username"
+
+.tools/bin/uv:
+	@python3 -m venv .tools || { rm -rf .tools; echo "error: python3 cannot make a virtual environment: install its module venv (Debian: apt install python3-venv), or uv." >&2; exit 1; }
+	@.tools/bin/python -m pip install --quiet --disable-pip-version-check "uv>=0.9"

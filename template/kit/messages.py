@@ -1,0 +1,220 @@
+"""Messages: what happened in one part of the service, told to those parts that want to know.
+
+    @handles("hotel.room-booked")
+    def note_booking(message: Message) -> None:
+        message.session.add(Booking(room_id=message.payload["room_id"]))
+
+    await publish(session, "hotel.room-booked", {"room_id": room.id})
+
+Handlers are ordinary functions, registered in `app/message_handlers.py` and in an extension's
+`message_handlers.py`. The sender knows none of them, so an extension can react to core, and to
+another extension, without importing it. There are two kinds:
+
+* **Before commit** (the default): runs inside `publish`, on the sender's session, each handler in
+  a savepoint of its own. What it writes is committed with the sender's work, or undone with it.
+  When it raises, its own writes alone are undone. A savepoint that is used costs two round trips.
+* **After commit** (`after_commit=True`): runs when the sender's transaction has been committed and
+  has given its connection back; for mail, tasks and whatever cannot be undone. It gets a session
+  of its own, which is committed when it returns. If the sender's transaction, or the savepoint in
+  which it published, is rolled back, it does not run. If the process dies in between, neither.
+
+Async code waits for handlers of both kinds. Those before commit share the session's connection;
+those after commit run in a thread, so that they may block. A handler that raises is logged and
+stops neither the others nor the sender.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from anyio import CapacityLimiter, to_thread
+from sqlalchemy import event
+from sqlalchemy.orm import Session as OrmSession
+from sqlalchemy.orm import SessionTransaction
+from sqlalchemy.util import await_only
+from sqlalchemy.util.concurrency import in_greenlet
+from sqlmodel import Session
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from kit.errors import first_line, is_outage
+from kit.extensions import load_extensions
+from kit.places import service
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Message:
+    """What a handler gets."""
+
+    name: str
+    """For example `hotel.room-booked`: the sender's part of the service, and what happened."""
+    payload: Mapping[str, Any]
+    session: Session
+    """The sender's, before commit; one of the handler's own, after commit."""
+
+
+Handler = Callable[[Message], None]
+
+
+@dataclass(frozen=True)
+class _Registered:
+    call: Handler
+    after_commit: bool
+
+    @property
+    def label(self) -> str:
+        return f"{self.call.__module__}.{self.call.__qualname__}"
+
+
+@dataclass
+class _Pending:
+    """A published message that waits for its sender's commit."""
+
+    name: str
+    payload: Mapping[str, Any]
+    transaction: SessionTransaction
+    is_committed: bool = False
+
+
+EVERY_MESSAGE = "*"
+"""Name under which a handler gets every message: for what passes them on, such as webhooks."""
+
+_handlers: dict[str, dict[str, _Registered]] = {}
+_PENDING = "pending_messages"
+
+# Of their own, so that slow handlers do not use up the threads that sync endpoints need.
+_after_commit_threads = CapacityLimiter(4)
+
+
+def handles(name: str, *, after_commit: bool = False) -> Callable[[Handler], Handler]:
+    """Register a handler for the messages of one name, or for `EVERY_MESSAGE`.
+
+    The same function registered again, as a reload does, replaces itself.
+    """
+
+    def register(call: Handler) -> Handler:
+        registered = _Registered(call, after_commit)
+        _handlers.setdefault(name, {})[registered.label] = registered
+        return call
+
+    return register
+
+
+async def publish(session: AsyncSession, name: str, payload: Mapping[str, Any]) -> None:
+    """Send a message from async code; nobody needs to handle it.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: when what the sender added before does not pass its flush.
+    """
+    await session.run_sync(partial(_publish, name=name, payload=payload))
+
+
+def publish_sync(session: Session, name: str, payload: Mapping[str, Any]) -> None:
+    """Send a message from a task or any other sync code; see `publish`."""
+    _publish(session, name=name, payload=payload)
+
+
+def setup_message_handlers() -> None:
+    """Import every module that registers handlers; each process calls it when it starts.
+
+    Raises:
+        ExtensionError: when an extension's module does not import.
+    """
+    if find_spec("app.message_handlers"):
+        import_module("app.message_handlers")
+    load_extensions("message_handlers")
+
+
+def _publish(
+    session: Any,  # noqa: ANN401 (run_sync gives SQLAlchemy's Session, ours is SQLModel's)
+    *,
+    name: str,
+    payload: Mapping[str, Any],
+) -> None:
+    registered = _handlers_of(name)
+    if not registered:
+        return
+    # Outside of the handlers' savepoints: an error in the sender's own rows is the sender's.
+    session.flush()
+    for handler in registered:
+        if not handler.after_commit:
+            _run_in_savepoint(handler, Message(name, payload, session))
+    if any(handler.after_commit for handler in registered):
+        _wait_for_commit(session, name, payload)
+
+
+def _handlers_of(name: str) -> list[_Registered]:
+    return [*_handlers.get(name, {}).values(), *_handlers.get(EVERY_MESSAGE, {}).values()]
+
+
+def _run_in_savepoint(handler: _Registered, message: Message) -> None:
+    try:
+        with message.session.begin_nested():
+            handler.call(message)
+    except Exception as error:  # noqa: BLE001 (no handler may stop the others)
+        _log_failure(handler, message.name, error)
+
+
+def _wait_for_commit(session: Session, name: str, payload: Mapping[str, Any]) -> None:
+    transaction = session.get_nested_transaction() or session.get_transaction() or session.begin()
+    pending = _Pending(name, payload, transaction)
+    session.info.setdefault(_PENDING, []).append(pending)
+
+
+@event.listens_for(OrmSession, "after_commit")
+def _note_commit(session: OrmSession) -> None:
+    """The innermost transaction has committed: its messages now hang on the one around it."""
+    transaction = session.get_nested_transaction() or session.get_transaction()
+    for pending in session.info.get(_PENDING, ()):
+        if transaction is None or pending.transaction is not transaction:
+            continue
+        if transaction.parent is None:
+            pending.is_committed = True
+        else:
+            pending.transaction = transaction.parent
+
+
+@event.listens_for(OrmSession, "after_transaction_end")
+def _run_committed(session: OrmSession, transaction: SessionTransaction) -> None:
+    """A transaction has ended and given its connection back: run or forget its messages."""
+    waiting: list[_Pending] = session.info.get(_PENDING, [])
+    ended = [pending for pending in waiting if pending.transaction is transaction]
+    # Taken out first: a handler may use this session again.
+    waiting[:] = [pending for pending in waiting if pending.transaction is not transaction]
+    for pending in ended:
+        if not pending.is_committed:
+            continue
+        run = partial(_run_after_commit, pending.name, pending.payload)
+        if in_greenlet():  # an AsyncSession: this is the event loop's thread
+            await_only(to_thread.run_sync(run, limiter=_after_commit_threads))
+        else:
+            run()
+
+
+def _run_after_commit(name: str, payload: Mapping[str, Any]) -> None:
+    for handler in _handlers_of(name):
+        if not handler.after_commit:
+            continue
+        try:
+            with service.sync_session_maker() as session:
+                handler.call(Message(name, payload, session))
+                session.commit()
+        except Exception as error:  # noqa: BLE001 (no handler may stop the others)
+            _log_failure(handler, name, error)
+
+
+def _log_failure(handler: _Registered, name: str, error: Exception) -> None:
+    # During an outage every message fails alike; the stack would say nothing that is not known.
+    logger.error(
+        "handler %s failed for message %s: %s: %s",
+        handler.label,
+        name,
+        type(error).__name__,
+        first_line(error),
+        exc_info=None if is_outage(error) else error,
+    )

@@ -1,0 +1,100 @@
+"""The Alembic branches: where their revisions lie and how they are named."""
+
+import re
+from pathlib import Path
+
+from alembic.script import Script, ScriptDirectory
+from sqlalchemy import MetaData
+from sqlmodel import SQLModel
+
+from kit.extensions import enabled_extensions, extension_dir, load_extensions
+from kit.places import service
+from kit.settings import BASE_DIR, StartupError
+
+CORE = "core"
+SERVICE = "service"
+"""Label of the service's own branch."""
+
+ALEMBIC_DIR = BASE_DIR / "alembic"
+
+EXTENSION_REVISION = re.compile(r"(?P<extension>\w+)_([0-9]{4}|[0-9a-f]{8})")
+"""A revision id of an extension, as `hotel_0001` or `hotel_3f2a91c0`: it outlives the files."""
+
+
+def version_location(branch: str) -> Path:
+    """Folder of a branch's revisions; it need not exist."""
+    if branch == CORE:
+        return BASE_DIR / "kit" / "migrations" / "versions"
+    if branch == SERVICE:
+        return ALEMBIC_DIR / "versions"
+    return extension_dir(branch) / "migrations"
+
+
+def version_locations() -> list[Path]:
+    """Folders of all revisions that are on: core's, the enabled extensions', the service's own."""
+    return [version_location(branch) for branch in (CORE, *enabled_extensions(), SERVICE)]
+
+
+def script_directory() -> ScriptDirectory:
+    """All revisions, read outside of an Alembic command.
+
+    Raises:
+        StartupError: when a revision depends on one that is not there.
+    """
+    script = ScriptDirectory(ALEMBIC_DIR, version_locations=version_locations())
+    refuse_missing_dependencies(script)
+    return script
+
+
+def refuse_missing_dependencies(script: ScriptDirectory) -> None:
+    """Read the revisions, so that one which depends on a missing one is named.
+
+    Alembic itself ends with a bare `KeyError` then.
+
+    Raises:
+        StartupError: naming the missing revision, who needs it and what to do.
+    """
+    try:
+        script.get_heads()
+    except KeyError as error:
+        missing = str(error.args[0])
+        needed_by = ", ".join(_files_that_name(missing)) or "another revision"
+        extension = extension_of(missing)
+        remedy = "Put its file back; if it is gone for good, take it out of depends_on there."
+        if extension:
+            remedy = (
+                f"Enable the extension {extension} in ENABLED_EXTENSIONS, or put its folder back. "
+                "If it is gone for good, take it out of depends_on there, and what changes its "
+                "tables out of upgrade() and downgrade(); its tables stay."
+            )
+        raise StartupError(
+            f"there is no revision {missing}, but {needed_by} depends on it. {remedy}"
+        ) from None
+
+
+def _files_that_name(revision: str) -> list[str]:
+    files = (path for folder in version_locations() for path in sorted(folder.glob("*.py")))
+    return [
+        str(path.relative_to(BASE_DIR))
+        for path in files
+        if f'"{revision}"' in path.read_text(encoding="utf-8")
+    ]
+
+
+def extension_of(revision: str) -> str | None:
+    """The extension that a revision id names: `hotel` for `hotel_3f2a91c0`."""
+    match = EXTENSION_REVISION.fullmatch(revision)
+    return match["extension"] if match and match["extension"] != CORE else None
+
+
+def heads_of(script: ScriptDirectory, branch: str) -> list[Script]:
+    """The newest revisions of a branch: none before its first, several when it has forked."""
+    heads = script.get_revisions(tuple(script.get_heads()))
+    return [head for head in heads if branch in head.branch_labels]
+
+
+def load_metadata() -> MetaData:
+    """The tables of core's models and of the enabled extensions' models."""
+    service.module("models")  # declares the tables
+    load_extensions("models")
+    return SQLModel.metadata

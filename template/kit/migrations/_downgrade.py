@@ -1,0 +1,75 @@
+"""What has to be asked before a downgrade: Alembic takes along whatever depends on the target."""
+
+import sys
+from collections.abc import Collection
+
+from alembic.script import Script, ScriptDirectory
+from alembic.script.revision import RevisionError
+
+from kit.migrations._branches import SERVICE
+from kit.settings import StartupError
+
+
+def confirm_downgrade(
+    script: ScriptDirectory, rows: Collection[str], target: str, *, is_confirmed: bool
+) -> None:
+    """Ask before a downgrade that takes more than the branch it names.
+
+    Args:
+        script: the revisions.
+        rows: what `alembic_version` holds.
+        target: the downgrade's target, as `-1`, `hotel@base` or a revision id.
+        is_confirmed: whether the answer was given beforehand, with `-x yes`.
+
+    Raises:
+        StartupError: when the target names no branch where several are applied, or the answer is
+            not yes.
+    """
+    if target.startswith("-") and len(rows) > 1:
+        raise StartupError(_explain_ambiguity(script, rows))
+    if not (revisions := _revisions_to_go(script, rows, target)):
+        return
+    named = _named_branches(script, target)
+    more = [revision for revision in revisions if not named & revision.branch_labels]
+    if not more or is_confirmed:
+        return
+    losses = [f"  {revision.revision}: {revision.doc}" for revision in revisions]
+    summary = "\n".join(["the downgrade takes back, with the data in their tables:", *losses])
+    if not sys.stdin.isatty():
+        raise StartupError(
+            f"nothing was changed, since {summary}\n"
+            f"Run it in a terminal to be asked, or as `uv run alembic -x yes downgrade {target}`."
+        )
+    if input(f"Mind that {summary}\nGo on? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise StartupError("nothing was changed.")
+
+
+def _revisions_to_go(script: ScriptDirectory, rows: Collection[str], target: str) -> list[Script]:
+    try:
+        return list(script.iterate_revisions(tuple(rows), target, select_for_downgrade=True))
+    except RevisionError:
+        # Alembic has a message for a target that it cannot go to.
+        return []
+
+
+def _named_branches(script: ScriptDirectory, target: str) -> set[str]:
+    branch, separator, _ = target.partition("@")
+    if separator:
+        return {branch}
+    if target == "base" or target.startswith("-"):
+        return {SERVICE}
+    return set(script.get_revision(target).branch_labels)
+
+
+def _explain_ambiguity(script: ScriptDirectory, rows: Collection[str]) -> str:
+    branches = sorted({label for row in rows for label in script.get_revision(row).branch_labels})
+    commands = [
+        "`uv run alembic downgrade service@-1`"
+        if branch == SERVICE
+        else f"`make db-downgrade extension={branch}`"
+        for branch in branches
+    ]
+    return (
+        f"several branches are applied: {', '.join(branches)}. Say which one to take back: "
+        f"{' or '.join(commands)}."
+    )

@@ -1,0 +1,148 @@
+"""What `alembic/env.py` runs: an Alembic command, on the database that it is about."""
+
+import asyncio
+import logging
+from argparse import Namespace
+from contextlib import nullcontext
+from functools import partial
+from logging.config import fileConfig
+from typing import Any
+
+from alembic import command, context
+from dotenv import load_dotenv
+from sqlalchemy import Connection
+
+from kit.database import connect
+from kit.migrations._autogenerate import RevisionRequest, complete_revision, render_item
+from kit.migrations._branches import (
+    SERVICE,
+    load_metadata,
+    refuse_missing_dependencies,
+    version_locations,
+)
+from kit.migrations._downgrade import confirm_downgrade
+from kit.migrations._scratch_database import migrate_scratch, scratch_database
+from kit.migrations._state import (
+    explain_ahead,
+    note_applied,
+    read_rows,
+    read_state,
+    refuse_unknown_revisions,
+)
+from kit.migrations._upgrade import lock_migrations
+from kit.process import start_local_services
+from kit.settings import BASE_DIR, settings
+
+
+class AlembicCommand:
+    """The Alembic command that is running, with its options."""
+
+    def __init__(self) -> None:
+        """Read what the command line says, and which revisions there are."""
+        # The settings have read `.env` already; a migration may want a variable unknown to them.
+        load_dotenv(BASE_DIR / ".env")
+        self.config = context.config
+        self.script = context.script
+        self.options = self.config.cmd_opts or Namespace(cmd=(None,))
+        self.x_arguments = context.get_x_argument(as_dictionary=True)
+        self.command = self.options.cmd[0]
+        self.is_autogenerate = getattr(self.options, "autogenerate", False)
+        self.metadata = load_metadata()
+        # Follows ENABLED_EXTENSIONS. In time, since no revision has been read yet.
+        self.script.version_locations = [str(folder) for folder in version_locations()]
+        refuse_missing_dependencies(self.script)
+
+    def run(self) -> None:
+        """Run it, on a database where it needs one."""
+        if self.config.config_file_name is not None and self.config.cmd_opts is not None:
+            fileConfig(self.config.config_file_name, disable_existing_loggers=False)
+        if context.is_offline_mode() or not self.needs_database():
+            self.run_without_database()
+        else:
+            start_local_services()
+            asyncio.run(self.run_async_migrations())
+
+    def configure(self, creators: dict[str, str] | None = None, **where: Any) -> None:  # noqa: ANN401 (Alembic's)
+        """Set up the context; `where` says which database, if any."""
+        request = RevisionRequest(
+            branch=self.x_arguments.get("extension") or SERVICE,
+            is_autogenerate=self.is_autogenerate,
+            creators=creators or {},
+        )
+        context.configure(
+            target_metadata=self.metadata,
+            compare_server_default=True,
+            render_item=render_item,
+            process_revision_directives=partial(
+                complete_revision, request, self.script, self.metadata
+            ),
+            on_version_apply=note_applied,  # type: ignore[arg-type] # is called with keywords
+            **where,
+        )
+
+    def compare(self, connection: Connection) -> None:
+        """Compare the models with an empty database that every migration has been applied to."""
+        creators = migrate_scratch(connection, self.script)
+        self.configure(creators, connection=connection)
+        context.run_migrations()
+
+    def migrate(self, connection: Connection) -> None:
+        """Run the command in one transaction, alone: so two containers can upgrade at a time."""
+        self.configure(connection=connection)
+        with context.begin_transaction():
+            lock_migrations(connection)
+            state = read_state(connection, self.script, self.metadata)
+            if (
+                self.command is command.upgrade
+                and state.is_ahead
+                and "leave-ahead" in self.x_arguments
+            ):
+                # Code that was rolled back has nothing to apply, and has to start all the same.
+                logging.getLogger("alembic").warning("%s", explain_ahead(state))
+                return
+            if not getattr(self.options, "purge", False):
+                refuse_unknown_revisions(state)
+            if self.command is command.downgrade:
+                confirm_downgrade(
+                    self.script,
+                    read_rows(connection),
+                    self.options.revision,
+                    is_confirmed="yes" in self.x_arguments,
+                )
+            context.run_migrations()
+
+    async def run_async_migrations(self) -> None:
+        """Run the command on the database that it is about."""
+        if self.is_autogenerate or self.command is command.check:
+            async with scratch_database() as connection:
+                await connection.run_sync(self.compare)
+        else:
+            async with connect() as connection:
+                await connection.run_sync(self.migrate)
+
+    def run_without_database(self) -> None:
+        """Print SQL (`--sql`), or run a command that is about files alone."""
+        prints_sql = context.is_offline_mode()
+        self.configure(
+            url=settings.DATABASE_URL,
+            dialect_opts={"paramstyle": "named"},
+            literal_binds=True,
+            as_sql=True,
+        )
+        with context.begin_transaction() if prints_sql else nullcontext():
+            context.run_migrations()
+
+    def needs_database(self) -> bool:
+        """Whether the command reads or changes a database."""
+        if self.command is command.history:
+            return bool(self.options.indicate_current) or "current" in (
+                self.options.rev_range or ""
+            )
+        if self.command is command.revision:
+            return self.is_autogenerate
+        return self.command is not command.merge
+
+
+def run_alembic() -> None:
+    """Run the Alembic command that has loaded `alembic/env.py`."""
+    AlembicCommand().run()

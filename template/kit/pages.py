@@ -1,0 +1,33 @@
+"""Pages: where templates are looked for, and how they are rendered."""
+
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+from kit.extensions import enabled_extensions, extension_dir
+from kit.settings import BASE_DIR, settings
+
+TEMPLATES_DIR = BASE_DIR / "templates"
+KIT_TEMPLATES_DIR = BASE_DIR / "kit" / "templates"
+
+
+def extension_template_dirs() -> list[Path]:
+    """The `templates/` of the enabled extensions, in the order in which they are enabled."""
+    return [extension_dir(name) / "templates" for name in enabled_extensions()]
+
+
+def page_environment() -> Environment:
+    """The environment in which pages are rendered.
+
+    A name that a page misspells is an error instead of a gap; everything is escaped but plain text.
+    """
+    environment = Environment(
+        loader=FileSystemLoader([*extension_template_dirs(), TEMPLATES_DIR]),
+        autoescape=select_autoescape(
+            disabled_extensions=("txt",), default=True, default_for_string=True
+        ),
+        undefined=StrictUndefined,
+    )
+    environment.globals["project_name"] = settings.PROJECT_NAME
+    environment.globals["environment"] = settings.ENVIRONMENT
+    return environment

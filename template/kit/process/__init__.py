@@ -1,0 +1,35 @@
+"""The running process: its name, its log, and the embedded servers that it uses."""
+
+from kit.process._local_services import (
+    local_services_lease,
+    start_local_services,
+    temporary_postgres,
+)
+from kit.process._logging import (
+    configure_logging,
+)
+from kit.process._name import (
+    POSTGRES_SERVICE_BYTES,
+    ProcessName,
+    Role,
+    application_name,
+    client_name,
+    parse_process_name,
+    service_name,
+    this_process,
+)
+
+__all__ = [
+    "POSTGRES_SERVICE_BYTES",
+    "ProcessName",
+    "Role",
+    "application_name",
+    "client_name",
+    "configure_logging",
+    "local_services_lease",
+    "parse_process_name",
+    "service_name",
+    "start_local_services",
+    "temporary_postgres",
+    "this_process",
+]

@@ -1,0 +1,128 @@
+"""Log lines: for people on a developer's machine, one JSON object a line anywhere else.
+
+Modules log with `logging.getLogger(__name__)`. What a person has to read goes into the message;
+what a machine has to find goes into `extra={...}` as well, whose keys become keys of the JSON line.
+Every line carries the request id, and the task id inside a task.
+"""
+
+import json
+import logging
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import SecretStr
+
+from kit.context import get_request_id, get_task_id
+from kit.settings import Settings, settings
+
+SHORTEST_MASKED_SECRET = 6
+"""Characters; masking a shorter secret would blacken ordinary words."""
+
+_OWN_KEYS = {
+    *logging.makeLogRecord({}).__dict__,
+    *("message", "asctime", "taskName", "prefix"),
+    "color_message",  # uvicorn's
+}
+"""What a record holds beside the keys of `extra`."""
+
+
+def configure_logging() -> None:
+    """Write the log of this process to standard error; called again it changes nothing.
+
+    Standard error, so that what a command prints (a token, for example) can be piped.
+    """
+    handler = logging.StreamHandler()
+    handler.setFormatter(ConsoleFormatter() if settings.is_local else JsonFormatter())
+    root = logging.getLogger()
+    for old in list(root.handlers):
+        if isinstance(old.formatter, ConsoleFormatter | JsonFormatter):
+            root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(settings.LOG_LEVEL)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+    # httpx logs every URL that it calls, and with the query what may be somebody's key.
+    logging.getLogger("httpx").setLevel(max(logging.WARNING, root.level))
+    # What changed is not worth a line at each save: uvicorn says that it starts anew.
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
+    # `kit.http._access_log` writes the line instead, with request id and path template. Without
+    # handlers uvicorn does not even format its own.
+    logging.getLogger("uvicorn.access").propagate = False
+
+
+class ConsoleFormatter(logging.Formatter):
+    """Lines as `12:30:01 INFO    [5f2c91aa] kit.http._health: message`."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "%(asctime)s %(levelname)-7s %(prefix)s%(name)s: %(message)s", datefmt="%H:%M:%S"
+        )
+        self._mask = SecretMask(settings)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of one record, secrets masked."""
+        request_id = get_request_id()
+        record.prefix = f"[{request_id[:8]}] " if request_id else ""
+        return self._mask(super().format(record))
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: timestamp (UTC), level, logger, message, ids, extra keys."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._encode = json.JSONEncoder(default=str, ensure_ascii=False).encode
+        self._mask = SecretMask(settings)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of one record, secrets masked."""
+        line: dict[str, Any] = {
+            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if request_id := get_request_id():
+            line["request_id"] = request_id
+        if task_id := get_task_id():
+            line["task_id"] = task_id.strip("[] ")
+        line |= {k: value for k, value in record.__dict__.items() if k not in _OWN_KEYS}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            line["stack"] = record.stack_info
+        return self._mask(self._encode(line))
+
+
+class SecretMask:
+    """Blackens the settings' secrets, passwords inside URLs and bearer tokens in a line."""
+
+    def __init__(self, settings: Settings) -> None:
+        values = [getattr(settings, name) for name in type(settings).model_fields]
+        secrets = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
+        # A secret with quotes or backslashes looks different inside of a JSON line.
+        forms = {form for secret in secrets for form in (secret, _inside_json(secret))}
+        long_enough = [form for form in forms if len(form) >= SHORTEST_MASKED_SECRET]
+        self._signs = ("://", "earer ", *long_enough)
+        self._pattern = re.compile(
+            "|".join(
+                [
+                    r"(?P<url>://[^\s:/@\"]*:)[^\s/@\"]+(?=@)",
+                    r"(?P<scheme>\b[Bb]earer )[\w.~+/=-]+",
+                    *(re.escape(form) for form in sorted(long_enough, key=len, reverse=True)),
+                ]
+            )
+        )
+
+    def __call__(self, line: str) -> str:
+        """The line with `***` in place of each secret."""
+        # Most lines hold none, which takes a tenth of the time to find out.
+        if not any(sign in line for sign in self._signs):
+            return line
+        return self._pattern.sub(lambda m: f"{m['url'] or m['scheme'] or ''}***", line)
+
+
+def _inside_json(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)[1:-1]

@@ -1,0 +1,74 @@
+"""What this process is, and the name that its connections carry to Redis and PostgreSQL."""
+
+import os
+import re
+import socket
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from kit.settings import Settings
+
+Role = Literal["api", "worker", "worker-child", "beat", "flower", "command"]
+"""A `worker-child` is a process that a prefork worker has forked."""
+
+POSTGRES_NAME_BYTES = 63
+"""What PostgreSQL keeps of an application's name.
+
+Source: https://www.postgresql.org/docs/current/runtime-config-logging.html#GUC-APPLICATION-NAME
+"""
+POSTGRES_SERVICE_BYTES = 20
+
+
+@dataclass
+class ThisProcess:
+    """What the running process has been told that it is; the default is `command`."""
+
+    role: Role = "command"
+    _began_as: int = field(default_factory=os.getpid)
+
+    @property
+    def is_forked(self) -> bool:
+        """Whether another process became this one after it had begun."""
+        return os.getpid() != self._began_as
+
+
+this_process = ThisProcess()
+
+
+class ProcessName(NamedTuple):
+    """The parts of a name that `client_name` or `application_name` made."""
+
+    service: str
+    role: str
+    host: str
+    pid: int
+
+
+def client_name(configuration: Settings, role: Role) -> str:
+    """Name that `CLIENT LIST` shows: service, role and process, as `shop:worker@host:4711`."""
+    return f"{service_name(configuration)}:{role}@{_host()}:{os.getpid()}"
+
+
+def application_name(configuration: Settings, role: Role) -> str:
+    """The same in 63 bytes, for `pg_stat_activity`: of a long host's name the end, which differs.
+
+    In a cluster hosts are called `shop-worker-7d9f8b6c5d-x2x4z`, and each has its process 1.
+    """
+    head = f"{service_name(configuration)[:POSTGRES_SERVICE_BYTES]}:{role}@"
+    tail = f":{os.getpid()}"
+    return head + _host()[-(POSTGRES_NAME_BYTES - len(head) - len(tail)) :] + tail
+
+
+def service_name(configuration: Settings) -> str:
+    """`PROJECT_NAME` as both servers take it in a name."""
+    return re.sub(r"[^a-z0-9]+", "-", configuration.PROJECT_NAME.lower()).strip("-") or "service"
+
+
+def parse_process_name(name: str) -> ProcessName | None:
+    """The parts of a connection's name; None for one that was not made here."""
+    match = re.fullmatch(r"([a-z0-9-]+):([a-z-]+)@(\S+):(\d+)", name)
+    return ProcessName(match[1], match[2], match[3], int(match[4])) if match else None
+
+
+def _host() -> str:
+    return re.sub(r"[^!-~]+", "-", socket.gethostname())

@@ -1,0 +1,249 @@
+"""The Celery application's class, its configuration, and what happens around each task.
+
+Importing this module starts no server and asks for no address: Celery calls `configuration` when
+it first needs it.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from celery import Celery, Task, signals
+from celery.canvas import Signature
+from celery.concurrency import get_implementation
+from celery.result import AsyncResult
+from redis import Redis
+
+from kit.connections import begin_process
+from kit.context import (
+    bind_request_id,
+    bind_task_id,
+    get_request_id,
+    unbind_request_id,
+    unbind_task_id,
+)
+from kit.messages import setup_message_handlers
+from kit.places import service
+from kit.process import configure_logging, this_process
+from kit.redis import (
+    BACKEND,
+    CONNECT_TIMEOUT,
+    CONTROL,
+    SOCKET_TIMEOUT,
+    WAITING_CHECK_INTERVAL,
+    Transport,
+    redis_client,
+    refuse_large_payload,
+    refuse_long_delay,
+    run_redis_call,
+    set_process_role,
+    tls_options,
+)
+from kit.settings import BASE_DIR, settings
+
+logger = logging.getLogger(__name__)
+
+# `celery flower` looks for its settings in the current folder and, finding none, would start
+# without a login. A file that is named has to be there.
+os.environ.setdefault("FLOWER_CONF", str(BASE_DIR / "flowerconfig.py"))
+
+BEAT_LOOP_SECONDS = 5
+BEAT_LOCK_SECONDS = 4 * BEAT_LOOP_SECONDS
+"""How long a beat that died holds the lock; another looks every `BEAT_LOOP_SECONDS`.
+
+RedBeat's default is 25 minutes.
+"""
+
+RESTORE_INTERVAL = 10
+"""Seconds between two looks for tasks that nobody finished within the visibility timeout."""
+
+BROKER_ATTEMPTS = {"max_retries": 3, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.5}
+"""A sender learns within a second that Redis is lost; kombu's default would keep on trying."""
+
+
+class TaskQueue(Celery):
+    """Celery, with a check of everything that is sent, on the process's Redis connections."""
+
+    control_cls = CONTROL
+
+    @property
+    def redbeat_redis(self) -> Redis:
+        """The client that RedBeat uses; without this attribute it would open one of its own."""
+        return redis_client()
+
+    def send_task(  # type: ignore[override]  # the options are passed on, whatever they are
+        self,
+        name: str,
+        args: Any = None,  # noqa: ANN401
+        kwargs: Any = None,  # noqa: ANN401
+        **options: Any,  # noqa: ANN401
+    ) -> AsyncResult[Any]:
+        """Send a task by name; `delay()`, `apply_async()`, retries and schedules come here too.
+
+        Raises:
+            PayloadTooLargeError: when the arguments exceed `CELERY_PAYLOAD_LIMIT` bytes.
+            DelayTooLongError: when `countdown` or `eta` and the task's longest run do not fit into
+                `CELERY_VISIBILITY_TIMEOUT`.
+            kombu.exceptions.EncodeError: when an argument cannot be written as JSON.
+            kombu.exceptions.OperationalError: when Redis is lost.
+        """
+        refuse_large_payload(name, args, kwargs, options)
+        refuse_long_delay(name, options.get("countdown"), options.get("eta"))
+        return super().send_task(name, args, kwargs, **options)
+
+
+async def enqueue(
+    task: Task[..., Any] | Signature[Any],
+    *args: Any,  # noqa: ANN401 (whatever the task takes)
+    **kwargs: Any,  # noqa: ANN401
+) -> AsyncResult[Any]:
+    """Send a task from async code without blocking the event loop; gives its id and state.
+
+    For options pass a signature: `await enqueue(export.signature(countdown=60), user_id)`.
+
+    Raises:
+        TaskRefusedError: when the task is refused, see `TaskQueue.send_task`.
+        kombu.exceptions.OperationalError: when Redis is lost.
+        RedisPoolBusyError: when Redis is too busy to take the task in time; it was not sent.
+    """
+    send: Callable[[], AsyncResult[Any]] = partial(task.apply_async, args, kwargs)
+    return await run_redis_call(send)
+
+
+def configuration() -> dict[str, Any]:
+    """Celery's settings.
+
+    Where a value is not a matter of taste, its comment says what it prevents.
+    """
+    redis_url = settings.REDIS_URL
+    tls = tls_options(settings) or None
+    return {
+        "broker_url": redis_url,
+        "broker_use_ssl": tls,
+        # Connections of this pool cost no socket. It has one for every thread, two for those that
+        # ask workers something: whoever waits, waits for REDIS_POOL_SIZE and is told so in time.
+        "broker_pool_limit": 1000,
+        "broker_pool_acquire_timeout": settings.REDIS_POOL_TIMEOUT,
+        "broker_connection_retry_on_startup": True,
+        # For ever: after its default of 100 attempts, an hour, a worker would end.
+        "broker_connection_max_retries": None,
+        "broker_transport_options": {
+            "visibility_timeout": settings.CELERY_VISIBILITY_TIMEOUT,
+            "global_keyprefix": settings.REDIS_KEY_PREFIX,
+            # A sweep finds tasks whose worker was lost. kombu's default does each tenth only.
+            "unacked_restore_interval": RESTORE_INTERVAL,
+            "unacked_restore_throttle": 1,
+            "socket_keepalive": True,
+            "socket_connect_timeout": CONNECT_TIMEOUT,
+            "socket_timeout": SOCKET_TIMEOUT,
+            "health_check_interval": WAITING_CHECK_INTERVAL,
+            **BROKER_ATTEMPTS,
+        },
+        "result_backend": f"{BACKEND}+{redis_url}",
+        "redis_backend_use_ssl": tls,
+        "result_backend_transport_options": {"global_keyprefix": settings.REDIS_KEY_PREFIX},
+        # One backend for all threads, not one for each.
+        "result_backend_thread_safe": True,
+        "result_expires": settings.CELERY_RESULT_EXPIRES,
+        # JSON only: what reads pickle runs whatever a stranger has written to Redis.
+        "accept_content": ["json"],
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "event_serializer": "json",
+        "timezone": settings.CELERY_TIMEZONE,
+        "task_publish_retry_policy": BROKER_ATTEMPTS,
+        # A task whose worker is lost runs again, so every task has to bear being run twice.
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "worker_prefetch_multiplier": 1,
+        # Only the prefork pool can stop a task; solo lets it run and warns.
+        "task_time_limit": settings.CELERY_TASK_MAX_SECONDS,
+        # `--pool processes` on the command line changes it; Celery takes `--pool prefork` for its
+        # own default, which does not.
+        "worker_pool": "solo",
+        "worker_concurrency": 1,
+        "beat_scheduler": "kit.queue._beat:Scheduler",
+        "beat_max_loop_interval": BEAT_LOOP_SECONDS,
+        "redbeat_redis_url": redis_url,
+        "redbeat_redis_options": {},
+        "redbeat_key_prefix": f"{settings.REDIS_KEY_PREFIX}redbeat:",
+        "redbeat_lock_timeout": BEAT_LOCK_SECONDS,
+    }
+
+
+@signals.setup_logging.connect
+def _log_as_the_api_does(**_: Any) -> None:  # noqa: ANN401
+    configure_logging()
+
+
+@signals.celeryd_init.connect
+def _prepare_worker(**_: Any) -> None:  # noqa: ANN401
+    from celery.worker.consumer.gossip import Gossip  # noqa: PLC0415 (needed in workers only)
+    from celery.worker.consumer.mingle import Mingle  # noqa: PLC0415
+
+    # As `--without-gossip --without-mingle`, which nobody has to remember here: what workers tell
+    # one another costs each of them a connection, and nothing in a Redis setup needs it.
+    Gossip.compatible_transports = Mingle.compatible_transports = set()
+    # A task that ends while Redis is away waits to store its result, and is then acknowledged. What
+    # it sends is sent again after a timeout too: better twice than never. In workers only: the API
+    # has to answer instead of waiting.
+    service.celery_app.conf.result_backend_always_retry = True
+    Transport.recoverable_connection_errors = Transport.connection_errors
+
+
+@signals.worker_init.connect
+def _begin_worker(sender: Any, **_: Any) -> None:  # noqa: ANN401
+    begin_process("worker", children=_children(sender))
+    setup_message_handlers()
+
+
+def _children(worker: Any) -> int:  # noqa: ANN401
+    """How many processes a worker will fork, as its command line or configuration says."""
+    pool = get_implementation(worker.pool_cls)
+    if pool.__module__ != "celery.concurrency.prefork":
+        return 0
+    if autoscale := worker.options.get("autoscale"):
+        return int(max(autoscale))
+    concurrency = worker.concurrency
+    return int(concurrency) if str(concurrency).isdecimal() else os.cpu_count() or 1
+
+
+@signals.worker_process_init.connect
+def _leave_connections_to_parent(**_: Any) -> None:  # noqa: ANN401
+    if this_process.is_forked:  # the solo pool sends this signal too, in the worker itself
+        set_process_role("worker-child")
+    # Without closing them: a forked child shares its parent's sockets.
+    service.engine.sync_engine.dispose(close=False)
+    service.sync_engine.dispose(close=False)
+
+
+@signals.before_task_publish.connect
+def _send_request_id(headers: dict[str, Any], **_: Any) -> None:  # noqa: ANN401
+    headers["request_id"] = get_request_id()
+
+
+@signals.task_prerun.connect
+def _begin_task(task_id: str, task: Task[..., Any], **_: Any) -> None:  # noqa: ANN401
+    bind_task_id(task_id)
+    request = task.request
+    token = bind_request_id(request.get("request_id") or get_request_id())
+    request.update(request_id_token=token, began=time.monotonic())
+
+
+@signals.task_postrun.connect
+def _end_task(task: Task[..., Any], **_: Any) -> None:  # noqa: ANN401
+    seconds = time.monotonic() - task.request.get("began")
+    if seconds > settings.CELERY_TASK_MAX_SECONDS:
+        logger.warning(
+            "%s ran %.0f s, longer than CELERY_TASK_MAX_SECONDS (%d): beyond "
+            "CELERY_VISIBILITY_TIMEOUT (%d) it is given to a second worker too",
+            task.name,
+            seconds,
+            settings.CELERY_TASK_MAX_SECONDS,
+            settings.CELERY_VISIBILITY_TIMEOUT,
+        )
+    unbind_request_id(task.request.get("request_id_token"))
+    unbind_task_id()

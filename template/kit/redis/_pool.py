@@ -1,0 +1,164 @@
+"""Redis connections: one blocking pool a process, so that the plan's limit can be kept.
+
+All commands of a process share `REDIS_POOL_SIZE` connections, whoever sends them: Celery's
+producers and results (`kit.redis._transport`), RedBeat and the service's own code through
+`redis_client()`. Only what waits for messages keeps connections of its own: see
+`kit.connections._budget`.
+"""
+
+import os
+import ssl
+import threading
+from collections.abc import Callable
+from queue import Empty
+from typing import Any, TypeVar
+
+import anyio
+import anyio.to_thread
+import redis
+from kombu.exceptions import LimitExceeded
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from kit.process import Role, client_name, this_process
+from kit.redis._abandoned import leaving_none_behind
+from kit.redis._fair_queue import FairQueue
+from kit.settings import Settings, settings
+
+CONNECT_TIMEOUT = 3.0
+SOCKET_TIMEOUT = 10.0
+"""Seconds. A command on the shared pool never blocks at the server, so 10 s mean a dead link."""
+
+HEALTH_CHECK_INTERVAL = 25
+"""Seconds of rest after which a connection is tested before use: firewalls drop idle ones."""
+
+
+class RedisPoolBusyError(LimitExceeded):
+    """All connections of this process stayed in use for `REDIS_POOL_TIMEOUT` seconds.
+
+    Not a `redis.ConnectionError`: kombu would try again, and so wait the timeout several times.
+    """
+
+
+class BlockingPool(redis.BlockingConnectionPool):
+    """A pool that makes its callers wait for a free connection, and says so when none comes."""
+
+    def get_connection(self, *_args: Any, **_options: Any) -> redis.Connection:  # noqa: ANN401
+        """A connection, at once or after waiting.
+
+        Raises:
+            RedisPoolBusyError: when none is free within the timeout.
+            redis.ConnectionError: when the server cannot be reached.
+        """
+        try:
+            connection: redis.Connection = super().get_connection()  # type: ignore[no-untyped-call]
+        except redis.ConnectionError as error:
+            if isinstance(error.__context__, Empty):
+                raise RedisPoolBusyError(
+                    f"all {self.max_connections} Redis connections of this process were in use "
+                    f"for {self.timeout:g} s (REDIS_POOL_SIZE, REDIS_POOL_TIMEOUT)"
+                ) from None
+            raise
+        return connection
+
+
+def build_pool(configuration: Settings, role: Role) -> BlockingPool:
+    """A pool of `REDIS_POOL_SIZE` connections; none is opened before it is needed.
+
+    Replies are text: results, schedules and messages are JSON, keys are plain words.
+    """
+    options: dict[str, Any] = {
+        "max_connections": configuration.REDIS_POOL_SIZE,
+        "timeout": configuration.REDIS_POOL_TIMEOUT,
+        "queue_class": FairQueue,
+        "socket_timeout": SOCKET_TIMEOUT,
+        "socket_connect_timeout": CONNECT_TIMEOUT,
+        "socket_keepalive": True,
+        "health_check_interval": HEALTH_CHECK_INTERVAL,
+        "decode_responses": True,
+        "client_name": client_name(configuration, role),
+        # Trying again is for those who know whether the command may run twice.
+        "retry": Retry(NoBackoff(), 0),
+    }
+    options |= tls_options(configuration)
+    pool = BlockingPool.from_url(configuration.REDIS_URL, **options)
+    pool.connection_class = leaving_none_behind(pool.connection_class)
+    return pool
+
+
+def tls_options(configuration: Settings) -> dict[str, Any]:
+    """What redis-py, kombu and Celery are told about TLS; empty for `redis://`.
+
+    The server's certificate and name are always verified, with `REDIS_CA_FILE` where one is set.
+    """
+    if not configuration.REDIS_URL.startswith("rediss://"):
+        return {}
+    options: dict[str, Any] = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
+    if configuration.REDIS_CA_FILE is not None:
+        options["ssl_ca_certs"] = str(configuration.REDIS_CA_FILE)
+    return options
+
+
+class _Process:
+    """This process's client, with its pool."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.client: redis.Redis | None = None
+
+    def name_connections(self) -> None:
+        if self.client is not None:
+            pool = self.client.connection_pool
+            pool.connection_kwargs["client_name"] = client_name(settings, this_process.role)
+
+
+_process = _Process()
+# A forked worker keeps the pool object, which redis-py empties in the child by itself.
+os.register_at_fork(after_in_child=_process.name_connections)
+
+
+def set_process_role(role: Role) -> None:
+    """Say what this process is; call it before the first command. The default is `command`."""
+    this_process.role = role
+    _process.name_connections()
+
+
+def process_role() -> Role:
+    """What `set_process_role` was told."""
+    return this_process.role
+
+
+def redis_client() -> redis.Redis:
+    """The process's client for any command, safe to use from all threads.
+
+    Keys of the service's own begin with `settings.REDIS_KEY_PREFIX`. From async code go through
+    `run_redis_call`.
+    """
+    with _process.lock:
+        if _process.client is None:
+            pool = build_pool(settings, this_process.role)
+            _process.client = redis.Redis(connection_pool=pool)
+        return _process.client
+
+
+# Its own limiter: a stalled Redis must not use up the threads that sync endpoints and the admin
+# need. More threads than connections would only wait in the pool instead.
+_call_limiter = anyio.CapacityLimiter(settings.REDIS_POOL_SIZE)
+
+
+Result = TypeVar("Result")
+
+
+async def run_redis_call(call: Callable[[], Result]) -> Result:
+    """Run a call that talks to Redis in a thread, so that the event loop goes on.
+
+    Raises:
+        RedisPoolBusyError: when no thread is free within `REDIS_POOL_TIMEOUT` seconds. A call that
+            has begun is never given up: its outcome is always told.
+    """
+    with anyio.move_on_after(settings.REDIS_POOL_TIMEOUT):
+        return await anyio.to_thread.run_sync(call, limiter=_call_limiter)
+    raise RedisPoolBusyError(
+        f"no thread for Redis became free in {settings.REDIS_POOL_TIMEOUT:g} s: "
+        "earlier calls are still waiting for it"
+    )

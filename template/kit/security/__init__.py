@@ -1,0 +1,46 @@
+"""Who may use the service: API tokens for programs, passwords for administrators.
+
+What the rest of the service uses of this package is named here.
+"""
+
+from kit.security._admin_users import (
+    disable_admin,
+    ensure_admin,
+    normalise_username,
+    set_admin_password,
+)
+from kit.security._api_tokens import (
+    create_api_token,
+    ensure_api_token,
+    flush_token_uses,
+    forget_known_tokens,
+    revoke_api_token,
+)
+from kit.security._passwords import generate_password, hash_password, verify_password
+from kit.security._principals import (
+    Principal,
+    PrincipalProvider,
+    bearer_token,
+    register_principal_provider,
+    require_principal,
+)
+
+__all__ = [
+    "Principal",
+    "PrincipalProvider",
+    "bearer_token",
+    "create_api_token",
+    "disable_admin",
+    "ensure_admin",
+    "ensure_api_token",
+    "flush_token_uses",
+    "forget_known_tokens",
+    "generate_password",
+    "hash_password",
+    "normalise_username",
+    "register_principal_provider",
+    "require_principal",
+    "revoke_api_token",
+    "set_admin_password",
+    "verify_password",
+]

@@ -1,0 +1,99 @@
+"""The accounts of the people who log in at /admin."""
+
+import re
+
+from sqlalchemy import func
+from sqlmodel import Session, col, select, update
+
+from kit.models import AdminUser, AuditAction, AuditEntry
+from kit.security._passwords import hash_password, verify_password
+
+_USERNAME = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,63}")
+
+COMMAND_LINE = "command line"
+"""Stands in the audit as the client of what was done by a command."""
+
+
+def normalise_username(username: str) -> str:
+    """The username as it is stored: in lower case, without space around it.
+
+    Raises:
+        ValueError: when it is empty, too long or holds anything but letters, digits and `._@+-`.
+    """
+    normalised = username.strip().lower()
+    if not _USERNAME.fullmatch(normalised):
+        raise ValueError(
+            f"{username!r} is no username: expected 1 to 64 of a-z, 0-9 and ._@+-, "
+            "beginning with a letter or digit"
+        )
+    return normalised
+
+
+def set_admin_password(session: Session, username: str, password: str) -> AdminUser:
+    """Give the administrator a new password, or make one with it. The caller commits.
+
+    Open sessions of that administrator end, a disabled account is enabled again, and failed
+    log-ins from before no longer count.
+
+    Raises:
+        ValueError: for an unusable username or password.
+    """
+    username = normalise_username(username)
+    password_hash = hash_password(password)
+    user = _find(session, username)
+    if user is None:
+        user = AdminUser(username=username, password_hash=password_hash)
+    else:
+        user.password_hash = password_hash
+        user.password_changed_at = session.exec(select(func.now())).one()
+        user.session_version += 1
+        user.is_active = True
+    session.add(user)
+    session.flush()
+    _record(session, AuditAction.PASSWORD, user)
+    return user
+
+
+def ensure_admin(session: Session, username: str, password: str) -> None:
+    """See to it that this administrator can log in with this password. The caller commits.
+
+    For development, where the password is known beforehand; nothing changes where it already is so.
+    """
+    user = _find(session, normalise_username(username))
+    if user is None or not user.is_active or not verify_password(password, user.password_hash):
+        set_admin_password(session, username, password)
+
+
+def disable_admin(session: Session, username: str) -> bool:
+    """Refuse the administrator, open sessions included; whether there was an active one.
+
+    The caller commits. `set_admin_password` lets the administrator in again.
+    """
+    user = session.exec(
+        update(AdminUser)
+        .where(col(AdminUser.username) == normalise_username(username), col(AdminUser.is_active))
+        .values(is_active=False, session_version=AdminUser.session_version + 1)
+        .returning(AdminUser)
+    ).scalar_one_or_none()
+    if user is None:
+        return False
+    _record(session, AuditAction.UPDATE, user, is_active={"old": True, "new": False})
+    return True
+
+
+def _find(session: Session, username: str) -> AdminUser | None:
+    return session.exec(
+        select(AdminUser).where(AdminUser.username == username).with_for_update()
+    ).first()
+
+
+def _record(session: Session, action: AuditAction, user: AdminUser, **changes: object) -> None:
+    session.add(
+        AuditEntry(
+            action=action,
+            client=COMMAND_LINE,
+            subject_type=AdminUser.__tablename__,
+            subject_id=str(user.id),
+            details=changes,
+        )
+    )

@@ -1,0 +1,156 @@
+"""API tokens: making, revoking and recognising them.
+
+A token is `api_` and 256 random bits. Only its SHA-256 is stored, so a copy of the database opens
+nothing, and a lost token cannot be shown again.
+"""
+
+import hashlib
+import secrets
+from datetime import UTC, datetime
+
+from sqlalchemy import ColumnElement, func, or_
+from sqlalchemy.dialects.postgresql import insert
+from sqlmodel import Session, col, select, update
+
+from kit.models import ApiToken
+from kit.places import service
+from kit.security._token_cache import KnownToken, TokenCache
+from kit.security._token_uses import TokenUses
+
+TOKEN_PREFIX = "api_"  # noqa: S105 (what a token starts with, for secret scanners to find it)
+HINT_LENGTH = 12
+"""Characters of the token that are kept readable; 35 of the 43 random ones stay unknown."""
+
+token_cache = TokenCache(seconds=60, size=1024)
+token_uses = TokenUses(seconds=60)
+
+
+def create_api_token(session: Session, name: str, expires_at: datetime | None = None) -> str:
+    """Make a token and give it: the only time that it can be read. The caller commits.
+
+    The name of a revoked or expired token may be used again; its row then holds the new token.
+
+    Raises:
+        ValueError: when the name is empty, too long or that of a token in use, or the expiry lies
+            in the past or has no time zone.
+    """
+    _check_name(name)
+    _check_expiry(expires_at)
+    token = TOKEN_PREFIX + secrets.token_urlsafe(32)
+    if not _store(session, name, token, expires_at, replaceable=_is_out_of_use()):
+        raise ValueError(f"a token named {name!r} is in use; revoke it or choose another name")
+    return token
+
+
+def ensure_api_token(session: Session, name: str, token: str) -> None:
+    """See to it that this very token is valid under this name. The caller commits.
+
+    For development, where the token is known beforehand; what stood under the name gives way.
+
+    Raises:
+        ValueError: when the name is empty or too long, or the token does not begin as a token does.
+    """
+    _check_name(name)
+    if not token.startswith(TOKEN_PREFIX):
+        raise ValueError(f"a token begins with {TOKEN_PREFIX}; find_token takes no other for one")
+    same = (col(ApiToken.token_hash) == hash_token(token)) & ~_is_out_of_use()
+    _store(session, name, token, expires_at=None, replaceable=~same)
+
+
+def revoke_api_token(session: Session, name: str) -> bool:
+    """Refuse the token from now on; whether there was one to revoke. The caller commits.
+
+    Other processes may go on accepting it from their caches for a minute at most.
+    """
+    revoked = session.exec(
+        update(ApiToken)
+        .where(col(ApiToken.name) == name, col(ApiToken.revoked_at).is_(None))
+        .values(revoked_at=func.now())
+        .returning(col(ApiToken.id))
+    ).first()
+    token_cache.clear()
+    return revoked is not None
+
+
+async def find_token(token: str) -> KnownToken | None:
+    """The token's row, from memory or by one index lookup; nothing unless it is valid now.
+
+    Its use is noted in memory and written later, in batches. What cannot be an API token, as the
+    token of an extension's provider, costs no lookup.
+    """
+    if not token.startswith(TOKEN_PREFIX):
+        return None
+    digest = hash_token(token)
+    known = token_cache.get(digest)
+    if known is None:
+        async with service.read_session_maker() as session:
+            rows = await session.exec(select(ApiToken).where(ApiToken.token_hash == digest))
+            row = rows.first()
+        if row is None or row.id is None or row.revoked_at is not None:
+            return None
+        known = KnownToken(id=row.id, name=row.name, expires_at=row.expires_at)
+        token_cache.put(digest, known)
+    now = datetime.now(UTC)
+    if known.expires_at is not None and known.expires_at <= now:
+        return None
+    token_uses.note(known.id, now)
+    return known
+
+
+def forget_known_tokens() -> None:
+    """Look every token up again: a revocation then holds in this process at once."""
+    token_cache.clear()
+
+
+async def flush_token_uses() -> None:
+    """Write the uses noted so far; for the end of the process."""
+    await token_uses.flush()
+
+
+def hash_token(token: str) -> str:
+    """SHA-256 of the token, in hexadecimal."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _is_out_of_use() -> ColumnElement[bool]:
+    return or_(col(ApiToken.revoked_at).is_not(None), col(ApiToken.expires_at) <= func.now())
+
+
+def _store(
+    session: Session,
+    name: str,
+    token: str,
+    expires_at: datetime | None,
+    replaceable: ColumnElement[bool],
+) -> bool:
+    """Insert the token, or put it into its name's row where that may be replaced."""
+    values = {
+        "token_hash": hash_token(token),
+        "hint": token[:HINT_LENGTH],
+        "expires_at": expires_at,
+        "revoked_at": None,
+        "last_used_at": None,
+        "created_at": func.now(),
+    }
+    stored = session.execute(
+        insert(ApiToken)
+        .values(name=name, **values)
+        .on_conflict_do_update(index_elements=["name"], set_=values, where=replaceable)
+        .returning(col(ApiToken.id))
+    ).first()
+    token_cache.clear()
+    return stored is not None
+
+
+def _check_name(name: str) -> None:
+    if not name.strip() or len(name) > 100:  # noqa: PLR2004 (the column's length)
+        raise ValueError(f"a token's name has 1 to 100 characters, this one {len(name.strip())}")
+
+
+def _check_expiry(expires_at: datetime | None) -> None:
+    if expires_at is None:
+        return
+    if expires_at.tzinfo is None:
+        raise ValueError(f"the expiry {expires_at.isoformat()} has no time zone")
+    if expires_at <= datetime.now(UTC):
+        raise ValueError(f"the expiry {expires_at.isoformat()} lies in the past")

@@ -1,0 +1,56 @@
+"""Settings: where they come from, what the kit can be told, and how a wrong one is reported.
+
+`settings` is the service's own instance, with its own fields; `app.core.config` makes it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from kit.settings._base import (
+    BASE_DIR,
+    CommaSeparated,
+    ServiceSettings,
+    StartupError,
+    service_table,
+    setting_name,
+    unknown_settings,
+    where_set,
+)
+from kit.settings._local import (
+    devservices_package,
+    local_addresses,
+    local_credentials,
+)
+from kit.settings._service import (
+    LOOPBACK_HOSTS,
+    SUPABASE_POOLER_SUFFIX,
+    Settings,
+)
+
+if TYPE_CHECKING:
+    settings: Settings
+
+__all__ = [
+    "BASE_DIR",
+    "LOOPBACK_HOSTS",
+    "SUPABASE_POOLER_SUFFIX",
+    "CommaSeparated",
+    "ServiceSettings",
+    "Settings",
+    "StartupError",
+    "devservices_package",
+    "local_addresses",
+    "local_credentials",
+    "service_table",
+    "setting_name",
+    "settings",
+    "unknown_settings",
+    "where_set",
+]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 (of a module)
+    """Find `settings` where the service makes them, when they are first asked for."""
+    if name == "settings":
+        return import_module("app.core.config").settings
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

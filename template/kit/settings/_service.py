@@ -1,0 +1,440 @@
+"""What the kit can be told, and what it refuses to start with.
+
+Each field's description is the line that `.env.example` shows.
+"""
+
+import ssl
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, Literal
+from zoneinfo import available_timezones
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from kit.settings._base import (
+    BASE_DIR,
+    CommaSeparated,
+    ServiceSettings,
+    service_table,
+)
+from kit.settings._connection_urls import build_url, postgres_parts, redis_parts
+from kit.settings._local import local_addresses, local_secret_key
+
+MINIMUM_SECRET_LENGTH = 32
+"""Characters; what `python -c "import secrets; print(secrets.token_urlsafe(32))"` gives is 43."""
+
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
+SUPABASE_POOLER_SUFFIX = ".pooler.supabase.com"
+SUPABASE_TRANSACTION_PORT = 6543
+"""Supabase's pooler: 5432 is session mode, 6543 transaction mode.
+
+Source: https://supabase.com/docs/guides/database/connecting-to-postgres
+"""
+
+Environment = Literal["local", "staging", "production"]
+PoolerMode = Literal["none", "session", "transaction"]
+SslMode = Literal["disable", "require", "verify-ca", "verify-full"]
+
+_time_zones = cache(available_timezones)  # which reads the whole time zone database
+
+
+class Settings(ServiceSettings):
+    """Everything that the kit can be told; the service's own class adds its fields to it."""
+
+    # Service
+    PROJECT_NAME: str = Field("Service", description="Name shown in pages, docs and logs.")
+    PROJECT_DESCRIPTION: str = Field("", description="One line under the name.")
+    ENVIRONMENT: Environment = Field(
+        "local", description="local, staging or production; outside local nothing is left open."
+    )
+    LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Least severe log line that is written."
+    )
+    ENABLED_EXTENSIONS: CommaSeparated = Field(
+        [], description="Extensions that are on, separated by commas: folders of app/extensions."
+    )
+    SECRET_KEY: SecretStr | None = Field(
+        None,
+        description="Signs the admin's session cookie: 32 characters or more; generated in local.",
+    )
+
+    # API
+    API_HOST: str = Field("127.0.0.1", description="Address that the API listens on.")
+    API_PORT: int = Field(8000, ge=1, le=65535, description="Port that the API listens on.")
+    API_WORKERS: int = Field(1, ge=1, description="Processes that serve the API on this machine.")
+    API_INSTANCES: int = Field(
+        1, ge=1, description="Machines or containers that serve the API, API_WORKERS on each."
+    )
+    CORS_ORIGINS: CommaSeparated = Field(
+        [],
+        description="Origins that browsers may call from, separated by commas; local allows all.",
+    )
+    API_DOCS: bool | None = Field(
+        None,
+        description="Whether /scalar and /openapi.json are shown; unset, not in production.",
+    )
+
+    # Database
+    database_url_override: SecretStr | None = Field(
+        None,
+        validation_alias="DATABASE_URL",
+        description="Whole connection string; used instead of the POSTGRES_ parts when set.",
+    )
+    POSTGRES_HOST: str | None = Field(None, description="Host of PostgreSQL or of its pooler.")
+    POSTGRES_PORT: int = Field(
+        5432, ge=1, le=65535, description="Supabase's pooler: 5432 session, 6543 transaction mode."
+    )
+    POSTGRES_USER: str = Field(
+        "postgres", description="User; behind Supabase's pooler postgres.<project reference>."
+    )
+    POSTGRES_PASSWORD: SecretStr | None = Field(
+        None, description="Password, as it is: it needs no encoding. Quote it if it holds a #."
+    )
+    POSTGRES_DB: str = Field(
+        "postgres", min_length=1, max_length=63, description="Name of the database."
+    )
+    POSTGRES_POOLER: PoolerMode | None = Field(
+        None,
+        description="none, session or transaction; told from host and port for Supabase.",
+    )
+    POSTGRES_SSLMODE: SslMode | None = Field(
+        None,
+        description="disable, require, verify-ca or verify-full; a remote host requires TLS.",
+    )
+    POSTGRES_CA_FILE: Path | None = Field(
+        None, description="Certificate file to verify the server with, for example prod-ca.crt."
+    )
+    POSTGRES_CONNECTION_LIMIT: int = Field(
+        15, ge=1, description="Connections that plan or pooler give (15 on Supabase's free plan)."
+    )
+    POSTGRES_POOL_SIZE: int | None = Field(
+        None,
+        ge=1,
+        description="Most connections of one API process for requests; unset, its share of them.",
+    )
+    POSTGRES_SYNC_POOL_SIZE: int = Field(
+        1, ge=1, description="Most connections of a machine for the admin, of a worker for tasks."
+    )
+    POSTGRES_POOL_TIMEOUT: float = Field(
+        5, gt=0, description="Seconds to wait for a free connection before answering 503."
+    )
+
+    # Redis
+    redis_url_override: SecretStr | None = Field(
+        None,
+        validation_alias="REDIS_URL",
+        description="Whole URL, redis:// or rediss://; used instead of the REDIS_ parts when set.",
+    )
+    REDIS_HOST: str | None = Field(None, description="Host of Redis's public endpoint.")
+    REDIS_PORT: int = Field(6379, ge=1, le=65535, description="Port of Redis's public endpoint.")
+    REDIS_DB: int = Field(0, ge=0, description="Number of the database; Redis Cloud has only 0.")
+    REDIS_USERNAME: str = Field("default", description="User of Redis.")
+    REDIS_PASSWORD: SecretStr | None = Field(None, description="Password of Redis, as it is.")
+    REDIS_TLS: bool = Field(False, description="Whether Redis is reached over TLS.")  # noqa: FBT003
+    REDIS_CA_FILE: Path | None = Field(
+        None, description="Certificate file to verify Redis with; the system's are used otherwise."
+    )
+    REDIS_CONNECTION_LIMIT: int = Field(
+        30, ge=1, description="Connections that the plan gives (30 on Redis Cloud's free plan)."
+    )
+    REDIS_POOL_SIZE: int = Field(
+        2, ge=1, description="Most connections of one process for commands."
+    )
+    REDIS_POOL_TIMEOUT: float = Field(
+        5, gt=0, description="Seconds to wait for a free connection before giving a clear error."
+    )
+    REDIS_KEY_PREFIX: str = Field(
+        "", description="Put before every key, where several services share one Redis."
+    )
+
+    # Tasks
+    CELERY_TASKS_MODULE: str = Field("app.tasks", description="Prefix of the core tasks' names.")
+    CELERY_WORKERS: int = Field(
+        1, ge=0, description="Workers on all machines together; connections are shared out by it."
+    )
+    CELERY_WORKER_CHILDREN: int = Field(
+        0, ge=0, description="Processes that each prefork worker forks; 0 for pool solo or threads."
+    )
+    CELERY_BEATS: int = Field(
+        1, ge=0, description="Beats on all machines together, those that stand by included."
+    )
+    CELERY_TIMEZONE: str = Field("UTC", description="Time zone of the schedules, as Europe/Paris.")
+    CELERY_RESULT_EXPIRES: int = Field(
+        3600, gt=0, description="Seconds that a task's result is kept; a free plan has 30 MB."
+    )
+    CELERY_VISIBILITY_TIMEOUT: int = Field(
+        3600, gt=0, description="Seconds after which an unfinished task is given to another worker."
+    )
+    CELERY_TASK_MAX_SECONDS: int = Field(
+        1800, gt=0, description="Longest a task may take; has to be below the visibility timeout."
+    )
+    CELERY_PAYLOAD_LIMIT: int = Field(
+        65536, gt=0, description="Most bytes that a task's arguments or its result may have."
+    )
+
+    # Flower
+    FLOWER_PORT: int = Field(5555, ge=1, le=65535, description="Port of Flower's pages.")
+    FLOWER_USERNAME: str = Field("flower", description="User of Flower's pages.")
+    FLOWER_PASSWORD: SecretStr | None = Field(
+        None, description="Password of Flower's pages; required outside local."
+    )
+
+    # Admin
+    ADMIN_LOGIN_ATTEMPTS: int = Field(
+        5, ge=1, description="Failed logins of one client before it has to wait."
+    )
+    ADMIN_LOGIN_WINDOW: int = Field(900, gt=0, description="Seconds in which failures count.")
+    ADMIN_SESSION_SECONDS: int = Field(
+        43200, gt=0, description="Seconds after which an administrator logs in again."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_urls_apart(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if url := values.get("DATABASE_URL"):
+            # What the table names belongs to another database than the URL's.
+            values = {k: v for k, v in values.items() if k not in _DATABASE_PARTS}
+            values |= postgres_parts(_revealed(url))
+        if url := values.get("REDIS_URL"):
+            values = {k: v for k, v in values.items() if k not in _REDIS_PARTS}
+            values |= redis_parts(_revealed(url))
+        return values
+
+    @field_validator("CELERY_TIMEZONE")
+    @classmethod
+    def _known_time_zone(cls, value: str) -> str:
+        if value not in _time_zones():
+            raise ValueError(f"{value!r} is no time zone, expected an IANA name as Europe/Paris")
+        return value
+
+    @field_validator("POSTGRES_CA_FILE", "REDIS_CA_FILE")
+    @classmethod
+    def _file_exists(cls, value: Path | None) -> Path | None:
+        path = None if value is None else BASE_DIR / value
+        if path is not None and not path.is_file():
+            raise ValueError(f"there is no file {path}, expected a certificate in PEM form")
+        return path
+
+    @model_validator(mode="after")
+    def _refuse_what_cannot_work(self) -> "Settings":
+        problems = list(self._contradictions())
+        if not self.is_local:
+            problems += self._missing_outside_local()
+        if problems:
+            raise ValueError("\n       ".join(problems))
+        return self
+
+    def _contradictions(self) -> list[str]:
+        problems = []
+        if self.CELERY_TASK_MAX_SECONDS >= self.CELERY_VISIBILITY_TIMEOUT:
+            problems.append(
+                f"CELERY_TASK_MAX_SECONDS ({self.CELERY_TASK_MAX_SECONDS}) has to be below "
+                f"CELERY_VISIBILITY_TIMEOUT ({self.CELERY_VISIBILITY_TIMEOUT}): a task that takes "
+                "longer would be given to a second worker and run twice."
+            )
+        if self.POSTGRES_PASSWORD and not self.POSTGRES_HOST:
+            problems.append("POSTGRES_PASSWORD is set but POSTGRES_HOST is not; set both.")
+        if self.REDIS_PASSWORD and not self.REDIS_HOST:
+            problems.append("REDIS_PASSWORD is set but REDIS_HOST is not; set both.")
+        if self.POSTGRES_SSLMODE in ("verify-ca", "verify-full") and not self.POSTGRES_CA_FILE:
+            problems.append(
+                f"POSTGRES_SSLMODE is {self.POSTGRES_SSLMODE} but POSTGRES_CA_FILE is not set; "
+                "download the server's certificate and name its file there."
+            )
+        return problems
+
+    def _missing_outside_local(self) -> list[str]:
+        where = f"and ENVIRONMENT is {self.ENVIRONMENT}"
+        problems = []
+        if not self.SECRET_KEY:
+            problems.append(
+                f"SECRET_KEY is not set {where}: set it in the environment to a random text, as "
+                '`python3 -c "import secrets; print(secrets.token_urlsafe(32))"` prints one.'
+            )
+        elif len(self.SECRET_KEY.get_secret_value()) < MINIMUM_SECRET_LENGTH:
+            problems.append(
+                f"SECRET_KEY has fewer than {MINIMUM_SECRET_LENGTH} characters {where}: "
+                "set a longer random text."
+            )
+        if not self.POSTGRES_HOST:
+            problems.append(
+                f"no database is configured {where}: set DATABASE_URL, or POSTGRES_HOST, "
+                "POSTGRES_USER, POSTGRES_PASSWORD and POSTGRES_DB."
+            )
+        elif not self.POSTGRES_PASSWORD:
+            problems.append(f"POSTGRES_PASSWORD is not set {where}: set it in the environment.")
+        if not self.REDIS_HOST:
+            problems.append(
+                f"no Redis is configured {where}: set REDIS_URL, or REDIS_HOST, REDIS_PORT and "
+                "REDIS_PASSWORD."
+            )
+        if not self.CORS_ORIGINS or "*" in self.CORS_ORIGINS:
+            problems.append(
+                f"CORS_ORIGINS lists no origins {where}: list them, separated by commas, as "
+                "https://app.example.com, or set it to none when no browser calls the API."
+            )
+        return problems
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this is a developer's machine or a test run."""
+        return self.ENVIRONMENT == "local"
+
+    @property
+    def allowed_origins(self) -> list[str]:
+        """Origins for the CORS middleware: all in local, else those listed; `none` allows none."""
+        if self.is_local and not self.CORS_ORIGINS:
+            return ["*"]
+        return [] if self.CORS_ORIGINS == ["none"] else self.CORS_ORIGINS
+
+    @property
+    def shows_api_docs(self) -> bool:
+        """Whether `/scalar` and `/openapi.json` are served.
+
+        Production keeps them back unless it is told: a service's routes are nobody's business
+        until its owner publishes them.
+        """
+        return self.ENVIRONMENT != "production" if self.API_DOCS is None else self.API_DOCS
+
+    @property
+    def uses_local_postgres(self) -> bool:
+        """Whether the embedded PostgreSQL serves, because no usable database is configured.
+
+        `[tool.service]` can name a database but never hold its password, so a fresh checkout of a
+        service for Supabase works before anybody has filled in `.env`.
+        """
+        named_only = self.POSTGRES_HOST in (None, service_table().get("postgres_host"))
+        return (
+            self.is_local
+            and named_only
+            and not (self.POSTGRES_PASSWORD or self.database_url_override)
+        )
+
+    @property
+    def uses_local_redis(self) -> bool:
+        """Whether the embedded Redis-compatible server serves; see `uses_local_postgres`."""
+        named_only = self.REDIS_HOST in (None, service_table().get("redis_host"))
+        return self.is_local and named_only and not (self.REDIS_PASSWORD or self.redis_url_override)
+
+    @cached_property
+    def secret_key(self) -> str:
+        """What signs session cookies; a developer's machine makes and keeps its own."""
+        if self.SECRET_KEY:
+            return self.SECRET_KEY.get_secret_value()
+        return local_secret_key()
+
+    @property
+    def DATABASE_URL(self) -> str:  # noqa: N802 (a setting's name)
+        """`postgresql+asyncpg://` URL for API requests and migrations."""
+        return self._postgres_url("postgresql+asyncpg")
+
+    @property
+    def SYNC_DATABASE_URL(self) -> str:  # noqa: N802 (a setting's name)
+        """`postgresql+psycopg2://` URL for the admin and for tasks."""
+        return self._postgres_url("postgresql+psycopg2")
+
+    def _postgres_url(self, scheme: str) -> str:
+        host, port, user, password = self._postgres_address()
+        return build_url(
+            scheme, username=user, password=password, host=host, port=port, path=self.POSTGRES_DB
+        )
+
+    def _postgres_address(self) -> tuple[str, int, str, str | None]:
+        if self.uses_local_postgres:
+            local = local_addresses().postgres
+            return local.host, local.port, local.username, local.password
+        password = self.POSTGRES_PASSWORD
+        return (
+            self.POSTGRES_HOST or "",
+            self.POSTGRES_PORT,
+            self.POSTGRES_USER,
+            password.get_secret_value() if password else None,
+        )
+
+    @property
+    def REDIS_URL(self) -> str:  # noqa: N802 (a setting's name)
+        """`redis://` or `rediss://` URL of broker, results and schedule."""
+        if self.uses_local_redis:
+            local = local_addresses().redis
+            return build_url(
+                "redis",
+                username=local.username,
+                password=local.password,
+                host=local.host,
+                port=local.port,
+                path="0",
+            )
+        password = self.REDIS_PASSWORD.get_secret_value() if self.REDIS_PASSWORD else None
+        return build_url(
+            "rediss" if self.REDIS_TLS else "redis",
+            username=self.REDIS_USERNAME if password else None,
+            password=password,
+            host=self.REDIS_HOST or "",
+            port=self.REDIS_PORT,
+            path=str(self.REDIS_DB),
+        )
+
+    @property
+    def pooler_mode(self) -> PoolerMode:
+        """Whether a pooler stands between service and database, and how it lends connections."""
+        if self.uses_local_postgres:
+            return "none"
+        if self.POSTGRES_POOLER is not None:
+            return self.POSTGRES_POOLER
+        if (self.POSTGRES_HOST or "").endswith(SUPABASE_POOLER_SUFFIX):
+            return "transaction" if self.POSTGRES_PORT == SUPABASE_TRANSACTION_PORT else "session"
+        return "none"
+
+    @property
+    def sslmode(self) -> SslMode:
+        """TLS towards the database: required for a remote host, verified when a CA file is set."""
+        if self.uses_local_postgres:
+            return "disable"
+        if self.POSTGRES_SSLMODE is not None:
+            return self.POSTGRES_SSLMODE
+        if self.POSTGRES_CA_FILE is not None:
+            return "verify-full"
+        host = self.POSTGRES_HOST or ""
+        return "disable" if host in LOOPBACK_HOSTS or host.startswith("/") else "require"
+
+    @property
+    def database_connect_args(self) -> dict[str, Any]:
+        """What asyncpg is told beside the URL."""
+        arguments: dict[str, Any] = {"ssl": self._ssl_context(), "timeout": 10}
+        if self.pooler_mode != "none":
+            # The next query may reach another server connection, which does not know the
+            # statements prepared on this one. Unnamed statements, which caches of size 0 give,
+            # are safe there; a function that names them would not be.
+            arguments |= {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
+        return arguments
+
+    @property
+    def sync_connect_args(self) -> dict[str, Any]:
+        """What psycopg2 is told beside the URL."""
+        arguments: dict[str, Any] = {"sslmode": self.sslmode, "connect_timeout": 10}
+        if self.POSTGRES_CA_FILE is not None:
+            arguments["sslrootcert"] = str(self.POSTGRES_CA_FILE)
+        return arguments
+
+    def _ssl_context(self) -> ssl.SSLContext | bool:
+        if self.sslmode == "disable":
+            return False
+        context = ssl.create_default_context(cafile=self.POSTGRES_CA_FILE)
+        context.check_hostname = self.sslmode == "verify-full"
+        if self.sslmode == "require":
+            # As libpq's `require`: encrypted, the certificate not checked. Supabase signs with an
+            # authority of its own, which no system knows until POSTGRES_CA_FILE names it.
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+
+_DATABASE_PARTS = frozenset(
+    {"POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_DB", "POSTGRES_USER", "POSTGRES_PASSWORD"}
+)
+_REDIS_PARTS = frozenset(
+    {"REDIS_HOST", "REDIS_PORT", "REDIS_DB", "REDIS_USERNAME", "REDIS_PASSWORD", "REDIS_TLS"}
+)
+
+
+def _revealed(value: str | SecretStr) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value

@@ -1,0 +1,55 @@
+"""What tests are made with. `kit.testing.fixtures` has the fixtures.
+
+A test run has to choose its servers, with `prepare_environment`, before anything of the service is
+imported. So each name is imported when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kit.testing._catalogue import catalogue
+    from kit.testing._changed_settings import change_settings
+    from kit.testing._command_line import alembic
+    from kit.testing._databases import create_database, drop_database, empty_database
+    from kit.testing._environment import prepare_environment
+    from kit.testing._queue_processes import QueueProcess
+    from kit.testing._redis_servers import RedisServer, free_port
+    from kit.testing._running_service import own_database, run_api
+
+_MODULES = {
+    "QueueProcess": "_queue_processes",
+    "RedisServer": "_redis_servers",
+    "alembic": "_command_line",
+    "catalogue": "_catalogue",
+    "change_settings": "_changed_settings",
+    "create_database": "_databases",
+    "drop_database": "_databases",
+    "empty_database": "_databases",
+    "free_port": "_redis_servers",
+    "own_database": "_running_service",
+    "prepare_environment": "_environment",
+    "run_api": "_running_service",
+}
+
+__all__ = [
+    "QueueProcess",
+    "RedisServer",
+    "alembic",
+    "catalogue",
+    "change_settings",
+    "create_database",
+    "drop_database",
+    "empty_database",
+    "free_port",
+    "own_database",
+    "prepare_environment",
+    "run_api",
+]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 (of a module)
+    """Import what is asked for."""
+    if name in _MODULES:
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

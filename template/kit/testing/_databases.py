@@ -1,0 +1,81 @@
+"""Test databases: created when missing, their tables made once, both cleared away at the end."""
+
+import os
+from collections.abc import AsyncIterator
+
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.pool import NullPool
+
+from kit.migrations import init_db
+from kit.places import service
+from kit.settings import settings
+from kit.testing._environment import BASE_DATABASE
+
+TEST_SUFFIX = "_test"
+
+
+def refuse_other_databases(url: str) -> None:
+    """Guard of every test run.
+
+    Raises:
+        RuntimeError: when the URL's database is not one that tests may write to and drop.
+    """
+    name = make_url(url).database or ""
+    if not name.endswith(TEST_SUFFIX):
+        raise RuntimeError(
+            f"the tests were pointed at the database {name!r}; they only touch databases whose "
+            f"name ends in {TEST_SUFFIX}"
+        )
+
+
+def database_engine(database: str) -> Engine:
+    """An engine in autocommit on one of the server's databases, for what cannot be undone."""
+    url = make_url(settings.SYNC_DATABASE_URL).set(database=database)
+    return create_engine(
+        url,
+        poolclass=NullPool,
+        connect_args=settings.sync_connect_args,
+        isolation_level="AUTOCOMMIT",
+    )
+
+
+def create_database(name: str) -> None:
+    """Create a test database unless it exists, over a connection to the configured one."""
+    refuse_other_databases(str(database_engine(name).url))
+    with database_engine(os.environ[BASE_DATABASE]).connect() as connection:
+        exists = connection.scalar(
+            text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": name}
+        )
+        if not exists:
+            quoted = connection.dialect.identifier_preparer.quote_identifier(name)
+            connection.execute(text(f"CREATE DATABASE {quoted}"))
+
+
+def drop_database(name: str) -> None:
+    """Drop a test database, whoever is connected to it."""
+    refuse_other_databases(str(database_engine(name).url))
+    with database_engine(os.environ[BASE_DATABASE]).connect() as connection:
+        quoted = connection.dialect.identifier_preparer.quote_identifier(name)
+        connection.execute(text(f"DROP DATABASE IF EXISTS {quoted} WITH (FORCE)"))
+
+
+def empty_database(name: str) -> None:
+    """Drop everything that a test database holds, by dropping its schema `public`."""
+    refuse_other_databases(str(database_engine(name).url))
+    with database_engine(name).connect() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+
+
+@pytest.fixture(scope="session")
+async def test_database() -> AsyncIterator[str]:
+    """URL of the test database; its tables exist for the session and are dropped at its end."""
+    refuse_other_databases(settings.SYNC_DATABASE_URL)
+    create_database(settings.POSTGRES_DB)
+    empty_database(settings.POSTGRES_DB)
+    await init_db()
+    await service.engine.dispose()
+    yield settings.DATABASE_URL
+    empty_database(settings.POSTGRES_DB)

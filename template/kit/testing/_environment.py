@@ -1,0 +1,85 @@
+"""The servers and settings that a test run uses, decided before the service is imported.
+
+Without a configured database the run has a throw-away server of its own. With one, it uses a
+database there whose name ends in `_test`. Redis is a throw-away one in either case: a run starts
+more processes at once than a small plan has connections for, and kills and fills what it tests.
+"""
+
+import atexit
+import os
+import re
+import secrets
+import sys
+from contextlib import ExitStack
+from typing import Any
+
+from kit.places import service
+from kit.settings import Settings
+
+POSTGRES_NAME_LIMIT = 63
+"""Bytes in a PostgreSQL identifier; the server cuts longer names without a word."""
+
+BASE_DATABASE = "TEST_BASE_DATABASE"
+"""Environment variable that names the database from which test databases are created."""
+
+
+def name_of_test_database(database: str, worker: str | None = None) -> str:
+    """`<database>_test`, or `<database>_gw0_test` for a worker of pytest-xdist.
+
+    The first part is shortened, at a character's border, to keep the whole within 63 bytes.
+    """
+    suffix = f"_{worker}_test" if worker else "_test"
+    database = re.sub(r"(_gw\d+)?_test$", "", database)
+    room = POSTGRES_NAME_LIMIT - len(suffix)
+    return database.encode()[:room].decode(errors="ignore") + suffix
+
+
+def prepare_environment() -> None:
+    """Point this process, and all that it starts, at the servers of the test run.
+
+    The first process of a run starts the throw-away servers; the workers of pytest-xdist inherit
+    their addresses.
+    """
+    if "app.core.database" in sys.modules:
+        raise RuntimeError("the service was imported before the tests chose a database for it")
+    # A worker inherits what the first process has chosen. A run that a test of another run starts
+    # inherits the worker's name alone.
+    worker = os.environ.get("PYTEST_XDIST_WORKER") if BASE_DATABASE in os.environ else None
+    if worker is None:
+        _choose_servers()
+    else:
+        # Each worker of pytest-xdist has task queues of its own too.
+        os.environ["REDIS_KEY_PREFIX"] += f"{worker}:"
+    configuration: Any = service.module("core.config")
+    settings = configuration.Settings.load()
+    os.environ["POSTGRES_DB"] = name_of_test_database(settings.POSTGRES_DB, worker)
+    if settings.database_url_override:
+        raw = settings.model_copy(update={"POSTGRES_DB": os.environ["POSTGRES_DB"]}).DATABASE_URL
+        os.environ["DATABASE_URL"] = raw
+    configuration.settings = configuration.Settings.load()
+
+
+def _choose_servers() -> None:
+    os.environ["ENVIRONMENT"] = "local"
+    os.environ["SECRET_KEY"] = secrets.token_urlsafe(32)
+    configured: Settings = service.module("core.config").Settings.load()
+    os.environ["ENABLED_EXTENSIONS"] = ",".join(["_example", *configured.ENABLED_EXTENSIONS])
+    os.environ[BASE_DATABASE] = configured.POSTGRES_DB
+    os.environ["REDIS_CONNECTION_LIMIT"] = "1000"
+    os.environ["REDIS_KEY_PREFIX"] = f"test-{secrets.token_hex(4)}:"
+    # The URL of a configured database names its TLS mode; the test database's URL does not.
+    os.environ["POSTGRES_SSLMODE"] = configured.sslmode
+    os.environ["POSTGRES_POOLER"] = configured.pooler_mode
+    _start_throw_away_servers(configured)
+
+
+def _start_throw_away_servers(configured: Settings) -> None:
+    from kit.devservices import temporary_servers
+
+    servers = ExitStack()
+    atexit.register(servers.close)
+    addresses = servers.enter_context(temporary_servers(postgres=configured.uses_local_postgres))
+    if configured.uses_local_postgres:
+        os.environ[BASE_DATABASE] = "postgres"
+        os.environ["DATABASE_URL"] = f"{addresses.postgres.url}/{configured.POSTGRES_DB}"
+    os.environ["REDIS_URL"] = addresses.redis.url

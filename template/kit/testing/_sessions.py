@@ -1,0 +1,113 @@
+"""Connections and sessions of the tests: everything in one transaction, rolled back at the end."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import httpx
+import pytest
+from sqlalchemy import Connection, create_engine
+from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
+    AsyncEngine,
+    async_sessionmaker,
+    create_async_engine,
+)
+from sqlalchemy.pool import NullPool, StaticPool
+from sqlmodel import Session
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from kit.admin import admin_session_maker
+from kit.database import AsyncReadOnlySession
+from kit.places import service
+from kit.security import ensure_admin
+from kit.settings import settings
+
+
+@pytest.fixture(scope="session")
+async def one_connection(test_engine: AsyncEngine) -> AsyncIterator[AsyncEngine]:
+    """An engine with a single connection, which all tests of the session use in turn."""
+    engine = create_async_engine(
+        test_engine.url, poolclass=StaticPool, connect_args=settings.database_connect_args
+    )
+    yield engine
+    await engine.dispose()
+
+
+@pytest.fixture
+async def connection(one_connection: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """The session's connection inside a transaction that is rolled back after the test."""
+    # Taken anew, savepoints are counted from 1 in each test: the driver has prepared them before,
+    # which is one round trip for each instead of two.
+    async with one_connection.connect() as connection:
+        transaction = await connection.begin()
+        yield connection
+        await transaction.rollback()
+
+
+@pytest.fixture
+def session_makers(connection: AsyncConnection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions that the service opens by itself, beside an endpoint's, join the transaction.
+
+    For what runs before an endpoint or in the background; such sessions take no turns.
+    """
+    for name, session_class in (
+        ("async_session_maker", AsyncSession),
+        ("read_session_maker", AsyncReadOnlySession),
+    ):
+        maker = async_sessionmaker(
+            connection,
+            class_=session_class,
+            expire_on_commit=False,
+            autoflush=session_class is AsyncSession,
+            join_transaction_mode="create_savepoint",
+        )
+        monkeypatch.setattr(service.module("core.database"), name, maker)
+
+
+@pytest.fixture
+async def emptied_engine(test_database: str) -> AsyncEngine:
+    """The service's async engine, without the connections that earlier tests left in its pool."""
+    await service.engine.dispose()
+    return service.engine
+
+
+@pytest.fixture(scope="session")
+def sync_session_connection(test_database: str) -> Iterator[Connection]:
+    """The one psycopg2 connection that all tests of the session use in turn."""
+    engine = create_engine(
+        settings.SYNC_DATABASE_URL, poolclass=NullPool, connect_args=settings.sync_connect_args
+    )
+    with engine.connect() as connection:
+        yield connection
+
+
+@pytest.fixture
+def sync_db_session(sync_session_connection: Connection) -> Iterator[Session]:
+    """A sync session, as the admin and the tasks use, whose commits the test's end undoes.
+
+    `sync_session_maker` and the admin work inside the same transaction until the test ends. It is
+    another transaction than `db_session`'s: neither sees what the other has not committed for good.
+    """
+    transaction = sync_session_connection.begin()
+    makers = (service.sync_session_maker, admin_session_maker)
+    for maker in makers:
+        maker.configure(bind=sync_session_connection, join_transaction_mode="create_savepoint")
+    with service.sync_session_maker() as session:
+        yield session
+    for maker in makers:
+        maker.configure(bind=service.sync_engine, join_transaction_mode="conditional_savepoint")
+    transaction.rollback()
+
+
+@pytest.fixture
+async def admin_client(sync_db_session: Session) -> AsyncIterator[httpx.AsyncClient]:
+    """An HTTP client logged in to the admin, inside the transaction of `sync_db_session`."""
+    ensure_admin(sync_db_session, "tester", "correct horse battery staple")
+    sync_db_session.commit()
+    transport = httpx.ASGITransport(app=service.application, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+        answer = await http.post(
+            "/admin/login",
+            data={"username": "tester", "password": "correct horse battery staple"},
+        )
+        assert answer.status_code == 302, answer.text
+        yield http

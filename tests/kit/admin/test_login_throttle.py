@@ -1,0 +1,220 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+from sqlalchemy.orm import sessionmaker
+from sqlmodel import Session, select
+
+from app.core.config import settings
+from kit.admin._audit import AuditedSession
+from kit.admin._login_throttle import (
+    USERNAME_FACTOR,
+    LoginAttempt,
+    TooManyAttemptsError,
+    client_network,
+    reserve_attempt,
+)
+from kit.models._admin_user import AdminUser
+from kit.models._audit_entry import AuditAction, AuditEntry
+from kit.security import set_admin_password
+
+PASSWORD = "correct horse battery staple"
+LIMIT = settings.ADMIN_LOGIN_ATTEMPTS
+WINDOW = timedelta(seconds=settings.ADMIN_LOGIN_WINDOW)
+
+
+def attempt(
+    user: AdminUser | None = None, client: str = "203.0.113.9", device: str = ""
+) -> LoginAttempt:
+    return LoginAttempt(
+        username=user.username if user else "nobody", user=user, client=client, device=device
+    )
+
+
+def failures(session: Session) -> int:
+    return len(
+        session.exec(select(AuditEntry).where(AuditEntry.action == AuditAction.LOGIN_FAILED)).all()
+    )
+
+
+@pytest.fixture
+def ada(sync_db_session: Session) -> AdminUser:
+    """An account whose password was set a day ago."""
+    user = set_admin_password(sync_db_session, "ada", PASSWORD)
+    user.password_changed_at = datetime.now(UTC) - timedelta(days=1)
+    sync_db_session.commit()
+    return user
+
+
+class TestClientLimit:
+    def test_refuses_after_the_limit(self, sync_db_session: Session, ada: AdminUser) -> None:
+        for _ in range(LIMIT):
+            reserve_attempt(sync_db_session, attempt(ada))
+        with pytest.raises(TooManyAttemptsError) as caught:
+            reserve_attempt(sync_db_session, attempt(ada))
+        assert 0 < caught.value.retry_after <= settings.ADMIN_LOGIN_WINDOW
+
+    def test_counts_all_usernames_together(self, sync_db_session: Session, ada: AdminUser) -> None:
+        for _ in range(LIMIT):
+            reserve_attempt(sync_db_session, attempt())
+        with pytest.raises(TooManyAttemptsError):
+            reserve_attempt(sync_db_session, attempt(ada))
+
+    def test_writes_nothing_when_it_refuses(self, sync_db_session: Session) -> None:
+        for _ in range(LIMIT):
+            reserve_attempt(sync_db_session, attempt())
+        for _ in range(3):
+            with pytest.raises(TooManyAttemptsError):
+                reserve_attempt(sync_db_session, attempt())
+        assert failures(sync_db_session) == LIMIT
+
+    def test_another_client_is_not_concerned(self, sync_db_session: Session) -> None:
+        for _ in range(LIMIT):
+            reserve_attempt(sync_db_session, attempt())
+        reserve_attempt(sync_db_session, attempt(client="203.0.113.10"))
+
+    def test_forgets_after_the_window(self, sync_db_session: Session) -> None:
+        for age in (WINDOW + timedelta(seconds=1), WINDOW / 2):
+            for _ in range(LIMIT - 1):
+                sync_db_session.add(
+                    AuditEntry(
+                        action=AuditAction.LOGIN_FAILED,
+                        client="203.0.113.9",
+                        occurred_at=datetime.now(UTC) - age,
+                    )
+                )
+        sync_db_session.commit()
+        reserve_attempt(sync_db_session, attempt())
+        with pytest.raises(TooManyAttemptsError) as caught:
+            reserve_attempt(sync_db_session, attempt())
+        assert caught.value.retry_after == pytest.approx(WINDOW.seconds / 2, abs=30)
+
+
+@pytest.mark.slow
+class TestUsernameLimit:
+    def guess_from_many_addresses(self, session: Session, user: AdminUser | None) -> None:
+        for number in range(LIMIT * USERNAME_FACTOR):
+            reserve_attempt(session, attempt(user, client=f"198.51.100.{number}"))
+
+    @pytest.mark.parametrize("known", [True, False])
+    def test_refuses_unknown_browsers_for_any_name(
+        self, sync_db_session: Session, ada: AdminUser, *, known: bool
+    ) -> None:
+        user = ada if known else None
+        self.guess_from_many_addresses(sync_db_session, user)
+        with pytest.raises(TooManyAttemptsError):
+            reserve_attempt(sync_db_session, attempt(user))
+
+    def test_never_locks_out_a_known_browser(
+        self, sync_db_session: Session, ada: AdminUser
+    ) -> None:
+        self.guess_from_many_addresses(sync_db_session, ada)
+        reserve_attempt(sync_db_session, attempt(ada, device="known"))
+
+    def test_a_new_password_forgets(self, sync_db_session: Session, ada: AdminUser) -> None:
+        self.guess_from_many_addresses(sync_db_session, ada)
+        for _ in range(LIMIT):
+            reserve_attempt(sync_db_session, attempt(client="203.0.113.77"))
+        user = set_admin_password(sync_db_session, "ada", "another password")
+        reserve_attempt(sync_db_session, attempt(user, client="203.0.113.77"))
+
+
+class TestDevice:
+    def test_has_its_own_count(self, sync_db_session: Session, ada: AdminUser) -> None:
+        for _ in range(LIMIT):
+            reserve_attempt(sync_db_session, attempt(ada))
+        for _ in range(LIMIT):
+            reserve_attempt(sync_db_session, attempt(ada, device="known"))
+        with pytest.raises(TooManyAttemptsError):
+            reserve_attempt(sync_db_session, attempt(ada, device="known"))
+
+    async def test_lets_the_administrator_in_while_the_address_is_blocked(
+        self,
+        admin_client: httpx.AsyncClient,
+        anonymous_client: httpx.AsyncClient,
+        sync_db_session: Session,
+    ) -> None:
+        tester = sync_db_session.exec(select(AdminUser)).one()
+        tester.password_changed_at = datetime.now(UTC) - timedelta(days=1)
+        sync_db_session.add(tester)
+        sync_db_session.commit()
+        wrong = {"username": "tester", "password": "wrong"}
+        for _ in range(LIMIT):
+            assert (await anonymous_client.post("/admin/login", data=wrong)).status_code == 400
+        right = {"username": "tester", "password": PASSWORD}
+        assert (await anonymous_client.post("/admin/login", data=right)).status_code == 429
+        assert (await admin_client.post("/admin/login", data=right)).status_code == 302
+
+    async def test_counts_for_its_own_user_only(
+        self,
+        admin_client: httpx.AsyncClient,
+        anonymous_client: httpx.AsyncClient,
+        ada: AdminUser,
+    ) -> None:
+        wrong = {"username": "ada", "password": "wrong"}
+        for _ in range(LIMIT):
+            await anonymous_client.post("/admin/login", data=wrong)
+        assert (await admin_client.post("/admin/login", data=wrong)).status_code == 429
+
+
+class TestAnswer:
+    async def test_tells_when_to_come_back(self, anonymous_client: httpx.AsyncClient) -> None:
+        form = {"username": "nobody", "password": "wrong"}
+        for _ in range(LIMIT):
+            await anonymous_client.post("/admin/login", data=form)
+        answer = await anonymous_client.post("/admin/login", data=form)
+        assert answer.status_code == 429
+        assert 0 < int(answer.headers["Retry-After"]) <= settings.ADMIN_LOGIN_WINDOW
+        assert "Too many attempts. Try again in 15 min." in answer.text
+
+    async def test_the_right_password_is_not_even_looked_at(
+        self, anonymous_client: httpx.AsyncClient, ada: AdminUser, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for _ in range(LIMIT):
+            await anonymous_client.post("/admin/login", data={"username": "ada", "password": "no"})
+
+        def fail(*_: object) -> bool:
+            raise AssertionError("the password was looked at")
+
+        monkeypatch.setattr("kit.admin._authentication.verify_password", fail)
+        right = {"username": "ada", "password": PASSWORD}
+        assert (await anonymous_client.post("/admin/login", data=right)).status_code == 429
+
+
+@pytest.mark.slow
+def test_attempts_at_the_same_time_count_each_other(
+    committing_sessions: sessionmaker[AuditedSession],
+) -> None:
+    count = 4 * LIMIT
+    barrier = threading.Barrier(count)
+
+    def try_once(_: int) -> bool:
+        with committing_sessions() as session:
+            session.connection()
+            barrier.wait(timeout=30)
+            try:
+                reserve_attempt(session, attempt())
+            except TooManyAttemptsError:
+                return False
+            return True
+
+    with ThreadPoolExecutor(count) as pool:
+        admitted = list(pool.map(try_once, range(count)))
+    assert sum(admitted) == LIMIT
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("203.0.113.9", "203.0.113.9"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff::", "2001:db8:1:2::/64"),
+        ("::ffff:203.0.113.9", "203.0.113.9"),
+        ("testclient", "testclient"),
+        ("", ""),
+    ],
+)
+def test_one_client(address: str, network: str) -> None:
+    assert client_network(address) == network

@@ -1,0 +1,88 @@
+"""What a request costs where the database is far away: round trips, counted on the wire."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import httpx
+import pytest
+from sqlalchemy.engine import make_url
+
+from app.core.config import settings
+from kit.testing import own_database, run_api
+from kit.tests.counting_link import CountingLink
+from kit.tests.pgbouncer import pgbouncer
+
+NOTES = "/api/example/notes"
+POOL_SIZE = 3
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True)
+class Service:
+    """An API and the link to its database."""
+
+    client: httpx.Client
+    link: CountingLink
+
+    def round_trips(self, method: str, path: str, body: dict[str, str] | None = None) -> int:
+        """What the request costs once the first of its kind have been answered."""
+        for _ in range(2 * POOL_SIZE):
+            self.client.request(method, path, json=body).raise_for_status()
+        before = self.link.round_trips
+        self.client.request(method, path, json=body).raise_for_status()
+        return self.link.round_trips - before
+
+
+@pytest.fixture(scope="module", params=["none", "transaction"])
+def pooler(request: pytest.FixtureRequest) -> str:
+    """The mode of the pooler between service and database."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def service(pooler: str) -> Iterator[Service]:
+    """An API on a database of its own, with or without a pooler before it."""
+    with ExitStack() as stack:
+        environment = stack.enter_context(own_database())
+        if pooler != "none":
+            behind = stack.enter_context(pgbouncer(pooler, pool_size=2 * POOL_SIZE))
+            url = make_url(behind["DATABASE_URL"]).set(database=environment["POSTGRES_DB"])
+            environment |= behind | {"DATABASE_URL": url.render_as_string(hide_password=False)}
+        link = stack.enter_context(CountingLink(environment["DATABASE_URL"]))
+        environment["DATABASE_URL"] = link.url.render_as_string(hide_password=False)
+        environment |= {"POSTGRES_POOLER": pooler, "POSTGRES_POOL_SIZE": str(POOL_SIZE)}
+        address = stack.enter_context(run_api(environment))
+        client = stack.enter_context(httpx.Client(base_url=address))
+        yield Service(client, link)
+
+
+@pytest.fixture
+def note(service: Service) -> str:
+    created = service.client.post(NOTES, json={"title": "Shopping"}).raise_for_status()
+    return f"{NOTES}/{created.json()['id']}"
+
+
+def test_a_read_needs_no_transaction(service: Service, pooler: str, note: str) -> None:
+    # Behind a pooler no statement is kept prepared: one round trip prepares, one executes.
+    expected = {"none": 1, "transaction": 2}[pooler]
+    assert service.round_trips("GET", note) == expected
+
+
+@pytest.mark.skipif(
+    settings.ENABLED_EXTENSIONS != ["_example"],
+    reason="other extensions may listen to its message and write in the same transaction",
+)
+def test_a_write_is_one_transaction(service: Service, pooler: str) -> None:
+    expected = {"none": 3, "transaction": 4}[pooler]  # BEGIN, INSERT … RETURNING, COMMIT
+    assert service.round_trips("POST", NOTES, {"title": "Shopping"}) == expected
+
+
+def test_many_callers_share_the_pool(service: Service, note: str) -> None:
+    made_before = service.link.connections
+    with ThreadPoolExecutor(32) as callers:
+        answers = list(callers.map(lambda _: service.client.get(note), range(200)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert service.link.connections - made_before < POOL_SIZE

@@ -1,0 +1,220 @@
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.core.config import BASE_DIR, Settings, settings
+from kit.commands import doctor
+from kit.commands.doctor import Level
+from kit.migrations import MigrationState
+from kit.queue._status import RedisStatus
+
+HEALTHY = RedisStatus(
+    version="8.0",
+    used_memory_bytes=2**20,
+    memory_limit_bytes=30 * 2**20,
+    eviction_policy="noeviction",
+    connected_clients=9,
+    connection_limit=30,
+    connection_limit_name="REDIS_CONNECTION_LIMIT",
+    connections_by_role=None,
+    beat_lock_age_seconds=1.0,
+    heartbeat_age_seconds=30.0,
+)
+AT_HEADS = MigrationState(frozenset({"core_0001"}), missing=[], unknown=[], has_tables=True)
+
+
+def configure(monkeypatch: pytest.MonkeyPatch, **values: Any) -> None:
+    # What the test run itself is configured with stands in the environment.
+    own: dict[str, Any] = dict.fromkeys(
+        ["DATABASE_URL", "REDIS_URL", "POSTGRES_SSLMODE", "POSTGRES_POOLER"]
+    ) | {"REDIS_TLS": False}
+    parts = {**own, **values}
+    monkeypatch.setattr(doctor, "settings", Settings(_env_file=None, **parts))
+
+
+@pytest.mark.parametrize(
+    ("change", "level", "expected"),
+    [
+        ({"used_memory_bytes": 29 * 2**20}, Level.WARNING, "29.0 of 30.0 MiB"),
+        ({"eviction_policy": "allkeys-lru"}, Level.WARNING, "waiting tasks"),
+        ({"connected_clients": 30}, Level.PROBLEM, "30 in use of REDIS_CONNECTION_LIMIT 30"),
+        (
+            {"connection_limit": 11, "connection_limit_name": "the server's maxclients"},
+            Level.PROBLEM,
+            "= 12 of the server's maxclients 11",
+        ),
+        ({"beat_lock_age_seconds": None}, Level.WARNING, "no schedule fires"),
+        ({"heartbeat_age_seconds": None}, Level.WARNING, "heartbeat"),
+        ({"heartbeat_age_seconds": 200.0}, Level.WARNING, "heartbeat"),
+    ],
+)
+def test_what_is_wrong_with_redis(change: dict[str, Any], level: Level, expected: str) -> None:
+    found = [each for each in doctor.judge_redis(replace(HEALTHY, **change)) if each.remedy]
+
+    assert [each.level for each in found] == [level]
+    assert expected in found[0].message
+
+
+def test_nothing_is_wrong_with_a_healthy_redis() -> None:
+    assert {each.level for each in doctor.judge_redis(HEALTHY)} == {Level.FINE}
+
+
+@pytest.mark.parametrize(
+    ("change", "level", "expected"),
+    [
+        ({"missing": ["core_0002"]}, Level.PROBLEM, "lacks core_0002"),
+        ({"unknown": ["hotel_0001"]}, Level.WARNING, "make db-forget extension=hotel"),
+        ({"unknown": ["3f2a91c0aaaa"]}, Level.WARNING, "ahead of this code"),
+    ],
+)
+def test_what_is_wrong_with_migrations(change: dict[str, Any], level: Level, expected: str) -> None:
+    [found] = doctor.judge_migrations(AT_HEADS._replace(**change))
+
+    assert found.level is level
+    assert expected in found.message
+
+
+OUTSIDE = {
+    "ENVIRONMENT": "staging",
+    "SECRET_KEY": "k3yThatNobodyCouldGuess-0123456789",
+    "POSTGRES_HOST": "db.example.com",
+    "POSTGRES_PASSWORD": "correct horse battery",
+    "REDIS_HOST": "redis.example.com",
+    "REDIS_PASSWORD": "staple correct horse",
+    "CORS_ORIGINS": "none",
+}
+
+
+class TestSecrets:
+    @pytest.mark.parametrize(
+        ("values", "names"),
+        [
+            ({}, []),
+            ({"POSTGRES_PASSWORD": "postgres"}, ["POSTGRES_PASSWORD"]),
+            ({"REDIS_PASSWORD": "abcabcabcabcabc", "FLOWER_PASSWORD": "flower"}, ["REDIS", "FLOW"]),
+        ],
+    )
+    def test_weak_ones_are_named_with_a_remedy_and_never_shown(
+        self, monkeypatch: pytest.MonkeyPatch, values: dict[str, str], names: list[str]
+    ) -> None:
+        configure(monkeypatch, **(OUTSIDE | values))
+
+        found = [each for each in doctor.check_secrets() if each.level is not Level.FINE]
+
+        assert [each.level for each in found] == [Level.PROBLEM] * len(names)
+        for finding, name in zip(found, names, strict=True):
+            assert finding.message.startswith(name)
+            assert "token_urlsafe" in finding.remedy
+            assert not any(f" {value}" in str(finding) for value in values.values())
+
+    def test_on_a_developers_machine_it_is_a_warning(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        configure(monkeypatch, POSTGRES_HOST="db.example.com", POSTGRES_PASSWORD="secret")
+
+        [found] = doctor.check_secrets()
+
+        assert found.level is Level.WARNING
+        assert "at the database" in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("values", "level", "expected"),
+    [
+        (
+            {
+                "POSTGRES_HOST": "aws-0-eu-west-1.pooler.supabase.com",
+                "POSTGRES_PORT": 6543,
+                "POSTGRES_PASSWORD": "p",
+                "POSTGRES_POOLER": "session",
+            },
+            Level.PROBLEM,
+            "is in transaction mode, but POSTGRES_POOLER says session",
+        ),
+        (
+            {"POSTGRES_HOST": "db.abc.supabase.co", "POSTGRES_PASSWORD": "p"},
+            Level.WARNING,
+            "IPv6",
+        ),
+    ],
+)
+def test_what_is_wrong_with_the_pooler(
+    monkeypatch: pytest.MonkeyPatch, values: dict[str, Any], level: Level, expected: str
+) -> None:
+    configure(monkeypatch, **values)
+
+    found = [each for each in doctor.check_pooler() if each.level is not Level.FINE]
+
+    assert [each.level for each in found] == [level]
+    assert expected in found[0].message
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (
+            {"API_WORKERS": 4, "POSTGRES_POOL_SIZE": 5},
+            "database connections: 4 API x 5 + 1 admin x 1 + 1 worker x 1 + 1 for commands = 23 of",
+        ),
+        (
+            {"CELERY_WORKERS": 6, "REDIS_CONNECTION_LIMIT": 30},
+            "redis connections: 1 API x 2 + 6 worker x 4 + 1 beat x 2 + 1 Flower x 3 + 1 for",
+        ),
+    ],
+)
+def test_more_processes_than_the_plan_carries(
+    monkeypatch: pytest.MonkeyPatch, values: dict[str, Any], expected: str
+) -> None:
+    configure(monkeypatch, **values)
+
+    [found] = [each for each in doctor.check_budgets() if each.level is not Level.FINE]
+
+    assert found.level is Level.PROBLEM
+    assert found.message.startswith(expected)
+    assert "raise" in found.remedy
+
+
+def test_transport_that_is_not_safe(monkeypatch: pytest.MonkeyPatch) -> None:
+    configure(
+        monkeypatch,
+        POSTGRES_HOST="db.example.com",
+        POSTGRES_PASSWORD="p",
+        REDIS_HOST="redis.example.com",
+        REDIS_PASSWORD="p",
+    )
+
+    database, redis = [each.message for each in doctor.check_transport()]
+
+    assert "not verified" in database
+    assert "unencrypted" in redis
+
+
+async def test_a_table_without_row_level_security(connection: AsyncConnection) -> None:
+    await connection.execute(text('CREATE TABLE "open to all" (id int)'))
+
+    [found] = await doctor.check_row_security(connection)
+
+    assert found.level is Level.PROBLEM
+    assert 'ALTER TABLE "open to all" ENABLE ROW LEVEL SECURITY;' in found.remedy
+
+
+@pytest.mark.slow
+def test_doctor_on_the_servers_of_this_run(test_database: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "kit.commands.doctor"],
+        cwd=BASE_DIR,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "at the code's heads" in result.stdout
+    assert "row level security: on for every table" in result.stdout
+    assert "0 problems" in result.stdout
+    for secret in (settings.DATABASE_URL, settings.REDIS_URL):
+        assert secret not in result.stdout

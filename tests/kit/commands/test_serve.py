@@ -1,0 +1,96 @@
+"""The API refuses to start with one line and status 1, and serves with what the settings say."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+
+from app.core.config import BASE_DIR, StartupError
+from kit.commands.serve import refuse_taken_port
+from kit.devservices._reservation import port_is_free
+from kit.tests.devservices.project import wait_until
+
+SERVE = (sys.executable, "-m", "kit.commands.serve")
+NOBODY_LISTENS = "postgresql://postgres:x@127.0.0.1:9/postgres"
+
+
+def serve(*options: str, **settings: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [*SERVE, *options],
+        cwd=BASE_DIR,
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    return port
+
+
+class TestRefuseTakenPort:
+    def test_a_host_that_is_not_this_machine(self) -> None:
+        with pytest.raises(StartupError, match=r"port 8000 of 192\.0\.2\.1.*API_PORT"):
+            refuse_taken_port("192.0.2.1", 8000, setting="API_PORT")
+
+    def test_a_name_that_nobody_knows(self) -> None:
+        with pytest.raises(StartupError, match="no address of this machine"):
+            refuse_taken_port("no.such.host.invalid", 8000, setting="API_PORT")
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])  # noqa: S104
+    def test_a_free_port_is_fine(self, host: str) -> None:
+        refuse_taken_port(host, free_port(), setting="API_PORT")
+
+
+@pytest.mark.slow
+def test_a_port_in_use_is_one_line_and_status_1() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        result = serve(API_PORT=str(port))
+    assert result.returncode == 1
+    assert result.stdout == ""
+    [line] = result.stderr.splitlines()
+    assert line.startswith(f"error: port {port} of 127.0.0.1 is in use by another program")
+    assert "set API_PORT to another port" in line
+
+
+@pytest.mark.slow
+def test_a_wrong_setting_is_told_before_anything_starts() -> None:
+    result = serve(API_PORT="no number")
+    assert result.returncode == 1
+    [line] = result.stderr.splitlines()
+    assert line.startswith("error: API_PORT")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_without_its_database_it_does_not_start(workers: str) -> None:
+    result = serve(DATABASE_URL=NOBODY_LISTENS, API_WORKERS=workers, API_PORT=str(free_port()))
+    assert result.returncode != 0
+    assert "Traceback" not in result.stderr
+    assert len(re.findall("127.0.0.1:9", result.stderr)) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("test_engine")
+def test_it_serves_without_telling_what_it_is() -> None:
+    port = free_port()
+    process = subprocess.Popen(
+        SERVE, cwd=BASE_DIR, env=os.environ | {"API_PORT": str(port)}, stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_until(lambda: not port_is_free(port), 30)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/live", timeout=10) as answer:
+            assert answer.status == 200
+            assert "server" not in answer.headers
+    finally:
+        process.terminate()
+        assert process.wait(15) in (0, -15)

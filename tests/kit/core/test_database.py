@@ -1,0 +1,147 @@
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import create_engine, func, select, text, update
+from sqlalchemy.pool import NullPool
+from sqlmodel import col, delete
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from app.core.config import settings
+from app.core.database import (
+    async_session_maker,
+    engine,
+    read_session_maker,
+    sync_engine,
+    sync_session_maker,
+)
+from kit.database._read_only import AsyncReadOnlySession, ReadOnlyViolationError
+from kit.models._audit_entry import AuditEntry
+
+
+@pytest.fixture
+async def committed_entry(test_database: str) -> AsyncIterator[AuditEntry]:
+    """A row that is really committed, for what a rolled-back transaction cannot show."""
+    entry = AuditEntry(actor="committed", action="test")
+    async with async_session_maker() as session:
+        session.add(entry)
+        await session.commit()
+    yield entry
+    async with async_session_maker() as session:
+        await session.exec(delete(AuditEntry).where(col(AuditEntry.actor) == "committed"))
+        await session.commit()
+    await engine.dispose()
+
+
+@pytest.fixture
+async def read_session(db_session: AsyncSession) -> AsyncIterator[AsyncSession]:
+    async with AsyncReadOnlySession(
+        db_session.bind, join_transaction_mode="create_savepoint", autoflush=False
+    ) as session:
+        yield session
+
+
+class TestReadOnlySession:
+    async def test_refuses_to_flush(self, read_session: AsyncSession) -> None:
+        read_session.add(AuditEntry(actor="somebody", action="test"))
+
+        with pytest.raises(ReadOnlyViolationError, match="use SessionDep"):
+            await read_session.commit()
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            update(AuditEntry).values(actor="x"),
+            delete(AuditEntry),
+            text("DELETE FROM audit_entry"),
+            select(AuditEntry).with_for_update(),
+            select(delete(AuditEntry).returning(col(AuditEntry.id)).cte("gone")),
+        ],
+        ids=["update", "delete", "text", "for update", "delete inside select"],
+    )
+    async def test_refuses_anything_but_reads(
+        self, read_session: AsyncSession, statement: Any
+    ) -> None:
+        with pytest.raises(ReadOnlyViolationError, match="only selects"):
+            await read_session.exec(statement)
+
+    async def test_reads_committed_rows_without_a_transaction(
+        self, committed_entry: AuditEntry
+    ) -> None:
+        async with read_session_maker() as session:
+            found = await session.get(AuditEntry, committed_entry.id)
+            # Two statements of one transaction would give the same moment.
+            first = await session.scalar(select(func.transaction_timestamp()))
+            second = await session.scalar(select(func.transaction_timestamp()))
+
+        assert found is not None
+        assert found.actor == "committed"
+        assert first is not None
+        assert second is not None
+        assert first < second
+
+
+class TestIsolation:
+    async def test_commit_is_undone_part_one(self, db_session: AsyncSession) -> None:
+        db_session.add(AuditEntry(actor="isolation", action="test"))
+        await db_session.commit()
+        count = select(func.count()).where(col(AuditEntry.actor) == "isolation")
+
+        assert await db_session.scalar(count) == 1
+
+    async def test_commit_is_undone_part_two(self, db_session: AsyncSession) -> None:
+        count = select(func.count()).where(col(AuditEntry.actor) == "isolation")
+
+        assert await db_session.scalar(count) == 0
+
+    async def test_rollback_of_the_code_under_test_keeps_the_tests_rows(
+        self, db_session: AsyncSession
+    ) -> None:
+        db_session.add(AuditEntry(actor="kept", action="test"))
+        await db_session.commit()
+        await db_session.rollback()
+        count = select(func.count()).where(col(AuditEntry.actor) == "kept")
+
+        assert await db_session.scalar(count) == 1
+
+
+async def test_requests_of_one_test_take_turns(client: httpx.AsyncClient) -> None:
+    answers = await asyncio.gather(*(client.get("/api/example/notes") for _ in range(5)))
+
+    assert [answer.status_code for answer in answers] == [200] * 5
+
+
+@pytest.fixture
+async def connection_left_behind(test_database: str) -> None:
+    """One in the pool, made in the event loop of the tests."""
+    async with engine.connect():
+        pass
+
+
+@pytest.mark.usefixtures("connection_left_behind")
+def test_a_client_in_another_loop_meets_no_connection_of_this_one(sync_client: TestClient) -> None:
+    answer = sync_client.get("/health/ready")
+
+    assert answer.json()["checks"]["database"]["state"] == "up"
+
+
+@pytest.mark.usefixtures("test_database")
+def test_a_task_gets_no_connection_that_the_server_has_closed() -> None:
+    """A restart of the database, or a pooler that gave the worker up, fails no task."""
+    with sync_session_maker() as session:
+        process = session.scalar(select(func.pg_backend_pid()))
+    other = create_engine(
+        settings.SYNC_DATABASE_URL, poolclass=NullPool, connect_args=settings.sync_connect_args
+    )
+    with other.connect() as connection:
+        assert connection.scalar(select(func.pg_terminate_backend(process, 5000)))
+    with sync_session_maker() as session:
+        assert session.scalar(select(func.pg_backend_pid())) != process
+
+
+def test_pools_never_overflow() -> None:
+    assert engine.sync_engine.pool._max_overflow == 0  # type: ignore[attr-defined]
+    assert sync_engine.pool._max_overflow == 0  # type: ignore[attr-defined]

@@ -1,0 +1,384 @@
+"""Every error has one shape, tells the caller what to do, and none tells what happened inside."""
+
+import socket
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, ClassVar
+
+import asyncpg  # type: ignore[import-untyped]
+import httpx
+import kombu.exceptions
+import pytest
+import redis
+from fastapi import FastAPI, HTTPException, Query
+from fastapi.responses import StreamingResponse
+from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel, Field
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from app.core.config import BASE_DIR, settings
+from kit.errors._causes import first_line, is_conflict, is_outage, is_unstorable
+from kit.errors._problems import Problem, problem_for, setup_errors
+from kit.http._middleware import middleware_stack
+from kit.redis._pool import RedisPoolBusyError
+from kit.redis._task_limits import PayloadTooLargeError
+
+MEMBERS = {"type", "title", "status", "detail", "instance", "request_id"}
+
+
+class Order(BaseModel):
+    password: str = Field(max_length=3)
+    amounts: dict[str, int] = {}
+
+
+@pytest.fixture(scope="module")
+def application() -> FastAPI:
+    """An application whose routes fail in every way, behind the service's middleware."""
+    app = FastAPI(middleware=middleware_stack())
+    setup_errors(app)
+    app.mount("/static", StaticFiles(directory=BASE_DIR / "static"), name="static")
+
+    @app.get("/api/http/{status}")
+    async def raise_http(status: int) -> None:
+        raise HTTPException(status, "because", headers={"X-Reason": "test"})
+
+    @app.get("/api/problem")
+    async def raise_problem() -> None:
+        raise Problem(402, "Top up.", title="Empty", type="/problems/empty", balance=0)
+
+    @app.post("/api/orders")
+    async def validate(order: Order, limit: Annotated[int, Query(le=10)] = 10) -> Order:
+        return order
+
+    @app.get("/api/bug")
+    async def fail() -> None:
+        raise KeyError("secret-of-the-house")
+
+    @app.get("/api/bug-in-thread")
+    def fail_in_thread() -> None:
+        raise KeyError("secret-of-the-house")
+
+    @app.get("/api/outage")
+    async def lose_server() -> None:
+        raise redis.ConnectionError("10.1.2.3 refused")
+
+    @app.get("/api/half-an-answer")
+    async def fail_midway() -> StreamingResponse:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield b"half"
+            raise KeyError("secret-of-the-house")
+
+        return StreamingResponse(chunks())
+
+    return app
+
+
+@pytest.fixture
+async def http(application: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    # Whatever leaves the application would fail the test: nothing is left for the server to log.
+    transport = httpx.ASGITransport(app=application, raise_app_exceptions=True)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        yield client
+
+
+class TestShape:
+    @pytest.mark.parametrize(
+        ("method", "path", "status"),
+        [
+            ("GET", "/nowhere", 404),
+            ("DELETE", "/api/bug", 405),
+            ("GET", "/api/http/418", 418),
+            ("GET", "/api/http/499", 499),
+            ("GET", "/api/http/x", 422),
+            ("GET", "/api/outage", 503),
+            ("GET", "/api/bug", 500),
+            ("GET", "/api/bug-in-thread", 500),
+        ],
+    )
+    async def test_is_a_problem_document(
+        self, http: httpx.AsyncClient, method: str, path: str, status: int
+    ) -> None:
+        answer = await http.request(method, path, headers={"X-Request-ID": "abc.1"})
+        assert answer.status_code == status
+        assert answer.headers["content-type"] == "application/problem+json"
+        document = answer.json()
+        assert document.keys() >= MEMBERS
+        assert document["status"] == status
+        assert document["instance"] == path
+        assert document["request_id"] == answer.headers["X-Request-ID"] == "abc.1"
+
+    async def test_instance_is_a_uri_also_for_odd_paths(self, http: httpx.AsyncClient) -> None:
+        assert (await http.get("/a b/é")).json()["instance"] == "/a%20b/%C3%A9"
+
+    async def test_keeps_headers(self, http: httpx.AsyncClient) -> None:
+        assert (await http.get("/api/http/418")).headers["X-Reason"] == "test"
+        assert (await http.delete("/api/bug")).headers["Allow"] == "GET"
+
+    async def test_a_status_without_body_has_none(self, http: httpx.AsyncClient) -> None:
+        answer = await http.get("/api/http/304")
+        assert (answer.status_code, answer.content) == (304, b"")
+
+    async def test_problem_carries_its_own_members(self, http: httpx.AsyncClient) -> None:
+        document = (await http.get("/api/problem")).json()
+        assert document["title"] == "Empty"
+        assert document["type"] == "/problems/empty"
+        assert document["balance"] == 0
+
+    async def test_cors_headers_stand_on_errors_too(self, http: httpx.AsyncClient) -> None:
+        answer = await http.get("/api/bug", headers={"Origin": "https://elsewhere.example"})
+        assert answer.headers["access-control-allow-origin"] == "*"
+
+
+class TestValidation:
+    async def test_names_every_mistake_and_where_it_is(self, http: httpx.AsyncClient) -> None:
+        answer = await http.post(
+            "/api/orders?limit=11", json={"password": "hunter2", "amounts": {"a/b": "many"}}
+        )
+        errors = {(e["in"], e["pointer"], e["code"]) for e in answer.json()["errors"]}
+        assert errors == {
+            ("query", "/limit", "less_than_equal"),
+            ("body", "/password", "string_too_long"),
+            ("body", "/amounts/a~1b", "int_parsing"),
+        }
+
+    async def test_does_not_repeat_what_was_sent(self, http: httpx.AsyncClient) -> None:
+        answer = await http.post("/api/orders", json={"password": "hunter2"})
+        assert "hunter2" not in answer.text
+
+    async def test_broken_json(self, http: httpx.AsyncClient) -> None:
+        answer = await http.post(
+            "/api/orders", content="{", headers={"content-type": "application/json"}
+        )
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["in"] == "body"
+
+
+class TestUnhandled:
+    async def test_tells_nothing(self, http: httpx.AsyncClient) -> None:
+        answer = await http.get("/api/bug")
+        assert "secret" not in answer.text
+        assert "KeyError" not in answer.text
+
+    async def test_is_logged_once_with_its_stack(
+        self, http: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        await http.get("/api/bug")
+        records = [record for record in caplog.records if record.exc_info]
+        assert [record.name for record in records] == ["kit.errors._problems"]
+
+    async def test_a_task_that_is_too_large(self) -> None:
+        assert problem_for(PayloadTooLargeError("70000 bytes")).status_code == 413
+
+    async def test_outage_is_one_line_and_says_when_to_come_back(
+        self, http: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        answer = await http.get("/api/outage")
+        assert int(answer.headers["Retry-After"]) > 0
+        assert "10.1.2.3" not in answer.text
+        assert not [record for record in caplog.records if record.exc_info]
+
+    async def test_an_answer_under_way_is_broken_off(self, http: httpx.AsyncClient) -> None:
+        with pytest.raises(KeyError):
+            await http.get("/api/half-an-answer")
+
+
+class TestBrowser:
+    async def test_sees_a_page_outside_of_the_api(self, http: httpx.AsyncClient) -> None:
+        answer = await http.get("/nowhere", headers={"Accept": "text/html,*/*"})
+        assert answer.status_code == 404
+        assert answer.headers["content-type"].startswith("text/html")
+        assert answer.headers["X-Request-ID"] in answer.text
+
+    async def test_sees_a_problem_document_in_the_api(self, http: httpx.AsyncClient) -> None:
+        answer = await http.get("/api/nowhere", headers={"Accept": "text/html,*/*"})
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+class TestCausesOutsideOfTheDatabase:
+    @pytest.mark.parametrize(
+        "error",
+        [
+            PoolTimeoutError(),
+            ConnectionRefusedError(),
+            ConnectionResetError(),
+            TimeoutError(),
+            socket.gaierror(),
+            redis.ConnectionError(),
+            redis.TimeoutError(),
+            redis.exceptions.OutOfMemoryError(),
+            RedisPoolBusyError(),
+            kombu.exceptions.OperationalError(),
+            asyncpg.exceptions.ConnectionDoesNotExistError(),
+        ],
+        ids=lambda error: type(error).__name__,
+    )
+    def test_outage(self, error: Exception) -> None:
+        problem = problem_for(error)
+        assert problem.status_code == 503
+        assert problem.headers is not None
+        assert problem.headers.keys() == {"Retry-After"}
+
+    def test_outage_that_was_wrapped(self) -> None:
+        error = RuntimeError("retry limit exceeded")
+        assert not is_outage(error)
+        error.__cause__ = ConnectionRefusedError()
+        assert is_outage(error)
+
+    @pytest.mark.parametrize(
+        "error",
+        [FileNotFoundError(), PermissionError(), redis.ResponseError("WRONGTYPE"), ValueError()],
+        ids=lambda error: type(error).__name__,
+    )
+    def test_mistake(self, error: Exception) -> None:
+        assert problem_for(error).status_code == 500
+
+
+class TestCausesInTheDatabase:
+    """Real errors of both drivers, since each names them in its own way."""
+
+    CONFLICTS: ClassVar = {
+        "unique": "INSERT INTO parent VALUES (1)",
+        "foreign key": "INSERT INTO child VALUES (7, 1)",
+    }
+    MISTAKES: ClassVar = {
+        "not null": "INSERT INTO child VALUES (NULL, 1)",
+        "check": "INSERT INTO child VALUES (1, -1)",
+        "syntax": "SELEC 1",
+        "no such table": "SELECT * FROM nowhere",
+        "division": "SELECT 1/0",
+    }
+    UNSTORABLE: ClassVar = {
+        "number": "INSERT INTO parent VALUES (99999999999)",
+        "text": "INSERT INTO word VALUES ('abcd')",
+    }
+    OUTAGES: ClassVar = {
+        "statement timeout": "SET LOCAL statement_timeout = 1; SELECT pg_sleep(5)",
+        "terminated": "SELECT pg_terminate_backend(pg_backend_pid())",
+    }
+    TABLES = (
+        "CREATE TEMPORARY TABLE parent (id int PRIMARY KEY)",
+        "INSERT INTO parent VALUES (1)",
+        "CREATE TEMPORARY TABLE child (id int NOT NULL REFERENCES parent, n int CHECK (n > 0))",
+        "CREATE TEMPORARY TABLE word (word varchar(3))",
+    )
+
+    @pytest.fixture(params=["asyncpg", "psycopg2"])
+    def driver(self, request: pytest.FixtureRequest) -> str:
+        return str(request.param)
+
+    async def error_of(self, driver: str, statements: str) -> Exception:
+        with pytest.raises(DBAPIError) as caught:
+            await self._run(driver, statements)
+        return caught.value
+
+    async def _run(self, driver: str, statements: str) -> None:
+        if driver == "asyncpg":
+            await self._run_async(statements)
+        else:
+            self._run_sync(statements)
+
+    async def _run_async(self, statements: str) -> None:
+        engine = create_async_engine(
+            settings.DATABASE_URL, connect_args=settings.database_connect_args
+        )
+        try:
+            async with engine.connect() as connection:
+                for statement in (*self.TABLES, *statements.split("; ")):
+                    await connection.execute(text(statement))
+        finally:
+            await engine.dispose()
+
+    def _run_sync(self, statements: str) -> None:
+        engine = create_engine(settings.SYNC_DATABASE_URL, connect_args=settings.sync_connect_args)
+        try:
+            with engine.connect() as connection:
+                for statement in (*self.TABLES, *statements.split("; ")):
+                    connection.execute(text(statement))
+        finally:
+            engine.dispose()
+
+    @pytest.mark.parametrize("statements", CONFLICTS.values(), ids=CONFLICTS)
+    async def test_conflict(self, test_database: str, driver: str, statements: str) -> None:
+        error = await self.error_of(driver, statements)
+        assert isinstance(error, IntegrityError)
+        assert problem_for(error).status_code == 409
+
+    async def test_a_conflicts_line_in_the_log_shows_no_row(
+        self, test_database: str, driver: str
+    ) -> None:
+        error = await self.error_of(driver, "INSERT INTO parent VALUES (1)")
+        assert "INSERT" in str(error)
+        assert "INSERT" not in first_line(error)
+        assert "(id)=(1)" not in first_line(error)
+        assert "parent_pkey" in first_line(error)
+
+    @pytest.mark.parametrize("statements", MISTAKES.values(), ids=MISTAKES)
+    async def test_mistake(self, test_database: str, driver: str, statements: str) -> None:
+        error = await self.error_of(driver, statements)
+        assert problem_for(error).status_code == 500
+
+    @pytest.mark.parametrize("statements", UNSTORABLE.values(), ids=UNSTORABLE)
+    async def test_unstorable(self, test_database: str, driver: str, statements: str) -> None:
+        error = await self.error_of(driver, statements)
+        assert problem_for(error).status_code == 422
+
+    @pytest.mark.parametrize("statements", OUTAGES.values(), ids=OUTAGES)
+    async def test_outage(self, test_database: str, driver: str, statements: str) -> None:
+        error = await self.error_of(driver, statements)
+        assert problem_for(error).status_code == 503
+
+    async def test_parameter_that_the_driver_refuses(self, test_engine: AsyncEngine) -> None:
+        async with test_engine.connect() as connection:
+            with pytest.raises(DBAPIError) as caught:
+                await connection.execute(text("SELECT CAST(:n AS int)"), {"n": 99_999_999_999})
+        assert is_unstorable(caught.value)
+        assert not is_outage(caught.value)
+        assert not is_conflict(caught.value)
+
+    async def test_no_free_connection(self, test_database: str, driver: str) -> None:
+        options: dict[str, Any] = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 0.01}
+        with pytest.raises(PoolTimeoutError) as caught:
+            await _connect_twice(driver, options)
+        assert problem_for(caught.value).status_code == 503
+
+    async def test_no_server(self, driver: str) -> None:
+        port = _free_port()
+        url = f"postgresql+{driver}://user:password@127.0.0.1:{port}/database"
+        with pytest.raises((OSError, DBAPIError)) as caught:
+            await _connect(url)
+        assert problem_for(caught.value).status_code == 503
+
+
+async def _connect_twice(driver: str, options: dict[str, Any]) -> None:
+    if driver == "asyncpg":
+        arguments = settings.database_connect_args
+        engine = create_async_engine(settings.DATABASE_URL, connect_args=arguments, **options)
+        try:
+            async with engine.connect(), engine.connect():
+                pass
+        finally:
+            await engine.dispose()
+    else:
+        arguments = settings.sync_connect_args
+        sync_engine = create_engine(settings.SYNC_DATABASE_URL, connect_args=arguments, **options)
+        try:
+            with sync_engine.connect(), sync_engine.connect():
+                pass
+        finally:
+            sync_engine.dispose()
+
+
+async def _connect(url: str) -> None:
+    if "asyncpg" in url:
+        async with create_async_engine(url).connect():
+            pass
+    else:
+        create_engine(url).connect()
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

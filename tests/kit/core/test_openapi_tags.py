@@ -1,0 +1,101 @@
+"""The documentation's navigation: every route is in a group, an extension's in its own."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from app.core.openapi_tags import APITag
+from app.main import app
+from kit.extensions import enabled_extensions
+from kit.http._openapi_tags import extension_prefix, extension_title, group_tags
+
+HOTEL = {"/api/hotel": ("Hotel", "Rooms and who sleeps in them.")}
+
+
+@pytest.fixture(scope="module")
+def schema() -> dict[str, Any]:
+    return app.openapi()
+
+
+def operations(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    return [operation for path in schema["paths"].values() for operation in path.values()]
+
+
+class TestGroupTags:
+    def group(self, paths: Mapping[str, Sequence[str] | None]) -> dict[str, Any]:
+        schema: dict[str, Any] = {"paths": {}}
+        for path, tags in paths.items():
+            schema["paths"][path] = {"get": {} if tags is None else {"tags": list(tags)}}
+        group_tags(schema, HOTEL)
+        return schema
+
+    def test_untagged_routes_get_their_groups_name(self) -> None:
+        schema = self.group({"/api/x": None, "/api/hotel/rooms": None})
+        assert schema["x-tagGroups"] == [
+            {"name": "Core", "tags": ["Core"]},
+            {"name": "Hotel", "tags": ["Hotel"]},
+        ]
+        assert schema["paths"]["/api/hotel/rooms"]["get"]["tags"] == ["Hotel"]
+
+    def test_a_prefix_is_a_whole_part_of_the_path(self) -> None:
+        schema = self.group({"/api/hotels": ["Chains"], "/api/hotel": ["Rooms"]})
+        assert schema["x-tagGroups"] == [
+            {"name": "Core", "tags": ["Chains"]},
+            {"name": "Hotel", "tags": ["Rooms"]},
+        ]
+
+    def test_cores_tags_keep_their_order_and_others_follow(self) -> None:
+        schema = self.group({"/a": ["Own"], "/b": [APITag.TASKS], "/c": [APITag.HEALTH]})
+        assert schema["x-tagGroups"] == [{"name": "Core", "tags": ["Health", "Tasks", "Own"]}]
+
+    def test_descriptions(self) -> None:
+        schema = self.group({"/a": [APITag.HEALTH], "/api/hotel/rooms": ["Rooms"]})
+        by_name = {tag["name"]: tag["description"] for tag in schema["tags"]}
+        assert by_name["Rooms"] == "Rooms and who sleeps in them."
+        assert by_name["Health"]
+
+
+class TestService:
+    def test_every_operation_is_in_a_group(self, schema: dict[str, Any]) -> None:
+        grouped = {tag for group in schema["x-tagGroups"] for tag in group["tags"]}
+        assert {tag for operation in operations(schema) for tag in operation["tags"]} == grouped
+        assert {tag["name"] for tag in schema["tags"]} == grouped
+
+    def test_every_core_tag_is_used_and_described(self, schema: dict[str, Any]) -> None:
+        described = {tag["name"] for tag in schema["tags"] if tag["description"]}
+        assert set(APITag) <= described
+
+    def test_extensions_have_their_own_groups(self, schema: dict[str, Any]) -> None:
+        names = [group["name"] for group in schema["x-tagGroups"]]
+        paths = schema["paths"]
+        with_api = [
+            name
+            for name in enabled_extensions()
+            if any(path.startswith(f"/api{extension_prefix(name)}/") for path in paths)
+        ]
+        assert "_example" in with_api
+        assert names == ["Core", *map(extension_title, with_api)]
+
+    def test_every_operation_documents_its_errors(self, schema: dict[str, Any]) -> None:
+        reference = {"$ref": "#/components/schemas/ProblemDetails"}
+        content = {"application/problem+json": {"schema": reference}}
+        for operation in operations(schema):
+            assert operation["responses"]["default"]["content"] == content
+            if "422" in operation["responses"]:
+                assert operation["responses"]["422"]["content"] == content
+
+    def test_all_references_lead_somewhere(self, schema: dict[str, Any]) -> None:
+        known = {f"#/components/schemas/{name}" for name in schema["components"]["schemas"]}
+        assert set(_references(schema)) <= known
+        assert "#/components/schemas/ProblemDetails" in known
+        assert "#/components/schemas/HTTPValidationError" not in known
+
+
+def _references(part: Any) -> list[str]:
+    if isinstance(part, dict):
+        own = [part["$ref"]] if isinstance(part.get("$ref"), str) else []
+        return own + [found for value in part.values() for found in _references(value)]
+    if isinstance(part, list):
+        return [found for value in part for found in _references(value)]
+    return []

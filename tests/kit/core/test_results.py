@@ -1,0 +1,110 @@
+from collections.abc import Callable
+from typing import Any
+
+import celery.exceptions
+import pytest
+import redis
+from celery.app.trace import build_tracer
+
+from app.core.celery import celery_app
+from kit.queue._diagnostics import ping
+from kit.redis import _transport as redis_transport
+from kit.testing._redis_servers import RedisServer
+
+
+class Clock:
+    """Time that passes only while somebody sleeps; the task ends after so many looks."""
+
+    def __init__(self, *, ends_after: int | None = None) -> None:
+        self.now = 1000.0
+        self.pauses: list[float] = []
+        self._ends_after = ends_after
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.pauses.append(seconds)
+        if len(self.pauses) == self._ends_after:
+            celery_app.backend.store_result("awaited", "value", "SUCCESS")
+
+
+class TestWaiting:
+    """`AsyncResult.get` looks often at first, and then less and less often."""
+
+    @pytest.fixture
+    def use_clock(
+        self, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    ) -> Callable[[Clock], Clock]:
+        def use(clock: Clock) -> Clock:
+            monkeypatch.setattr(redis_transport, "time", clock)
+            return clock
+
+        return use
+
+    def test_pauses_double_up_to_the_interval(self, use_clock: Callable[[Clock], Clock]) -> None:
+        clock = use_clock(Clock(ends_after=7))
+
+        assert celery_app.AsyncResult("awaited").get(interval=0.1) == "value"
+
+        assert clock.pauses == [0.01, 0.02, 0.04, 0.08, 0.1, 0.1, 0.1]
+
+    def test_ends_with_its_time(self, use_clock: Callable[[Clock], Clock]) -> None:
+        clock = use_clock(Clock())
+
+        with pytest.raises(
+            celery.exceptions.TimeoutError, match="awaited has not ended within 0.1"
+        ):
+            celery_app.AsyncResult("awaited").get(timeout=0.1)
+
+        assert sum(clock.pauses) == pytest.approx(0.1)
+
+    def test_what_is_there_needs_no_pause(self, use_clock: Callable[[Clock], Clock]) -> None:
+        clock = use_clock(Clock())
+        celery_app.backend.store_result("awaited", "value", "SUCCESS")
+
+        assert celery_app.AsyncResult("awaited").get(timeout=0) == "value"
+
+        assert clock.pauses == []
+
+    def test_tells_of_each_look_in_vain(self, use_clock: Callable[[Clock], Clock]) -> None:
+        use_clock(Clock(ends_after=3))
+        looks: list[None] = []
+
+        backend: Any = celery_app.backend
+        backend.wait_for("awaited", on_interval=lambda: looks.append(None))
+
+        assert len(looks) == 3
+
+
+class TestStoring:
+    @pytest.mark.parametrize(
+        ("state", "result"), [("SUCCESS", "value"), ("FAILURE", ValueError("wrong"))]
+    )
+    def test_costs_two_commands(self, observer: redis.Redis, state: str, result: Any) -> None:
+        observer.config_resetstat()
+
+        celery_app.backend.store_result("stored", result, state)
+
+        assert commands(observer) == {"get": 1, "set": 1}
+
+
+def test_a_task_costs_no_more_than_its_result(observer: redis.Redis) -> None:
+    """That it has begun is noted only where it is declared with `track_started=True`."""
+    request = {"id": "run", "is_eager": False}
+    observer.config_resetstat()
+
+    run: Any = build_tracer(ping.name, ping, app=celery_app)
+    run("run", ("here",), {}, request)
+
+    assert commands(observer) == {"get": 1, "set": 1}
+    assert celery_app.AsyncResult("run").get(timeout=0) == {"message": "here", "request_id": ""}
+
+
+def commands(observer: redis.Redis) -> dict[str, int]:
+    """How often the server has run each command, but those with which connections begin."""
+    found = observer.info("commandstats")
+    counts = {name.removeprefix("cmdstat_"): stat["calls"] for name, stat in found.items()}
+    first = ("client", "hello", "auth", "config", "info", "ping")
+    return {name: count for name, count in counts.items() if not name.startswith(first)}

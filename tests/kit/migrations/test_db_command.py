@@ -1,0 +1,159 @@
+import io
+
+import pytest
+from sqlalchemy import text
+
+from app.core.config import StartupError, settings
+from kit.commands import db
+from kit.database._connect import connect
+from kit.migrations import init_db
+from kit.migrations._branches import load_metadata, script_directory
+from kit.migrations._forget import forget_extension
+from kit.migrations._reset import reset_database
+from kit.migrations._state import read_state
+from kit.migrations._upgrade import upgrade_to_heads
+from kit.testing._catalogue import catalogue
+from kit.testing._changed_settings import change_settings
+from kit.testing._command_line import run_module
+
+
+async def execute(statement: str) -> None:
+    async with connect() as connection, connection.begin():
+        await connection.execute(text(statement))
+
+
+def disable_example(monkeypatch: pytest.MonkeyPatch) -> None:
+    others = [name for name in settings.ENABLED_EXTENSIONS if name != "_example"]
+    change_settings(monkeypatch, ENABLED_EXTENSIONS=others)
+
+
+@pytest.mark.slow
+class TestReset:
+    async def test_refuses_in_production(
+        self, fresh_database: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await init_db()
+        change_settings(monkeypatch, ENVIRONMENT="production")
+
+        with pytest.raises(StartupError, match="ENVIRONMENT is production"):
+            await self.reset()
+
+    async def test_refuses_productions_database_whatever_the_settings_say(
+        self, fresh_database: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A developer's `.env` that names production's database must not be enough."""
+        await execute("CREATE TABLE precious (id int)")
+        with monkeypatch.context() as production:
+            change_settings(production, ENVIRONMENT="production")
+            async with connect() as connection, connection.begin():
+                await connection.run_sync(upgrade_to_heads, script_directory())
+
+        with pytest.raises(StartupError, match="is production's"):
+            await self.reset()
+        await execute("SELECT FROM precious")
+
+    async def test_drops_everything_and_builds_it_anew(self, fresh_database: str) -> None:
+        await init_db()
+        async with connect() as connection:
+            expected = await connection.run_sync(catalogue)
+        await execute("CREATE TYPE mood AS ENUM ('calm')")
+        await execute("CREATE TABLE stray (mood mood, api_token_id int REFERENCES api_token)")
+        await execute("CREATE VIEW seen AS SELECT * FROM stray")
+        await execute("CREATE MATERIALIZED VIEW kept AS SELECT * FROM stray")
+        await execute("CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+        await execute("CREATE SEQUENCE counter")
+        await execute("INSERT INTO admin_user (username, password_hash) VALUES ('a', 'b')")
+
+        await self.reset()
+
+        async with connect() as connection:
+            assert await connection.run_sync(catalogue) == expected
+            assert await connection.scalar(text("SELECT count(*) FROM admin_user")) == 0
+
+    @pytest.mark.parametrize("answer", ["", "y\n"])
+    async def test_asks_first(
+        self,
+        fresh_database: str,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        answer: str,
+    ) -> None:
+        await execute("CREATE TABLE precious (id int)")
+        monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+
+        with pytest.raises(StartupError, match="nothing was changed"):
+            await db.reset()
+
+        assert f"All data of the database '{fresh_database}'" in capsys.readouterr().out
+        await execute("SELECT FROM precious")
+
+    async def test_goes_on_when_the_answer_is_the_databases_name(
+        self, fresh_database: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await execute("CREATE TABLE stray (id int)")
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"{fresh_database}\n"))
+
+        await db.reset()
+
+        async with connect() as connection:
+            assert await connection.scalar(text("SELECT to_regclass('stray')")) is None
+
+    @staticmethod
+    async def reset() -> None:
+        async with connect() as connection, connection.begin():
+            await connection.run_sync(reset_database, script_directory())
+
+
+@pytest.mark.slow
+class TestForget:
+    async def test_refuses_an_enabled_extension(self, fresh_database: str) -> None:
+        await init_db()
+
+        with pytest.raises(StartupError, match="_example is enabled"):
+            await self.forget("_example")
+
+    async def test_refuses_an_unknown_extension(self, fresh_database: str) -> None:
+        await init_db()
+
+        with pytest.raises(StartupError, match="no revision of an extension 'departed'"):
+            await self.forget("departed")
+
+    async def test_keeps_the_tables_and_cores_revision(
+        self, fresh_database: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Alembic stores the extension's row only, and that it stood for core's as well is lost."""
+        await init_db()
+        disable_example(monkeypatch)
+
+        await self.forget("_example")
+
+        async with connect() as connection:
+            state = await connection.run_sync(read_state, script_directory(), load_metadata())
+            assert await connection.scalar(text("SELECT count(*) FROM example_note")) == 0
+        assert not state.missing
+        assert not state.unknown
+
+    async def test_refuses_when_nobody_can_tell_what_else_is_applied(
+        self, fresh_database: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await init_db()
+        await execute("COMMENT ON TABLE alembic_version IS NULL")
+        disable_example(monkeypatch)
+
+        with pytest.raises(StartupError, match="has lost its comment"):
+            await self.forget("_example")
+
+    @staticmethod
+    async def forget(extension: str) -> None:
+        async with connect() as connection, connection.begin():
+            await connection.run_sync(forget_extension, script_directory(), extension)
+
+
+@pytest.mark.slow
+def test_status_lists_what_is_missing(fresh_database: str) -> None:
+    outcome = run_module(fresh_database, "kit.commands.db", "status")
+
+    assert outcome.status == 0, outcome.output
+    assert "missing  core" in outcome.output
+    assert "missing  _example" in outcome.output
+    assert "Run `make db-upgrade`" in outcome.output

@@ -1,0 +1,95 @@
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import httpx
+import pytest
+
+from app.core.config import settings
+from kit.connections._budget import redis_allowance
+from kit.queue._diagnostics import ping
+from kit.redis._pool import redis_client
+from kit.testing._queue_processes import QueueProcess
+from kit.testing._redis_servers import RedisServer, free_port
+from kit.tests.connection_sampler import ConnectionSampler, most_by_role
+
+pytestmark = pytest.mark.slow
+
+PRODUCTION = {
+    "ENVIRONMENT": "production",
+    "CORS_ORIGINS": "none",
+    "POSTGRES_PASSWORD": "secret",
+    "DATABASE_URL": "postgresql://postgres:secret@localhost:5432/postgres",
+    "REDIS_URL": settings.REDIS_URL,
+}
+
+
+def test_outside_local_flower_refuses_to_start_without_a_password() -> None:
+    with QueueProcess("flower", **PRODUCTION) as flower:
+        assert flower.exit_status() == 1
+        line = flower.wait_for("error: ")
+    assert "FLOWER_PASSWORD is not set and ENVIRONMENT is production" in line
+    assert "Traceback" not in flower.output
+
+
+def test_a_password_that_flower_cannot_compare_is_refused() -> None:
+    with QueueProcess("flower", FLOWER_PASSWORD="geheim-für-alle") as flower:
+        assert flower.exit_status() == 1
+        assert "outside ASCII" in flower.wait_for("error: ")
+
+
+def test_flower_asks_for_its_login(worker: QueueProcess) -> None:
+    port = free_port()
+    login = ("operator", "open, sesame: #1%20")
+    environment = {
+        "FLOWER_PORT": str(port),
+        "FLOWER_USERNAME": login[0],
+        "FLOWER_PASSWORD": login[1],
+    }
+    # From a folder without `flowerconfig.py`, where Flower would otherwise start without a login.
+    arguments = ("--workdir", "/tmp", "flower")  # noqa: S108 (any folder but the project's)
+    with QueueProcess(*arguments, **environment, PYTHONPATH=os.getcwd()) as flower:  # noqa: PTH109
+        flower.wait_for("Visit me")
+        base = f"http://127.0.0.1:{port}"
+        assert httpx.get(f"{base}/workers").status_code == 401
+        assert httpx.get(f"{base}/workers", auth=("operator", "wrong")).status_code == 401
+
+        answer = httpx.get(f"{base}/api/workers?refresh=1", auth=login, timeout=30)
+        assert any(name.startswith("celery@") for name in answer.json())
+
+
+QUESTIONS = ("/broker", "/api/queues/length", "/workers?refresh=1", "/api/workers?refresh=1")
+"""Pages for which Flower asks Redis or the workers."""
+
+
+def test_readers_of_its_pages_share_its_connections(
+    use_redis: Callable[..., RedisServer],
+) -> None:
+    port = free_port()
+    allowance = redis_allowance(settings, "flower")
+    # One for this test's own sender, one for the sampler.
+    server = use_redis("--maxclients", str(allowance + 2))
+    redis_client().ping()
+    with (
+        ConnectionSampler(server) as sampler,
+        QueueProcess(
+            "flower",
+            REDIS_URL=server.url,
+            FLOWER_PORT=str(port),
+            FLOWER_PASSWORD="",
+            FLOWER_UNAUTHENTICATED_API="true",
+        ) as flower,
+    ):
+        flower.wait_for("Visit me")
+        for _ in range(3):
+            ping.delay("nobody reads this")
+        with ThreadPoolExecutor(20) as readers:
+            addresses = [f"http://127.0.0.1:{port}{page}" for page in QUESTIONS * 25]
+            answers = list(readers.map(partial(httpx.get, timeout=60), addresses))
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert answers[1].json() == {"active_queues": [{"name": "celery", "messages": 3}]}
+    held = most_by_role(sampler.samples)
+    assert held["flower"] <= allowance, held
+    assert redis_client().info("stats")["rejected_connections"] == 0, held

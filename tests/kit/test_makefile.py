@@ -1,0 +1,158 @@
+"""The Makefile lists itself, runs what it says and is readable to macOS's make 3.81."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from app.core.config import BASE_DIR
+from kit.commands import dev
+
+MAKEFILE = BASE_DIR / "kit" / "kit.mk"
+TARGETS = re.search(r"^\.PHONY: ((?:.*\\\n)*.*)$", MAKEFILE.read_text(), re.MULTILINE)
+NEWER_THAN_3_81 = {
+    r"^\s*\.ONESHELL": "3.82",
+    r"^\s*\.RECIPEPREFIX": "3.82",
+    r"^\s*(define|undefine)\s+\S+\s*=|^\s*undefine": "3.82",
+    r"^\s*private\s": "3.82",
+    r"!=": "4.0",
+    r"::=": "4.0",
+    r"\$\(file ": "4.0",
+    r"&:": "4.3",
+    r"\$\(let |\$\(intcmp ": "4.4",
+    r"^\s*\.WAIT|\s\.WAIT": "4.4",
+}
+
+
+def targets() -> set[str]:
+    assert TARGETS is not None
+    return set(TARGETS[1].replace("\\\n", " ").split())
+
+
+OUTER_MAKE = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "args", "json"}
+"""What `make test args=...` leaves in the environment of these tests."""
+
+
+def make(*arguments: str, path: str | None = None) -> "subprocess.CompletedProcess[str]":
+    environment = {name: value for name, value in os.environ.items() if name not in OUTER_MAKE}
+    return subprocess.run(
+        [shutil.which("make") or "make", *arguments],
+        cwd=BASE_DIR,
+        env=environment | ({"PATH": path} if path else {}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def commands(*arguments: str) -> list[str]:
+    """What `make` would run, uv's own path left out."""
+    result = make("--dry-run", *arguments)
+    assert result.returncode == 0, result.stderr
+    lines = [re.sub(r'^"[^"]*uv"', "uv", line) for line in result.stdout.splitlines()]
+    return [line for line in lines if not re.search(r"\.tools( |/bin/python)", line)]
+
+
+def test_help_is_the_default_and_lists_every_target() -> None:
+    listed = dict(line.split(None, 1) for line in make().stdout.splitlines())
+    assert listed.keys() == targets()
+    assert make("help").stdout == make().stdout
+    assert all(listed.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("dev", ["uv run python -m kit.commands.dev"]),
+        ("test", ['uv run pytest --numprocesses auto -m "not slow" ']),
+        ("test args=-x", ['uv run pytest --numprocesses auto -m "not slow" -x']),
+        ("test-all", ["uv run pytest --numprocesses auto "]),
+        ("lint", ["uv run ruff check .", "uv run ruff format --check ."]),
+        ("format", ["uv run ruff check --fix .", "uv run ruff format ."]),
+        ("doctor", ["uv run python -m kit.commands.doctor"]),
+        ("connections", ["uv run python -m kit.commands.connections"]),
+        ("connections json=1", ["uv run python -m kit.commands.connections --json"]),
+        ("db-upgrade", ["uv run alembic upgrade heads"]),
+        ("db-downgrade", ["uv run alembic downgrade -1"]),
+        ("db-downgrade extension=hotel", ["uv run alembic downgrade hotel@base"]),
+        ("db-reset", ["uv run python -m kit.commands.db reset"]),
+        ("db-status", ["uv run python -m kit.commands.db status"]),
+        ("up", ["docker compose up --build --detach"]),
+        ("down", ["docker compose down"]),
+        ("logs", ["docker compose logs --follow"]),
+        ("token-list", ["uv run python -m kit.commands.token list"]),
+    ],
+)
+def test_a_target_runs(arguments: str, expected: list[str]) -> None:
+    assert commands(*arguments.split()) == expected
+
+
+@pytest.mark.parametrize(
+    ("target", "variable", "command"),
+    [
+        ("extension", "name", 'python -m kit.commands.extension "$name"'),
+        ("db-migrate", "message", 'alembic  revision --autogenerate --message "$message"'),
+        ("db-forget", "extension", 'python -m kit.commands.db forget "$extension"'),
+        ("token", "name", 'python -m kit.commands.token create --expires "$expires" "$name"'),
+        ("token-revoke", "name", 'python -m kit.commands.token revoke "$name"'),
+        ("admin-password", "username", 'python -m kit.commands.admin_password set "$username"'),
+        ("admin-revoke", "username", 'python -m kit.commands.admin_password revoke "$username"'),
+    ],
+)
+def test_a_target_that_needs_a_value(target: str, variable: str, command: str) -> None:
+    assert commands(target, f'{variable}=it\'s "x"')[-1] == f"uv run {command}"
+
+
+def test_a_migration_of_an_extension() -> None:
+    [*_, command] = commands("db-migrate", "message=x", "extension=hotel")
+    assert command.startswith("uv run alembic -x extension=hotel revision --autogenerate")
+
+
+def test_a_missing_value_is_told_and_nothing_runs() -> None:
+    program = Path("uv").name
+    result = make("db-migrate", f"uv={program}", "message=")
+    assert result.returncode == 2
+    assert result.stderr.startswith('usage: make db-migrate message="add orders"\n')
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("target", "command"), [("worker", dev.WORKER), ("beat", dev.BEAT), ("flower", dev.FLOWER)]
+)
+def test_one_process_alone_is_the_one_of_make_dev(target: str, command: tuple[str, ...]) -> None:
+    assert commands(target) == [" ".join(("uv", "run", *command[2:]))]
+
+
+def test_setup_installs_the_hooks_of_a_repository_alone() -> None:
+    sync, install = commands("setup")[:2]
+    assert sync.startswith("uv sync || ")
+    assert install.startswith("if [ -e .git ]; then ")
+
+
+def test_upgrade_moves_the_day_and_resolves_anew() -> None:
+    move, replace, *rest = commands("upgrade")
+    assert move.startswith('sed "s/^exclude-newer = .*/')
+    assert replace == "mv pyproject.toml.new pyproject.toml"
+    assert rest == ["uv lock --upgrade", "uv sync"]
+
+
+def test_without_uv_one_is_installed_into_the_project(tmp_path: Path) -> None:
+    for name in ("sh", "awk"):
+        (tmp_path / name).symlink_to(shutil.which(name) or "")
+    fresh = tmp_path / "fresh"  # where nobody has installed one yet
+    fresh.mkdir()
+    shutil.copy(BASE_DIR / "Makefile", fresh)
+    (fresh / "kit").mkdir()
+    shutil.copy(MAKEFILE, fresh / "kit")
+    result = make("--dry-run", "--directory", str(fresh), "lint", path=str(tmp_path))
+    assert "python3 -m venv .tools" in result.stdout
+    assert '".tools/bin/uv" run ruff check .' in result.stdout
+
+
+@pytest.mark.parametrize("pattern", NEWER_THAN_3_81)
+def test_nothing_is_newer_than_make_3_81(pattern: str) -> None:
+    found = re.findall(pattern, MAKEFILE.read_text(), re.MULTILINE)
+    assert not found, f"make {NEWER_THAN_3_81[pattern]} brought this"
