@@ -12,7 +12,7 @@ nox.options.default_venv_backend = "uv"
 nox.options.error_on_external_run = True
 nox.options.sessions = ["lint", "typecheck", "tests", "docs"]
 
-SERVICE_TYPES = ["app", "devservices", "tests", "alembic/env.py", "flowerconfig.py"]
+SERVICE_TYPES = ["app", "kit", "tests", "alembic/env.py", "flowerconfig.py"]
 
 
 @nox.session
@@ -22,14 +22,13 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     config = str(rendered(session) / "pyproject.toml")
-    # Ruff follows the link app/extensions only where it is told to.
-    extensions = [
-        f"app/extensions/{path.name}" for path in Path("extensions_catalog").glob("[!_]*")
-    ]
-    extensions += ["app/extensions/__init__.py", "app/extensions/_example"]
+    # Ruff follows the links app/extensions and kit/tests only where it is told to.
+    linked = [f"app/extensions/{path.name}" for path in Path("extensions_catalog").glob("[!_]*")]
+    linked += ["app/extensions/__init__.py", "app/extensions/_example"]
+    linked += [f"kit/tests/{path.name}" for path in Path("tests/kit").glob("[!_.]*")]
     with session.chdir("template"):
         for command in (["check"], ["format", "--check"]):
-            session.run("ruff", *command, "--config", config, ".", *extensions)
+            session.run("ruff", *command, "--config", config, ".", *linked)
 
 
 @nox.session
@@ -98,7 +97,7 @@ def install(session: nox.Session, group: str = "dev") -> None:
 
 
 def rendered(session: nox.Session) -> Path:
-    """A project with all extensions: its pyproject.toml configures the checks of the service."""
+    """A project with all that can be chosen: its pyproject.toml configures the service's checks."""
     project = Path(session.create_tmp()).resolve() / "project"
     catalogue = sorted(path.name for path in Path("extensions_catalog").glob("[!_]*"))
     session.run(
@@ -108,6 +107,8 @@ def rendered(session: nox.Session) -> Path:
         "--defaults",
         "--data",
         f"extensions=[{', '.join(catalogue)}]",
+        "--data",
+        "kit_tests=true",
         "--overwrite",
         "--vcs-ref",
         "HEAD",

@@ -52,7 +52,7 @@ class Project:
         """
         command = ("uv", "sync", "--quiet", "--compile-bytecode", *options)
         self.run(*command, UV_PROJECT_ENVIRONMENT=str(self._environment))
-        self.run_python("-m", "compileall", "-q", "app", "devservices", "tests")
+        self.run_python("-m", "compileall", "-q", "app", "kit", "tests")
 
     def versions(self, *names: str) -> dict[str, str]:
         """Versions of installed packages."""

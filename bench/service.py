@@ -89,7 +89,7 @@ def production(servers: Servers, database: str, *, link: str = "") -> dict[str, 
 @contextmanager
 def running_api(project: Project, settings: Mapping[str, str]) -> Iterator[Server]:
     """The API, with uvicorn as `make` and the image start it; its log goes to a file."""
-    arguments = ["-m", "app.commands.serve"]
+    arguments = ["-m", "kit.commands.serve"]
     with _running(project, arguments, "/health/live", settings, "API_PORT") as server:
         yield server
 
@@ -192,5 +192,5 @@ def migrate(project: Project, settings: Mapping[str, str]) -> None:
 def make_token(project: Project, settings: Mapping[str, str]) -> str:
     """An API token, as `make token` makes it."""
     name = f"bench-{secrets.token_hex(4)}"
-    printed = project.run_python("-m", "app.commands.token", "create", name, **settings)
+    printed = project.run_python("-m", "kit.commands.token", "create", name, **settings)
     return printed.split()[-1]

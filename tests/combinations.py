@@ -64,11 +64,16 @@ def configuration() -> dict[str, Any]:
 
 
 def questions() -> dict[str, dict[str, Any]]:
-    """The questions that a user can be asked, in order; computed values are none."""
+    """The questions that a user can be asked, in order.
+
+    Computed values are none, nor is what is answered by `--data` alone.
+    """
     return {
         name: details
         for name, details in configuration().items()
-        if not name.startswith("_") and details.get("when") is not False
+        if not name.startswith("_")
+        and details.get("when") is not False
+        and details.get("ask") is not False
     }
 
 

@@ -16,7 +16,7 @@ Render = Callable[..., Path]
 
 pytest_plugins = ["tests.service", "tests.walk_profiles"]
 
-TEMPLATE_PATHS = ["copier.yml", "extensions_catalog", "hooks", "template"]
+TEMPLATE_PATHS = ["copier.yml", "extensions_catalog", "hooks", "template", "tests/kit"]
 """All that a copy of the template reads."""
 
 

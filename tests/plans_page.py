@@ -18,7 +18,7 @@ PROGRAM = r"""
 from itertools import count
 
 from app.core.config import Settings
-from app.core.connection_budget import postgres_budget, postgres_pool_size, redis_budget
+from kit.connections import postgres_budget, postgres_pool_size, redis_budget
 
 DEFAULTS = Settings.model_construct()
 

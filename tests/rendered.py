@@ -16,7 +16,7 @@ from tests.combinations import HOSTILE_TEXTS, Answers, questions
 WINDOWS_NAME = re.compile(r'[^<>:"|?*\\\x00-\x1f]*[^<>:"|?*\\\x00-\x1f .]')
 WINDOWS_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 COMPOSE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-FOLDERS_WITHOUT_ANSWERS = ["/alembic", "/app", "/devservices", "/static", "/templates", "/tests"]
+FOLDERS_WITHOUT_ANSWERS = ["/alembic", "/app", "/kit", "/static", "/templates", "/tests"]
 MAY_BE_EMPTY = {"__init__.py", ".gitkeep", "py.typed"}
 BINARY = {".png", ".ico", ".woff2"}
 
@@ -135,17 +135,34 @@ def check_answers_arrived(project: Path, answers: Answers) -> None:
 
 
 def check_dependencies(project: Path) -> None:
-    """Lines that come with an extension stand in their place of the alphabet, and once."""
+    """Lines that come with an extension stand in their place of the alphabet, and once.
+
+    The owner's own dependencies and tools are theirs: nothing but the kit's stands among them.
+    """
     document = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
-    for lines in (document["project"]["dependencies"], document["dependency-groups"]["dev"]):
+    groups = document["dependency-groups"]
+    for lines in (groups["kit"], groups["kit-dev"]):
         names = [re.split(r"[<>=~!; ]", line)[0] for line in lines]
         assert names == sorted(set(names))
+    assert document["project"]["dependencies"] == []
+    assert groups["dev"] == [{"include-group": "kit-dev"}]
+
+
+def dependencies_of(project: Path) -> list[str]:
+    """What a project needs, for its development too: its own, the kit's and the extensions'."""
+    document = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
+    groups = document["dependency-groups"]
+    own = [*document["project"]["dependencies"], *groups["dev"]]
+    needed = [*own, *groups["kit"], *groups["kit-dev"]]
+    return [each for each in needed if isinstance(each, str)]
 
 
 def check_files_of_the_answers(project: Path, answers: Answers) -> None:
     ci = answers.get("ci", "github")
     assert (project / ".github").exists() == (ci == "github")
     assert (project / ".gitlab-ci.yml").exists() == (ci == "gitlab")
+    # The part that answers reach has none of them.
+    assert not (project / "kit" / "tests").exists() or answers.get("kit_tests", False)
     compose = yaml_of((project / "docker-compose.yml").read_text(encoding="utf-8"))
     assert COMPOSE_NAME.fullmatch(compose["name"])
     folders = {path.name for path in (project / "app" / "extensions").iterdir() if path.is_dir()}

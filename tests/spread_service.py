@@ -26,8 +26,8 @@ VISIBILITY_TIMEOUT = 20
 PORTS = {"api": "8000", "flower": "5555", "redis": "6379", "pgbouncer": "6432"}
 
 CELERY = (".venv/bin/celery", "--app", "app.core.celery:celery_app")
-SERVE = (".venv/bin/python", "-m", "app.commands.serve")
-TOKEN = (".venv/bin/python", "-m", "app.commands.token", "create", "caller")
+SERVE = (".venv/bin/python", "-m", "kit.commands.serve")
+TOKEN = (".venv/bin/python", "-m", "kit.commands.token", "create", "caller")
 
 PGBOUNCER = """
 [databases]

@@ -11,7 +11,7 @@ import pytest
 
 from tests.combinations import catalogue
 from tests.conftest import Render, copy_template
-from tests.rendered import check_dependencies, files, texts
+from tests.rendered import check_dependencies, dependencies_of, files, texts
 from tests.repositories import commit_all, git
 from tests.test_update import update
 
@@ -100,7 +100,7 @@ class TestUpdate:
     def project(self, stocked: Path, tmp_path: Path) -> Path:
         project = copy_template(stocked, tmp_path / "project", release="v0.1.0")
         edit = (project / "pyproject.toml").read_text(encoding="utf-8")
-        edit = edit.replace('    "jinja2', '    "itsours>=1.0",\n    "jinja2', 1)
+        edit = edit.replace("\ndependencies = []", '\ndependencies = ["itsours>=1.0"]')
         edit = edit.replace("enabled_extensions = [\n", 'enabled_extensions = [\n    "loyalty",\n')
         (project / "pyproject.toml").write_text(edit, encoding="utf-8")
         commit_all(project, "Work")
@@ -111,7 +111,8 @@ class TestUpdate:
         assert git(project, "diff", "--name-only", "--diff-filter=U") == ""
         document = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
         assert document["tool"]["service"]["enabled_extensions"] == ["loyalty", "harbour"]
-        assert {"harbour-client>=1.0", "itsours>=1.0"} <= set(document["project"]["dependencies"])
+        assert document["project"]["dependencies"] == ["itsours>=1.0"]
+        assert "harbour-client>=1.0" in document["dependency-groups"]["kit"]
         assert (project / "app/extensions/harbour/tests/test_settings.py").exists()
 
     def test_one_that_is_given_back_leaves_its_owner_s_files_alone(
@@ -163,5 +164,4 @@ class TestEach:
 
 
 def dependencies(project: Path) -> set[str]:
-    document = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
-    return {*document["project"]["dependencies"], *document["dependency-groups"]["dev"]}
+    return set(dependencies_of(project))

@@ -41,7 +41,7 @@ ALWAYS = {"alembic_version"}
 CONSOLE = """
 import json, sys
 from sqlalchemy import text
-from app.core.local_services import start_local_services
+from kit.process import start_local_services
 start_local_services()
 from app.core.database import sync_engine
 for line in sys.stdin:
@@ -272,8 +272,8 @@ class DatabaseWalk(RuleBasedStateMachine):
 
     def created_by(self, branch: str) -> set[str]:
         """Tables of a branch, as its revisions spell them."""
-        app = self.project / "app"
-        folder = app / "migrations" if branch == "core" else app / "extensions" / branch
+        is_kit = branch == "core"
+        folder = self.project / ("kit/migrations" if is_kit else f"app/extensions/{branch}")
         texts = [path.read_text("utf-8") for path in folder.rglob("*.py")]
         return {name for text in texts for name in re.findall(r'create_table\(\s*"(\w+)"', text)}
 

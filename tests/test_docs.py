@@ -12,7 +12,7 @@ import pytest
 from tests.combinations import catalogue, combinations
 from tests.conftest import copy_template
 from tests.documents import DOCUMENTS, PAGES, commands_of, name_of, prose_of
-from tests.named_tests import named_tests
+from tests.named_tests import OF_THE_SERVICE, named_tests
 from tests.repositories import REPOSITORY
 from tests.settings_page import PAGE, settings, tables, written_table
 from tests.trees import trees
@@ -107,7 +107,7 @@ class TestNames:
 
     @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
     def test_make_targets(self, project: Path, path: Path) -> None:
-        makefiles = [(project / "Makefile")]
+        makefiles = [project / "Makefile", project / "kit" / "kit.mk"]
         makefiles += [REPOSITORY / "Makefile"] if path == REPOSITORY / "README.md" else []
         text = "\n".join(makefile.read_text(encoding="utf-8") for makefile in makefiles)
         targets = set(re.findall(r"^([a-z][a-z-]*)(?: [a-z -]+)?:", text, re.MULTILINE))
@@ -138,10 +138,11 @@ class TestNames:
         assert sorted(set(words) - set(settings()) - extension_settings() - NO_SETTINGS) == []
 
     def test_modules_of_commands_that_files_run(self, project: Path) -> None:
-        for file in ("Makefile", "Dockerfile", "docker-compose.yml"):
+        for file in ("kit/kit.mk", "Dockerfile", "docker-compose.yml"):
             text = (project / file).read_text(encoding="utf-8")
-            modules = re.findall(r"-m,? \"?((?:app|devservices)\.[\w.]+)", text)
-            modules += re.findall(r'"-m", "((?:app|devservices)\.[\w.]+)"', text)
+            modules = re.findall(r"-m,? \"?((?:app|kit)\.[\w.]+)", text)
+            modules += re.findall(r'"-m", "((?:app|kit)\.[\w.]+)"', text)
+            assert modules, file
             for module in modules:
                 assert (project / (module.replace(".", "/") + ".py")).is_file(), (file, module)
 
@@ -164,7 +165,7 @@ NO_SETTINGS = {
     "EVERY_MESSAGE",
     "TEMPLATES_DIR",
     "FORWARDED_ALLOW_IPS",  # uvicorn's
-    "PG_BINDIR",  # of devservices
+    "PG_BINDIR",  # of kit/devservices
     "UV_OFFLINE",  # uv's
     "XDG_CACHE_HOME",  # of all programs
     "SYNC_DATABASE_URL",  # a property
@@ -192,7 +193,7 @@ def mentioned_paths(path: Path) -> Iterator[str]:
     for code in re.findall(r"(?<!`)`([^`\n]+)`(?!`)", prose_of(path)):
         is_path = re.fullmatch(r"\.?[\w<>…-]+(?:[./][\w<>…*.-]+)*/?", code)
         is_file = code.endswith(("/", ".py", ".md", ".toml", ".yml", ".html", ".ini", ".txt"))
-        is_module = re.fullmatch(r"(?:app|devservices)(?:\.\w+)+", code)
+        is_module = re.fullmatch(r"(?:app|kit)(?:\.\w+)+", code)
         if is_path and (is_file or is_module) and code not in NO_FILES:
             yield code
 
@@ -202,7 +203,7 @@ def is_there(places: Sequence[Path], name: str) -> bool:
     project = places[0]
     if name in WRITTEN_ON_THE_WAY or name.startswith("app/models/order"):
         return True
-    if re.match(r"(?:app|devservices)\.\w", name) and not name.endswith(".py"):
+    if re.match(r"(?:app|kit)\.\w", name) and not name.endswith(".py"):
         name = name.replace(".", "/")
         return (project / name).is_dir() or (project / f"{name}.py").is_file()
     pattern = re.sub(r"<name>|…", "*", name).rstrip("/")
@@ -235,7 +236,7 @@ def test_fixtures_that_the_guide_names_exist() -> None:
 
 def test_figures_that_can_be_counted() -> None:
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    rendered = len([name for name in named_tests() if not name.startswith("tests/")])
+    rendered = len([name for name in named_tests() if name.startswith(OF_THE_SERVICE)])
     assert f"each rendered and checked | {len(combinations()):,} |" in text
     assert f"each linted, typed and tested | {len(trees())} |" in text
     drawing = (REPOSITORY / "docs" / "images" / "combinations.svg").read_text(encoding="utf-8")

@@ -28,9 +28,9 @@ SERVICE = "tests/test_service.py::test_quick_tests"
 UPDATE = "tests/test_documented_commands.py::test_update_commands_work_as_printed"
 RECOPY = "tests/test_surroundings.py::TestRecopy::test_loses_edits_and_keeps_what_is_its_owner_s"
 DEMO = "tests/test_documented_commands.py::test_make_demo_starts_a_service_and_ends_it"
-TARGET = "template/tests/test_makefile.py::test_a_target_runs"
+TARGET = "tests/kit/test_makefile.py::test_a_target_runs"
 MATRIX = "tests/test_matrix.py::test_the_session_runs_a_share"
-PROCESS = "template/tests/test_makefile.py::test_one_process_alone_is_the_one_of_make_dev"
+PROCESS = "tests/kit/test_makefile.py::test_one_process_alone_is_the_one_of_make_dev"
 
 # What each printed command is run by.
 RUN_BY = {
@@ -70,7 +70,7 @@ RUN_BY = {
     "make upgrade": "tests/test_service.py::test_upgrade_moves_the_date_and_the_versions",
     "make db-downgrade": OTHERS,
     "uv run alembic -x yes downgrade core@base": OTHERS,
-    "uv run python -m app.commands.env_example > .env.example": OTHERS,
+    "uv run python -m kit.commands.env_example > .env.example": OTHERS,
     'make test args="-k orders -x"': OTHERS,
     "uv run pytest tests/core/test_config.py": OTHERS,
     "uv run pytest -k heads -x": OTHERS,

@@ -224,7 +224,7 @@ def test_one_that_left_with_its_tables_there_breaks_nothing(service: LivingServi
 
     for command in ("db-status", "db-upgrade", "doctor"):
         told(service, command, "db-forget extension=hotel")
-    start = service.run(*service.python, "-m", "app.commands.serve", "--check")
+    start = service.run(*service.python, "-m", "kit.commands.serve", "--check")
     assert "db-forget extension=hotel" in start
     assert "Traceback" not in start
     assert service.rows("SELECT name FROM hotel_room") == [["12"]]

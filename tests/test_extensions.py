@@ -5,7 +5,6 @@ gets what it needs, and no more, is asked of `pyproject.toml`.
 """
 
 import json
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from tests.combinations import Answers, catalogue, identifier
 from tests.conftest import copy_template
 from tests.matrix import copy_command
+from tests.rendered import dependencies_of
 from tests.repositories import REPOSITORY
 from tests.trees import Workshop, covering_trees
 
@@ -56,7 +56,7 @@ def test_a_tree_works(workshop: Workshop, answers: Answers) -> None:
     Where all but one are there, extensions' own tests are those that the others have run.
     """
     place = workshop.place("tree")
-    arguments = ["tests"] if len(answers["extensions"]) == len(CATALOGUE) - 1 else []
+    arguments = ["tests", "kit/tests"] if len(answers["extensions"]) == len(CATALOGUE) - 1 else []
     assert workshop.check(answers, place, *arguments).failure == "", copy_command(answers)
 
     python = workshop.service_of(place / "project").run(workshop.python, "-c", ASK_THE_SERVICE)
@@ -66,11 +66,9 @@ def test_a_tree_works(workshop: Workshop, answers: Answers) -> None:
 
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_its_dependencies_come_and_go_with_it(template: Path, tmp_path: Path, name: str) -> None:
-    def dependencies(project: Path) -> set[str]:
-        document = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
-        return {*document["project"]["dependencies"], *document["dependency-groups"]["dev"]}
+    def dependencies(folder: str, extensions: list[str]) -> set[str]:
+        project = copy_template(template, tmp_path / folder, extensions=extensions)
+        return set(dependencies_of(project))
 
-    without = dependencies(copy_template(template, tmp_path / "without"))
-    with_it = dependencies(copy_template(template, tmp_path / "with", extensions=[name]))
-    everything = dependencies(copy_template(template, tmp_path / "all", extensions=CATALOGUE))
-    assert without <= with_it <= everything
+    without, with_it = dependencies("without", []), dependencies("with", [name])
+    assert without <= with_it <= dependencies("all", CATALOGUE)

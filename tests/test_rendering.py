@@ -163,7 +163,7 @@ def test_make_targets_that_the_documents_name_are_there(
     copier: CopierFixture, tmp_path: Path
 ) -> None:
     project = copier.copy(tmp_path).path
-    makefile = (project / "Makefile").read_text(encoding="utf-8")
+    makefile = (project / "kit" / "kit.mk").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     for path, text in texts(project):
         if path.name in {"README.md", "AGENTS.md", "ci.yml", ".env.example"}:
@@ -221,4 +221,6 @@ class TestImage:
         lines = (render_fast() / ".dockerignore").read_text(encoding="utf-8").splitlines()
         rules = [line for line in lines if line and not line.startswith("#")]
         assert rules[0] == "*"
-        assert not {"!.env", "!devservices", "!tests"} & set(rules)
+        assert not {"!.env", "!tests"} & set(rules)
+        kept_out = {"kit/devservices", "kit/testing", "**/tests"}
+        assert kept_out <= set(rules[rules.index("!kit") :])

@@ -68,10 +68,12 @@ def test_python_is_plain_python() -> None:
     assert [name for name in tracked() if ".py.jinja" in name] == []
 
 
-def test_the_one_link_leads_to_the_catalogue() -> None:
-    links = [name for name in tracked_links() if (REPOSITORY / name).is_symlink()]
-    assert links == ["template/app/extensions"]
-    assert (REPOSITORY / links[0]).resolve() == REPOSITORY / "extensions_catalog"
+def test_two_links_lead_to_the_catalogue_and_to_the_kit_s_tests() -> None:
+    links = [REPOSITORY / name for name in tracked_links() if (REPOSITORY / name).is_symlink()]
+    assert {link.relative_to(REPOSITORY).as_posix(): link.resolve() for link in links} == {
+        "template/app/extensions": REPOSITORY / "extensions_catalog",
+        "template/kit/tests": REPOSITORY / "tests" / "kit",
+    }
 
 
 def tracked_links() -> list[str]:

@@ -7,7 +7,6 @@ same, or hold answers alone, and are checked for every combination.
 import os
 import re
 import shutil
-import tomllib
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -20,6 +19,7 @@ from tests.combinations import (
     sets_of_extensions,
 )
 from tests.conftest import copy_template
+from tests.rendered import dependencies_of
 from tests.repositories import commit_all
 from tests.service import Service, cache_of_uv
 
@@ -33,20 +33,21 @@ def code_of(project: Path) -> tuple[str, ...]:
 
     The content of a Python file follows from its path: `check_untouched_files_are_the_template_s`.
     """
-    document = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
-    needed = [*document["project"]["dependencies"], *document["dependency-groups"]["dev"]]
     paths = (str(path.relative_to(project)) for path in project.glob("app/extensions/*/*.py"))
-    return (*sorted(paths), *needed)
+    return (*sorted(paths), *dependencies_of(project))
 
 
 @cache
 def trees() -> list[Answers]:
-    """A combination for each distinct tree, with all other answers spread over them."""
+    """A combination for each distinct tree, with all other answers spread over them.
+
+    Each has the kit's own tests, so that those run in it too.
+    """
     settings = [answers for answers in combinations() if not answers["extensions"]]
     # The covering trees are few, so they choose first.
     sets = sorted(sets_of_extensions(), key=lambda extensions: not _covers(extensions))
     return [
-        settings[number * STRIDE % len(settings)] | {"extensions": extensions}
+        settings[number * STRIDE % len(settings)] | {"extensions": extensions, "kit_tests": True}
         for number, extensions in enumerate(sets)
     ]
 
@@ -92,7 +93,7 @@ class Workshop:
         """
         self._template = template
         self._folder = folder
-        project = copy_template(template, folder / "everything", extensions=catalogue())
+        project = copy_template(template, folder / "everything", extensions=catalogue(), kit_tests=True)
         commit_all(project, "Start")
         self.everything = Service(project, {"UV_CACHE_DIR": cache_of_uv()})
         self.everything.make("setup", "typecheck")

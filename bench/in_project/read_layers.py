@@ -16,10 +16,10 @@ import asyncpg
 import uvloop
 from app.core.database import async_session_maker, read_session_maker
 from app.core.dependencies import ReadSessionDep
-from app.core.security import require_principal
 from app.extensions._example.models import ExampleNote, ExampleNoteOutput
 from app.main import app
 from fastapi import Depends
+from kit.security import require_principal
 
 ROUNDS = 5
 CALLS = 400

@@ -2,7 +2,7 @@
 
 from time import perf_counter
 
-from devservices import temporary_servers
+from kit.devservices import temporary_servers
 
 if __name__ == "__main__":
     started = perf_counter()

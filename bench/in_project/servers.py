@@ -8,8 +8,12 @@ import os
 import shutil
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 
-from devservices import temporary_servers
+from kit.devservices import temporary_servers
+
+TESTS_OF_THE_KIT = Path(__file__).parents[2] / "tests" / "kit"
+"""A project with the default answers has none."""
 
 DATABASE = "postgres"
 POOLER_CONNECTIONS = 40
@@ -23,7 +27,8 @@ def main() -> None:
         found = {"direct": direct, "redis": addresses.redis.url}
         if shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin"):
             os.environ |= {"DATABASE_URL": direct, "POSTGRES_SSLMODE": "disable"}
-            from tests.pgbouncer import pgbouncer  # noqa: PLC0415 (reads the settings above)
+            sys.path.append(str(TESTS_OF_THE_KIT))
+            from pgbouncer import pgbouncer  # noqa: PLC0415 (reads the settings above)
 
             pooler = pgbouncer("transaction", pool_size=POOLER_CONNECTIONS)
             url = stack.enter_context(pooler)["DATABASE_URL"]

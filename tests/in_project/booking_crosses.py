@@ -12,8 +12,7 @@ import httpx
 import pytest
 from app.extensions.mail.tests.mail_server import MailServer
 from app.extensions.webhooks.tests.receiver import Receiver
-from tests.queue_processes import QueueProcess
-from tests.running_service import own_database, run_api
+from kit.testing import QueueProcess, own_database, run_api
 
 pytestmark = pytest.mark.slow
 
