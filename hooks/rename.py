@@ -36,18 +36,29 @@ def main(template: str, answers_file: str, *paths: str) -> None:
         raise SystemExit("usage: rename.py TEMPLATE ANSWERS_FILE OLD NEW [OLD NEW ...]")
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder, "old-release")
-        _render_old_release(template, answers_file, base)
+        render_release(template, _committed(answers_file), os.environ["VERSION_FROM"], base)
         for old, new in zip(paths[::2], paths[1::2], strict=True):
             for old_file, new_file in _files(base, old, new):
                 print(f"{old_file} -> {new_file}: {_carry_over(base, old_file, new_file)}")
 
 
-def _render_old_release(template: str, answers_file: str, destination: Path) -> None:
-    answers = destination.with_name("answers.yml")
-    answers.write_bytes(_committed(answers_file) or b"{}")
-    # Copier tells a migration which version the project comes from; a copy of that needs no trust.
+def render_release(template: str, answers: bytes | None, version: str, destination: Path) -> None:
+    """Render a release of the template as a fresh copy.
+
+    Args:
+        template: the template's repository.
+        answers: content of an answers file, if there is one.
+        version: a tag or commit of the template.
+        destination: where the copy goes; the answers are written beside it.
+
+    Raises:
+        subprocess.CalledProcessError: when Copier fails.
+    """
+    file = destination.with_name(f"{destination.name}.answers.yml")
+    file.write_bytes(answers or b"{}")
+    # A copy needs no trust, since the template has migrations but no tasks.
     command = [sys.executable, "-m", "copier", "copy", "--quiet", "--defaults"]
-    command += ["--vcs-ref", os.environ["VERSION_FROM"], "--data-file", str(answers)]
+    command += ["--vcs-ref", version, "--data-file", str(file)]
     subprocess.run([*command, template, str(destination)], check=True)
 
 
@@ -67,54 +78,75 @@ def _carry_over(base: Path, old: str, new: str) -> str:
         return "not part of both releases, nothing to do"
     if _committed(new) is not None:
         return f"{new} was there before; the old file is in git: git show HEAD:./{old}"
-    Path(old).unlink(missing_ok=True)
+    # What is still there belongs to the new release too, or to files that updates leave alone.
+    if Path(old).exists():
+        return f"{old} is still there, so both stay; carry over what you changed by hand"
     edited = _committed(old)
     if edited is None:
         target.unlink()
         return "was deleted in this project and stays so"
     if edited == source.read_bytes():
         return "moved"
-    return _merge(source, edited, target, old)
+    return _merge_into(target, source.read_bytes(), edited)
 
 
-def _merge(source: Path, edited: bytes, target: Path, old: str) -> str:
-    released = target.read_bytes()
+def _merge_into(target: Path, base: bytes, edited: bytes) -> str:
     if b"\0" in edited:
         target.with_name(f"{target.name}.orig").write_bytes(edited)
         return f"is binary and was edited: the edited one is {target}.orig"
-    mine = source.with_name(f"{source.name}.edited")
-    mine.write_bytes(edited)
-    labels = ["before updating", "last update", "after updating"]
-    command = ["git", "merge-file", "--stdout"]
-    command += [part for label in labels for part in ("-L", label)]
-    merged = subprocess.run([*command, mine, source, target], check=False, stdout=subprocess.PIPE)
-    if merged.returncode < 0 or merged.returncode > 127:  # noqa: PLR2004 (git: errors are negative)
-        raise SystemExit(f"git merge-file failed on {old}")
-    target.write_bytes(merged.stdout)
-    if merged.returncode == 0:
+    released = target.read_bytes()
+    merged, has_conflicts = merge(base, edited, released)
+    target.write_bytes(merged)
+    if not has_conflicts:
         return "moved, with the edits"
-    _list_as_unmerged(target, [source.read_bytes(), edited, released])
+    list_as_unmerged(target, [base, edited, released])
     return "moved; the edits conflict with the new release, look for <<<<<<<"
 
 
-def _list_as_unmerged(target: Path, versions: list[bytes]) -> None:
-    path = _git("rev-parse", "--show-prefix").decode().strip() + target.as_posix()
+def merge(base: bytes, edited: bytes, released: bytes) -> tuple[bytes, bool]:
+    """Merge three versions of a text; the result, and whether it has conflict markers.
+
+    Raises:
+        SystemExit: when git fails.
+    """
+    labels = ["before updating", "last update", "after updating"]
+    command = ["git", "merge-file", "--stdout"]
+    command += [part for label in labels for part in ("-L", label)]
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder, name) for name in ("edited", "base", "released")]
+        for file, content in zip(files, (edited, base, released), strict=True):
+            file.write_bytes(content)
+        done = subprocess.run([*command, *files], check=False, stdout=subprocess.PIPE)
+    if done.returncode < 0 or done.returncode > 127:  # noqa: PLR2004 (git: errors are negative)
+        raise SystemExit("git merge-file failed")
+    return done.stdout, done.returncode > 0
+
+
+def list_as_unmerged(target: Path, versions: list[bytes]) -> None:
+    """List a file as unmerged in git's index: "both modified" in `git status`.
+
+    Args:
+        target: the file, from the current directory.
+        versions: the base, the edited and the released one.
+    """
+    path = git("rev-parse", "--show-prefix").decode().strip() + target.as_posix()
     mode = "100755" if os.access(target, os.X_OK) else "100644"
     entries = [f"0 {'0' * 40}\t{path}"]
     for stage, content in enumerate(versions, start=1):
-        blob = _git("hash-object", "-w", "--stdin", stdin=content).decode().strip()
+        blob = git("hash-object", "-w", "--stdin", stdin=content).decode().strip()
         entries.append(f"{mode} {blob} {stage}\t{path}")
-    _git("update-index", "--index-info", stdin="\n".join(entries).encode() + b"\n")
+    git("update-index", "--index-info", stdin="\n".join(entries).encode() + b"\n")
 
 
 def _committed(path: str) -> bytes | None:
     """A file of the project's last commit, which Copier made sure holds all that there is."""
-    if not _git("ls-tree", "HEAD", "--", path):
+    if not git("ls-tree", "HEAD", "--", path):
         return None
-    return _git("show", f"HEAD:./{path}")
+    return git("show", f"HEAD:./{path}")
 
 
-def _git(*arguments: str, stdin: bytes | None = None) -> bytes:
+def git(*arguments: str, stdin: bytes | None = None) -> bytes:
+    """Run git in the current directory; its output."""
     command = ["git", *arguments]
     return subprocess.run(command, check=True, input=stdin, stdout=subprocess.PIPE).stdout
 

@@ -1,0 +1,11 @@
+"""Started by Copier's `_migrations`; see `migration.py`."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from hooks.into_kit.migration import main
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,300 @@
+"""Merge an owner's edits of a module into its new version, as text or else piece by piece."""
+
+import ast
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from hooks.into_kit.imports import with_imports_of
+from hooks.into_kit.pieces import (
+    Piece,
+    pieces_inside,
+    pieces_of_module,
+)
+from hooks.rename import merge
+
+Context = tuple[Piece, ...]
+"""Statements of the base that a piece stands in, the outermost first."""
+
+Anchor = tuple[Piece, int]
+"""A piece that stands in the new version, and the index of the line behind it."""
+
+Elsewhere = Callable[[Context, Piece, Piece], bool]
+"""Merges a changed piece (enclosing, before, after) into another module, if one has it."""
+
+BEFORE, MIDDLE, AFTER = "<<<<<<< before updating", "=======", ">>>>>>> after updating"
+
+
+@dataclass
+class Merged:
+    """What became of a module.
+
+    Args:
+        text: the new version with the edits.
+        added: pieces that went into it.
+        taken_out: pieces that the owner had deleted and that this version has not, either.
+    """
+
+    text: str
+    added: list[Piece] = field(default_factory=list)
+    taken_out: list[str] = field(default_factory=list)
+
+    @property
+    def has_conflicts(self) -> bool:
+        """Whether there are conflict markers in it."""
+        return has_markers(self.text)
+
+
+def has_markers(text: str) -> bool:
+    """Whether a text has conflict markers."""
+    return bool(re.search(rf"^{BEFORE}$", text, re.MULTILINE))
+
+
+def merge_texts(base: str, edited: str, released: str) -> Merged:
+    """Merge as git does, line by line."""
+    merged, _ = merge(base.encode(), edited.encode(), released.encode())
+    return Merged(merged.decode())
+
+
+def merge_modules(base: str, edited: str, released: str, elsewhere: Elsewhere) -> Merged:
+    """Merge line by line where that has no conflicts, else piece by piece.
+
+    Imports stay as the release has them; whoever calls adds those that are missing.
+
+    Args:
+        base: the module in the old release.
+        edited: the same with the owner's edits.
+        released: what stands in its place in the new release.
+        elsewhere: finds another module for a piece that the new version has not.
+
+    Raises:
+        SyntaxError: when one of them is no valid Python.
+    """
+    edited = with_imports_of(base, edited)
+    merged = merge_texts(base, edited, released)
+    if not merged.has_conflicts:
+        return merged
+    return _PieceMerge(base, edited, released, elsewhere).run()
+
+
+class _EntangledError(Exception):
+    """The edits surround what has moved, so that they cannot be told apart."""
+
+
+class _PieceMerge:
+    def __init__(self, base: str, edited: str, released: str, elsewhere: Elsewhere) -> None:
+        self._base, self._edited = base, edited
+        self._base_lines = base.rstrip("\n").split("\n")
+        self._edited_lines = edited.rstrip("\n").split("\n")
+        self._lines = released.rstrip("\n").split("\n")
+        self._released = released
+        self._elsewhere = elsewhere
+        self._changes: list[tuple[int, int, int, list[str]]] = []
+        self._added: list[Piece] = []
+        self._taken_out: list[str] = []
+
+    def run(self) -> Merged:
+        """The new version with the edits."""
+        self._level(
+            (),
+            pieces_of_module(self._base),
+            pieces_of_module(self._edited),
+            pieces_of_module(self._released),
+        )
+        lines = list(self._lines)
+        for start, end, _, new in sorted(self._changes, key=lambda x: (x[0], x[2]), reverse=True):
+            lines[start:end] = new
+        text = re.sub(r"\n{4,}", "\n\n\n", "\n".join(lines)) + "\n"
+        return Merged(text, self._added, self._taken_out)
+
+    def _change(self, start: int, end: int, lines: list[str]) -> None:
+        self._changes.append((start, end, len(self._changes), lines))
+
+    def _level(
+        self, context: Context, base: list[Piece], edited: list[Piece], released: list[Piece]
+    ) -> None:
+        before = {piece.key: piece for piece in base}
+        after = {piece.key: piece for piece in released}
+        left: Anchor | None = None
+        for index, piece in enumerate(edited):
+            if piece.is_import:
+                continue
+            old, new = before.get(piece.key), after.get(piece.key)
+            if new is not None and not piece.is_docstring:
+                left = new, new.end
+            if old is not None and piece.lines == old.lines:
+                continue
+            if old is not None and new is not None:
+                self._changed(context, old, piece, new)
+            elif new is not None:
+                if new.lines != piece.lines:
+                    self._change(new.start, new.end, _both(piece, new))
+            elif old is None or (context and _is_class(context[-1]) and piece.is_field):
+                self._refuse_entangled(piece, base, edited)
+                right = _next(edited[index + 1 :], after)
+                left = self._insert(context, piece, left, right, released)
+            elif not piece.is_docstring and not self._elsewhere(context, old, piece):
+                right = _next(edited[index + 1 :], after)
+                left = self._insert(context, _alone(piece), left, right, released)
+        self._remove(base, edited, after)
+
+    def _remove(
+        self, base: list[Piece], edited: list[Piece], after: dict[tuple[str, str, int], Piece]
+    ) -> None:
+        kept = {piece.key for piece in edited}
+        for old in base:
+            if old.key in kept or old.is_import or old.is_docstring:
+                continue
+            new = after.get(old.key)
+            if new is None:
+                self._taken_out.append(old.key[1].partition("\n")[0])
+            elif new.lines == old.lines:
+                self._change(new.start, new.end, [])
+            else:
+                self._change(new.start, new.end, [BEFORE, MIDDLE, *new.lines, AFTER])
+
+    def _changed(self, context: Context, old: Piece, piece: Piece, new: Piece) -> None:
+        merged = merge_texts(old.text, piece.text, new.text)
+        if merged.has_conflicts and piece.is_docstring:
+            # It describes a file that is the owner's now, in the owner's words.
+            self._change(new.start, new.end, list(piece.lines))
+            return
+        if merged.has_conflicts and self._goes_inside(context, old, piece, new):
+            return
+        self._change(new.start, new.end, merged.text.rstrip("\n").split("\n"))
+
+    def _goes_inside(self, context: Context, old: Piece, piece: Piece, new: Piece) -> bool:
+        """Merge what is inside of a statement, if it can be taken apart and its head is as it was."""
+        assert old.node is not None
+        assert piece.node is not None
+        assert new.node is not None
+        if _head(old) != _head(piece):
+            return False
+        levels = (
+            pieces_inside(old.node, self._base_lines),
+            pieces_inside(piece.node, self._edited_lines),
+            pieces_inside(new.node, self._lines),
+        )
+        if any(level is None for level in levels):
+            return False
+        done = len(self._changes), len(self._added), len(self._taken_out)
+        try:
+            self._level((*context, new), *(level or [] for level in levels))
+        except _EntangledError:
+            del self._changes[done[0] :], self._added[done[1] :], self._taken_out[done[2] :]
+            return False
+        return True
+
+    def _insert(
+        self,
+        context: Context,
+        piece: Piece,
+        left: Anchor | None,
+        right: Piece | None,
+        released: list[Piece],
+    ) -> Anchor:
+        """Put a piece behind its left neighbour, or else before its right one; where it is then."""
+        if piece.key[0] == "entry":
+            if not released:
+                return self._first_entry(context[-1], piece)
+            piece = replace(piece, lines=(*piece.lines[:-1], _with_comma(piece.lines[-1])))
+        piece = piece.dedented_to(_indent(self._lines[released[0].start]) if context else 0)
+        self._added.append(piece)
+        if left is None and right is not None:
+            gap = [""] * _gap(context, piece, right)
+            self._change(right.start, right.start, [*piece.lines, *gap])
+            return piece, right.start
+        end = released[-1].end if released else len(self._lines)
+        at = left[1] if left is not None and right is not None else end
+        neighbour = (
+            left[0] if left is not None and left[1] == at else released[-1] if released else None
+        )
+        gap = [""] * max(_gap(context, neighbour, piece), min(piece.gap, 1 if context else 2))
+        self._change(at, at, [*gap, *piece.lines, *self._fill(context, piece, right, at)])
+        return piece, at
+
+    def _fill(self, context: Context, piece: Piece, right: Piece | None, at: int) -> list[str]:
+        """Empty lines that are missing between a piece and what follows it."""
+        if right is None:
+            return []
+        empty = 0
+        while at + empty < len(self._lines) and not self._lines[at + empty].strip():
+            empty += 1
+        return [""] * max(0, _gap(context, piece, right) - empty)
+
+    def _first_entry(self, outer: Piece, piece: Piece) -> Anchor:
+        """Put an entry into a dictionary or a list that is empty in the new version."""
+        at = outer.end - 1
+        line = self._lines[at]
+        margin = _indent(line)
+        lines = list(piece.dedented_to(margin + 4).lines)
+        lines[-1] = _with_comma(lines[-1])
+        self._added.append(piece)
+        opened = next(
+            (new for start, end, _, new in self._changes if (start, end) == (at, at + 1)), None
+        )
+        if opened is not None:
+            opened[-1:-1] = lines
+        elif found := re.search(r"([\]})])\s*(#.*)?$", line):
+            start = line[: found.start(1)].rstrip()
+            self._change(at, at + 1, [start, *lines, " " * margin + line[found.start(1) :]])
+        return piece, at
+
+    @staticmethod
+    def _refuse_entangled(piece: Piece, base: list[Piece], edited: list[Piece]) -> None:
+        if piece.node is None or piece.is_definition:
+            return
+        kept = {other.key for other in edited}
+        moved = {old.key[1] for old in base if old.key not in kept and old.key[1] != "yield"}
+        inner = {ast.unparse(node) for node in ast.walk(piece.node) if isinstance(node, ast.stmt)}
+        if moved & inner - {ast.unparse(piece.node)}:
+            raise _EntangledError
+
+
+def _is_class(piece: Piece) -> bool:
+    return isinstance(piece.node, ast.ClassDef)
+
+
+def _next(pieces: list[Piece], after: dict[tuple[str, str, int], Piece]) -> Piece | None:
+    found = (after[piece.key] for piece in pieces if piece.key in after and not piece.is_import)
+    return next(found, None)
+
+
+def _both(piece: Piece, new: Piece) -> list[str]:
+    return [BEFORE, *piece.lines, MIDDLE, *new.lines, AFTER]
+
+
+def _alone(piece: Piece) -> Piece:
+    """A piece that the new release has nowhere, in conflict markers."""
+    lines = (BEFORE, *piece.lines, MIDDLE, AFTER)
+    return Piece(piece.key, lines, piece.start, piece.end, piece.gap, piece.node)
+
+
+def _head(piece: Piece) -> str:
+    """All of a function or class but its body and documentation; of other statements, the target."""
+    node = piece.node
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return f"{list(map(ast.unparse, node.decorator_list))}{ast.unparse(node.args)}"
+    if isinstance(node, ast.ClassDef):
+        return f"{list(map(ast.unparse, node.decorator_list))}{list(map(ast.unparse, node.bases))}"
+    return ""
+
+
+def _gap(context: Context, left: Piece | None, right: Piece) -> int:
+    """Empty lines that have to be between two pieces."""
+    has_definition = right.is_definition or (left is not None and left.is_definition)
+    if not context:
+        return 2 if has_definition else 1 if left is None or left.is_docstring else 0
+    if right.key[0] == "entry" or not _is_class(context[-1]):
+        return 0
+    return int(has_definition or left is None or left.is_docstring)
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+def _with_comma(line: str) -> str:
+    code, mark, comment = line.partition("  #")
+    code = code.rstrip()
+    return (code if code.endswith(",") else f"{code},") + (f"{mark}{comment}" if mark else "")

@@ -1,0 +1,244 @@
+"""Bring a service across release 0.5.0, which moves its machinery from `app/` into `kit/`.
+
+Run by Copier as an `after` migration, in the project. Three versions are compared: the release that
+the project comes from, the project's last commit, and the new release, both releases rendered anew
+with the project's answers. From these alone it is calculated what each file becomes; then the files
+are written, in place of what Copier made of them.
+
+- A moved file takes its edits along; old names in them are rewritten first, so that only edits count.
+- Where a short file of the owner's stays, what was added goes into it with the imports that it
+  needs, and what was changed follows the code that it changes into the kit.
+- Imports, dotted names, paths and commands are rewritten in all files of the project.
+- Files that the owner had deleted stay deleted.
+- Tests of the kit are no longer part of a project: those that were edited are kept, and the helpers
+  that the owner's tests import.
+"""
+
+import os
+import sys
+import tempfile
+import traceback
+from pathlib import Path, PurePosixPath
+
+from hooks.into_kit import kept
+from hooks.into_kit.makefiles import merge_makefiles
+from hooks.into_kit.merging import merge_texts
+from hooks.into_kit.modules import ModuleMerger
+from hooks.into_kit.names import Names, Table, dotted
+from hooks.into_kit.projects import merge_projects
+from hooks.into_kit.report import Topic
+from hooks.into_kit.rewriting import is_text
+from hooks.into_kit.state import State
+from hooks.into_kit.trees import list_conflicts, read_commit, read_folder, remove, text_of, write
+from hooks.rename import git, render_release
+
+BEGIN = """
+Moving the service's machinery from app/ and devservices/ into kit/. This compares your last commit with
+both releases, then moves files with your edits, rewrites imports and names in all files, and reports
+what it did. It commits nothing.
+"""
+UNDO = """
+The move into kit/ failed. Your last commit is untouched; what the update changed since goes with
+
+    git reset --hard && git clean -fd
+
+run in the project's folder. Please report what stands above.
+"""
+KIT_MAKEFILE = "kit/kit.mk"
+
+
+def main(template: str, answers_file: str) -> None:
+    """Migrate the project in the current directory.
+
+    Args:
+        template: the template's repository, with the new release.
+        answers_file: of the project.
+
+    Raises:
+        SystemExit: when it fails; then no file but those that Copier changed has changed.
+    """
+    print(BEGIN, flush=True)
+    try:
+        migrate(template, answers_file)
+    except (Exception, SystemExit) as error:
+        traceback.print_exception(error)
+        print(UNDO, file=sys.stderr)
+        raise SystemExit(1) from error
+
+
+def migrate(template: str, answers_file: str) -> None:
+    """Calculate what every file becomes, write that, and report it."""
+    with tempfile.TemporaryDirectory() as folder:
+        old, new = Path(folder, "old-release"), Path(folder, "new-release")
+        edited = read_commit()
+        answers = Path(answers_file)
+        render_release(template, edited.get(answers.as_posix()), os.environ["VERSION_FROM"], old)
+        render_release(template, answers.read_bytes(), os.environ["VERSION_TO"], new)
+        versions = [read_folder(old), edited, read_folder(new)]
+        for version in versions:
+            version.pop(answers.as_posix(), None)
+        names = Names(Table.load(), versions[2])
+        state = State(names, *versions)
+        calculate(state)
+        for path, content in state.result.items():
+            Path(f"{path}.rej").unlink(missing_ok=True)
+            if content is None:
+                remove(path)
+            else:
+                write(path, content, like=new / path)
+        list_conflicts(state.conflicts(), settled=set(state.result))
+    print(state.report, flush=True)
+
+
+def calculate(state: State) -> None:
+    """Determine what every file of the project becomes."""
+    table = state.names.table
+    moved = set(table.paths) - table.short
+    for path in sorted(set(state.base) - moved):
+        _stays(state, path)
+    for path in sorted(moved):
+        _moved(state, path, table.paths[path])
+    for path in sorted(set(state.new) - set(state.base)):
+        _new(state, path)
+    for path in sorted(set(state.edited) - set(state.base) - set(state.new)):
+        _own(state, path)
+    kept.keep_tests(state)
+    _look_for_deleted(state)
+
+
+def _moved(state: State, old: str, new: str) -> None:
+    """A file that is in the kit now."""
+    if old not in state.base:
+        return  # newer than the old release; one of the owner's there is their own
+    if old not in state.edited:
+        if new in state.new:
+            state.result[new] = None
+        return
+    state.result[old] = None
+    if not state.is_edited(old):
+        return
+    text = text_of(state.edited[old])
+    if new not in state.new or text is None:
+        state.keep(old, f"no longer in the release, and you had edited it (see {new})")
+    elif not old.endswith(".py"):
+        base, edited = state.rewritten(old)
+        state.put_merged(new, merge_texts(base, edited, state.text(new)).text, old)
+        state.report.add(Topic.MOVED, f"{old} -> {new}")
+    else:
+        _merge_module(state, old, new)
+
+
+def _stays(state: State, path: str) -> None:
+    """A file whose place is the same in both releases, or that the new one has not."""
+    if path not in state.edited:
+        state.result[path] = None
+    elif path not in state.new:
+        state.result[path] = None
+        if state.is_edited(path) and path not in state.names.table.kit_tests:
+            state.keep(path, "no longer in the release, and you had edited it")
+    elif state.is_edited(path) and path in state.names.table.kit_tests:
+        state.keep(path, "yours, though the release has another one there")
+    elif not state.is_edited(path):
+        state.result[path] = state.result.get(path, state.new[path])
+    elif text_of(state.edited[path]) is None or text_of(state.new[path]) is None:
+        state.result[path] = state.edited[path]
+        if state.new[path] != state.base[path]:
+            state.report.add(Topic.KEPT, f"{path}: is no text, and the release has another one")
+    else:
+        _merge(state, path)
+
+
+def _merge(state: State, path: str) -> None:
+    if path == "Makefile" and KIT_MAKEFILE in state.new:
+        _merge_makefile(state)
+    elif path.endswith(".py"):
+        _merge_module(state, path, path)
+    else:
+        base, edited = state.rewritten(path) if is_text(path) else _plain(state, path)
+        if path == "pyproject.toml":
+            _merge_project(state, base, edited)
+        else:
+            state.put_merged(path, merge_texts(base, edited, state.text(path)).text, path)
+
+
+def _plain(state: State, path: str) -> tuple[str, str]:
+    return state.base[path].decode(), state.edited[path].decode()
+
+
+def _merge_module(state: State, old: str, new: str) -> None:
+    merger = ModuleMerger(state, old)
+    try:
+        if old == new:
+            merger.into_own()
+        else:
+            merger.into_kit(new)
+    except SyntaxError as error:
+        base, edited = state.rewritten(old)
+        state.put_merged(new, merge_texts(base, edited, state.text(new)).text, old)
+        state.report.add(Topic.LOOK, f"{old} is no valid Python (line {error.lineno})")
+
+
+def _merge_makefile(state: State) -> None:
+    base, edited = state.rewritten("Makefile")
+    merged = merge_makefiles(base, edited, state.text("Makefile"), state.text(KIT_MAKEFILE))
+    state.put_merged("Makefile", merged.own, "Makefile")
+    if merged.added:
+        state.report.add(Topic.SHORT, f"Makefile: {', '.join(merged.added)}")
+    if merged.changed:
+        state.put_merged(KIT_MAKEFILE, merged.kit, "Makefile")
+        state.report.add(Topic.KIT, f"{KIT_MAKEFILE}: {', '.join(merged.changed)} (from Makefile)")
+    for line in merged.look:
+        state.report.add(Topic.LOOK, f"Makefile: {line}")
+
+
+def _merge_project(state: State, base: str, edited: str) -> None:
+    path = "pyproject.toml"
+    merged = merge_projects(base, edited, state.text(path))
+    state.put_merged(path, merged.text, path)
+    if merged.own:
+        state.report.add(Topic.SHORT, f"{path}: {', '.join(merged.own)}")
+    for name in merged.removed:
+        state.report.add(Topic.LOOK, f"{path}: you had taken out {name}; the kit depends on it")
+
+
+def _new(state: State, path: str) -> None:
+    """A file that the old release did not have."""
+    if path not in state.edited:
+        state.result.setdefault(path, state.new[path])
+    elif state.edited[path] != state.new[path]:
+        state.report.add(Topic.LOOK, f"{path} is a file of yours at a place of the new release's")
+
+
+def _own(state: State, path: str) -> None:
+    """A file of the owner's own."""
+    text = text_of(state.edited[path])
+    if text is None or not is_text(path) or PurePosixPath(path).name == "uv.lock":
+        return
+    new = state.rewriter(path).rewrite(text, path)
+    if new != text:
+        state.put(path, new)
+        state.report.add(Topic.REWRITTEN, path)
+
+
+def _look_for_deleted(state: State) -> None:
+    """Report what needs the files that the owner had deleted, and how to have them back."""
+    deleted = [path for path in state.new if state.result.get(path, b"") is None]
+    final = {path: state.text(path) for path in {**state.new, **state.result}}
+    for path in sorted(deleted):
+        line = f"{path} stays deleted"
+        if path.endswith(".py"):
+            module = dotted(path)
+            needing = [each for each, text in final.items() if _imports(text, each, module)]
+            if needing:
+                line += f", but {', '.join(sorted(needing)[:3])} import it"
+        blob = git("hash-object", "-w", "--stdin", stdin=state.new[path]).decode().strip()
+        state.report.add(Topic.LOOK, f"{line}; to have it: git cat-file -p {blob[:12]} > {path}")
+
+
+def _imports(text: str, path: str, module: str) -> bool:
+    parent, _, last = module.rpartition(".")
+    return path.endswith(".py") and (
+        f"from {module} import" in text
+        or f"import {module}\n" in text
+        or f"from {parent} import {last}\n" in text
+    )

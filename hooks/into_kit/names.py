@@ -1,0 +1,233 @@
+"""Where names are in the new release: faces of the kit, its private modules, and short files."""
+
+import ast
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from hooks.into_kit.trees import Files
+
+TABLE = Path(__file__).with_name("moves.json")
+
+
+class Place(NamedTuple):
+    """A name that can be imported."""
+
+    module: str
+    name: str
+    is_found: bool = True
+
+    @property
+    def is_private(self) -> bool:
+        """Whether the module is not meant for code outside of its room."""
+        return any(part.startswith("_") for part in self.module.split(".") if part != "__main__")
+
+
+@dataclass(frozen=True)
+class Table:
+    """The moves of release 0.5.0, by path as rendered.
+
+    Args:
+        moves: old path to new path.
+        short: old paths at which a short file of the owner's stays.
+        testing: helpers of tests that moved into the kit.
+        kit_tests: tests of the kit, which are no longer rendered, and where they are.
+    """
+
+    moves: dict[str, str]
+    short: frozenset[str]
+    testing: dict[str, str]
+    kit_tests: dict[str, str]
+
+    @classmethod
+    def load(cls) -> "Table":
+        """Read the table that lies beside this module."""
+        table = json.loads(TABLE.read_text(encoding="utf-8"))
+        return cls(table["moves"], frozenset(table["short"]), table["testing"], table["kit_tests"])
+
+    @cached_property
+    def paths(self) -> dict[str, str]:
+        """All that moved into the kit."""
+        return self.moves | self.testing
+
+    @cached_property
+    def modules(self) -> dict[str, str]:
+        """The same as dotted names; Alembic's folder holds no modules."""
+        return {
+            dotted(old): dotted(new)
+            for old, new in self.paths.items()
+            if old.endswith(".py") and not old.startswith("alembic/")
+        }
+
+
+def dotted(path: str) -> str:
+    """The module that a file is: `kit/errors/__init__.py` is `kit.errors`."""
+    return path.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+
+
+def face_of(module: str) -> str:
+    """The module that outsiders import instead: of `kit.errors._problems` it is `kit.errors`."""
+    parts = module.split(".")
+    while len(parts) > 1 and parts[-1].startswith("_"):
+        parts.pop()
+    return ".".join(parts)
+
+
+class Names:
+    """Answers where a name of the old release is now.
+
+    Args:
+        table: the moves.
+        new: the new release, rendered in full.
+    """
+
+    def __init__(self, table: Table, new: Files) -> None:
+        self.table = table
+        self.modules = table.modules
+        self._trees = {
+            dotted(path): ast.parse(content)
+            for path, content in new.items()
+            if path.endswith(".py") and (path.startswith("kit/") or path in table.short)
+        }
+        self.short = {
+            dotted(path): offered(self._trees[dotted(path)])
+            for path in table.short
+            if dotted(path) in self._trees
+        }
+        self._defined = {name: defined(tree) for name, tree in self._trees.items()}
+        self._faces = {
+            name: offered(tree)
+            for name, tree in self._trees.items()
+            if name.startswith("kit") and not Place(name, "").is_private
+        }
+        self._aliases = self._find_aliases()
+
+    def _find_aliases(self) -> dict[tuple[str, str], Place]:
+        """Where a face offers a name of a private module, perhaps as another one."""
+        found = {}
+        for face in self._faces:
+            for node in ast.walk(self._trees[face]):
+                if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                    for alias in node.names:
+                        place = Place(face, alias.asname or alias.name)
+                        if face == face_of(node.module):
+                            found[node.module, alias.name] = place
+        return found
+
+    def is_moved(self, module: str) -> bool:
+        """Whether imports of a module of the old release may have to change."""
+        return module in self.modules
+
+    def offers(self, module: str, name: str) -> bool:
+        """Whether a face of the kit or a short file offers a name."""
+        return name in self._faces.get(module, self.short.get(module, set()))
+
+    def place(self, module: str, name: str) -> Place | None:
+        """Where owners import a name of a moved module from; `None` where it stays.
+
+        Args:
+            module: as it was called in the old release.
+            name: that it had.
+        """
+        if module not in self.modules or name in self.short.get(module, ()):
+            return None
+        target = self.modules[module]
+        face = face_of(target)
+        if found := self._aliases.get((target, name)):
+            return found
+        if name in self._faces.get(face, ()):
+            return Place(face, name)
+        return self._elsewhere(target, name)
+
+    def _elsewhere(self, target: str, name: str) -> Place:
+        """Find a name that left the module in which most of the old one's content is."""
+        if name not in self._defined.get(target, ()) and not name.startswith("_"):
+            faces = [face for face, names in self._faces.items() if name in names]
+            if len(faces) == 1:
+                return Place(faces[0], name)
+        return self.inner_place(target, name)
+
+    def inner_place(self, target: str, name: str) -> Place:
+        """Where modules of the kit import a name from: the module that defines it.
+
+        Args:
+            target: the module of the kit that most of the old one's content is in.
+            name: that the old one had.
+        """
+        if name == "settings" and name in self._faces.get("kit.settings", ()):
+            return Place("kit.settings", name)  # the service's own, found when first used
+        room = [each for each in self._defined if face_of(each) == face_of(target)]
+        everywhere = [each for each in self._defined if each.startswith("kit.")]
+        for modules in ([target], room, everywhere):
+            found = [module for module in modules if name in self._defined.get(module, ())]
+            if len(found) == 1:
+                return Place(found[0], name)
+        return Place(target, name, is_found=False)
+
+    def defining(self, target: str, key: str) -> list[str]:
+        """Modules of the kit that define a name, the likeliest first."""
+        found = [
+            name for name, names in self._defined.items() if key in names and name in self._kit
+        ]
+        return sorted(
+            found, key=lambda name: (name != target, face_of(name) != face_of(target), name)
+        )
+
+    @cached_property
+    def _kit(self) -> set[str]:
+        return {name for name in self._trees if name.split(".")[0] == "kit"}
+
+    @cached_property
+    def spoken(self) -> set[str]:
+        """Old dotted names that the kit still has in texts, as names of tasks are."""
+        constants = {
+            node.value
+            for module in self._kit
+            for node in ast.walk(self._trees[module])
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+        return {text for text in constants if re.fullmatch(r"(app|tests|devservices)[\w.]+", text)}
+
+
+def defined(tree: ast.Module) -> set[str]:
+    """Names that a module defines itself, at its top."""
+    found: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        else:
+            found |= {
+                each.id
+                for each in ast.walk(node)
+                if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)
+            }
+    return found
+
+
+def offered(tree: ast.Module) -> set[str]:
+    """Names that others may import from a module: what it defines and lists in `__all__`."""
+    found = defined(tree) - {"__all__"}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and "__all__" in map(ast.unparse, node.targets):
+            found |= set(ast.literal_eval(node.value))
+    return found
+
+
+def imported(tree: ast.Module) -> dict[str, str]:
+    """Names that a module imports at its top, each with the statement for it alone."""
+    found: dict[str, str] = {}
+    for node in tree.body:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            found |= imported(ast.Module(node.body, []))
+        elif isinstance(node, ast.ImportFrom):
+            origin = "." * node.level + (node.module or "")
+            for alias in node.names:
+                found[alias.asname or alias.name] = f"from {origin} import {ast.unparse(alias)}"
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                bound = alias.asname or alias.name.split(".")[0]
+                found[bound] = f"import {ast.unparse(alias)}"
+    return found

@@ -1,0 +1,96 @@
+"""The three versions of a project, and what becomes of its files."""
+
+from dataclasses import dataclass, field
+
+from hooks.into_kit.merging import has_markers
+from hooks.into_kit.names import Names
+from hooks.into_kit.report import Report, Topic
+from hooks.into_kit.rewriting import Rewriter, is_text
+from hooks.into_kit.trees import Files, text_of
+
+
+@dataclass
+class State:
+    """All that the steps of the migration share.
+
+    Args:
+        names: where names are in the new release.
+        base: the old release, as rendered.
+        edited: the project's last commit, with the owner's edits.
+        new: the new release, as rendered.
+    """
+
+    names: Names
+    base: Files
+    edited: Files
+    new: Files
+    report: Report = field(default_factory=Report)
+    result: dict[str, bytes | None] = field(default_factory=dict)
+    """What files become; `None` for those that are deleted."""
+    versions: dict[str, list[bytes]] = field(default_factory=dict)
+    """Base, edited and new version of files that were merged."""
+
+    def is_edited(self, path: str) -> bool:
+        """Whether the owner has changed a file of the old release."""
+        return path in self.edited and self.edited[path] != self.base.get(path)
+
+    def text(self, path: str) -> str:
+        """What a file of the new release has become by now."""
+        content = self.result.get(path, self.new.get(path))
+        return text_of(content) or ""
+
+    def put(self, path: str, text: str) -> None:
+        """Set what a file becomes."""
+        self.result[path] = text.encode()
+
+    def put_merged(self, path: str, text: str, old: str) -> None:
+        """Set what a file becomes by a merge.
+
+        Args:
+            path: of the file.
+            text: merged, maybe with conflict markers.
+            old: the path of the base and of the edited version.
+        """
+        self.put(path, text)
+        self.versions[path] = [self.base[old], self.edited[old], self.new.get(path, b"")]
+        if has_markers(text):
+            self.report.add(Topic.CONFLICTS, path if path == old else f"{path} (was {old})")
+
+    def keep(self, path: str, reason: str) -> None:
+        """Keep a file as the owner has it, but for the names in it."""
+        text = text_of(self.edited[path])
+        if text is None or not is_text(path):
+            self.result[path] = self.edited[path]
+        else:
+            self.put(path, self.rewriter(path).rewrite(text, path))
+        self.report.add(Topic.KEPT, f"{path}: {reason}")
+
+    def conflicts(self) -> dict[str, list[bytes]]:
+        """Base, edited and new version of each file that has conflict markers."""
+        return {
+            path: self.versions.get(path, [b"", b"", self.new.get(path, b"")])
+            for path, content in self.result.items()
+            if content is not None and path in self.new and has_markers(text_of(content) or "")
+        }
+
+    def rewritten(self, path: str, *, inside: str = "") -> tuple[str, str]:
+        """Base and edited version of a text with the new names; what to look at is reported.
+
+        Args:
+            path: of the file in the old release.
+            inside: the module of the kit that it becomes.
+        """
+        known: set[str] = set()
+        before = Rewriter(self.names, lambda _, text: known.add(text))
+        base = before.rewrite(self.base[path].decode(), path, inside=inside)
+        edited = self.rewriter(path, known).rewrite(self.edited[path].decode(), path, inside=inside)
+        return base, edited
+
+    def rewriter(self, path: str, known: set[str] | None = None) -> Rewriter:
+        """A rewriter that reports what to look at in a file, but for what is known."""
+
+        def note(line: int, text: str) -> None:
+            if text not in (known or set()):
+                self.report.add(Topic.LOOK, f"{path}:{line} {text}")
+
+        return Rewriter(self.names, note)
