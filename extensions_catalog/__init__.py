@@ -1,4 +1,3 @@
-"""Extensions: each folder here is one, and works when `ENABLED_EXTENSIONS` names it."""
+"""Parts of the service that can be switched off, each in a folder of its own."""
 
-# An extension's tables take their constraints' names from the convention that this sets.
-import app.models  # noqa: F401
+import kit.conventions  # noqa: F401 (names constraints before an extension declares its tables)

@@ -11,7 +11,8 @@ with an underscore. A room uses those on the floors below its own, never one abo
     database, pages, redis                   # sessions; templates; the pool and Celery's transport
     extensions, process                      # which are on; name and log of this process
     settings                                 # where settings come from, what the kit can be told
-    context, devservices, discovery, places  # request and task ids; embedded servers; what is found
+    context, conventions, devservices        # ids of request and task; names; embedded servers
+    discovery, places                        # what is found of the service
 
 Nothing here imports the service. What the kit needs of it stands at the places that `kit.places`
 names. `tests/test_architecture.py` holds all of this.

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from kit.settings import BASE_DIR, StartupError, settings, where_set
+from kit.settings import BASE_DIR, StartupError, extension_problems, settings, where_set
 
 HOOKS = ("models", "api", "admin", "tasks", "message_handlers")
 EXTENSIONS_DIR = BASE_DIR / "app" / "extensions"
@@ -74,6 +74,7 @@ def load_extensions(hook: str) -> list[LoadedHook]:
     """
     if hook not in HOOKS:
         raise ValueError(f"there is no hook {hook!r}, expected one of {', '.join(HOOKS)}")
+    _refuse_wrong_settings()
     loaded = []
     for extension in enabled_extensions():
         name = f"app.extensions.{extension}.{hook}"
@@ -90,6 +91,12 @@ def load_extensions(hook: str) -> list[LoadedHook]:
                 f"({where_set('ENABLED_EXTENSIONS')})."
             ) from error
     return loaded
+
+
+def _refuse_wrong_settings() -> None:
+    """Name all that is wrong at once, not what the first extension to be loaded meets."""
+    if problems := extension_problems(enabled_extensions()):
+        raise StartupError(*problems)
 
 
 def _refuse_misspelling(extension: str, hook: str) -> None:

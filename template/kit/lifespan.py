@@ -25,6 +25,7 @@ async def kit_lifespan() -> AsyncIterator[None]:
     for finding in unknown_settings():
         logger.warning("%s", finding)
     begin_process("api")
+    service.load()
     await init_db()
     setup_message_handlers()
     if not settings.is_local:

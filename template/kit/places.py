@@ -27,6 +27,11 @@ class Service:
         """A module of the service, for example `models` for `app.models`."""
         return import_module(f"app.{name}")
 
+    def load(self) -> None:
+        """Import what has effects by being imported, as a handler of a Celery signal."""
+        for name in ("core.celery", "core.admin", "core.database", "core.templates"):
+            self.module(name)
+
     @property
     def application(self) -> "FastAPI":
         """`app.main.app`."""

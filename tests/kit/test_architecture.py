@@ -50,7 +50,7 @@ class TestEachRule:
             ("extension's import", "imports app.extensions.beta.models: publish a message"),
             ("extension's relative import", "imports app.extensions.beta.api: publish a message"),
             ("extension's test's import", "imports app.extensions.beta: publish a message"),
-            ("import of a test", "imports kit.testing._databases: tests are no part"),
+            ("import of a test", "imports kit.testing: tests are no part of the image"),
             ("import of the service", "imports app.core.config: the kit imports nothing of the"),
             ("import of a private module", "imports kit.redis._pool: import it from kit.redis"),
             ("import upwards", "imports kit.queue: kit.queue is not below kit.context"),

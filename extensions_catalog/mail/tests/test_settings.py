@@ -88,8 +88,8 @@ class TestRefusals:
         )
         output = result.stdout + result.stderr
         assert result.returncode == 1, output
-        [line] = [line for line in output.splitlines() if "error:" in line]
-        assert "MAIL_SMTP_HOST is not set and ENVIRONMENT is production" in line
+        assert output.count("error:") == 1
+        assert "MAIL_SMTP_HOST is not set and ENVIRONMENT is production" in output
         assert "Traceback" not in output
 
 

@@ -1,43 +1,6 @@
 """The admin: log-in, audit trail, guards, filters, and the views of the kit's tables."""
 
-from kit.admin._audit import (
-    admin_session_maker,
-)
-from kit.admin._filters import (
-    DateRangeFilter,
-    EnumFilterBase,
-    IsSetFilter,
-    SimpleFilter,
-)
-from kit.admin._setup import (
-    ADMIN_PATH,
-    ServiceAdmin,
-    model_views,
-    register_views,
-    setup_admin,
-)
-from kit.admin._views import (
-    AdminUserAdmin,
-    ApiTokenAdmin,
-    AuditEntryAdmin,
-    exact_time,
-    short_time,
-)
-
-__all__ = [
-    "ADMIN_PATH",
-    "AdminUserAdmin",
-    "ApiTokenAdmin",
-    "AuditEntryAdmin",
-    "DateRangeFilter",
-    "EnumFilterBase",
-    "IsSetFilter",
-    "ServiceAdmin",
-    "SimpleFilter",
-    "admin_session_maker",
-    "exact_time",
-    "model_views",
-    "register_views",
-    "setup_admin",
-    "short_time",
-]
+from kit.admin._audit import admin_session_maker
+from kit.admin._filters import DateRangeFilter, EnumFilterBase, IsSetFilter, SimpleFilter
+from kit.admin._setup import ADMIN_PATH, ServiceAdmin, model_views, register_views, setup_admin
+from kit.admin._views import AdminUserAdmin, ApiTokenAdmin, AuditEntryAdmin, exact_time, short_time

@@ -17,6 +17,7 @@ from kit.architecture._source import (
     tree,
 )
 from kit.extensions import public_name
+from kit.migrations import load_metadata
 from kit.places import service
 from kit.queue import collect_schedules
 from kit.settings import ServiceSettings, settings
@@ -27,6 +28,7 @@ SCHEDULING = ("add_periodic_task", "beat_schedule")
 
 def tables_without_name() -> Iterator[str]:
     """`hotel_room` is a table of `hotel`."""
+    load_metadata()
     for extension, table, where in _tables():
         prefix = f"{public_name(extension)}_"
         if not table.startswith(prefix):
@@ -68,6 +70,7 @@ def schedules_elsewhere() -> Iterator[str]:
 
 def settings_without_name() -> Iterator[str]:
     """`HOTEL_CURRENCY` is a setting of `hotel`."""
+    service.module("main")  # imports all
     for cls in ServiceSettings.__subclasses__():
         extension = extension_of(cls.__module__)
         prefix = f"{public_name(extension).upper()}_" if extension else ""

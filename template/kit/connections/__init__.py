@@ -8,32 +8,6 @@ from kit.connections._budget import (
     redis_remedy,
     refuse_more_than_the_plan,
 )
-from kit.connections._census import (
-    Census,
-    Holder,
-    count_postgres,
-    count_redis,
-)
-from kit.connections._processes import (
-    redis_limit,
-    refuse_more_than_redis_gives,
-)
-from kit.connections._start import (
-    begin_process,
-)
-
-__all__ = [
-    "Census",
-    "Holder",
-    "begin_process",
-    "count_postgres",
-    "count_redis",
-    "postgres_budget",
-    "postgres_pool_size",
-    "postgres_remedy",
-    "redis_budget",
-    "redis_limit",
-    "redis_remedy",
-    "refuse_more_than_redis_gives",
-    "refuse_more_than_the_plan",
-]
+from kit.connections._census import Census, Holder, count_postgres, count_redis
+from kit.connections._processes import redis_limit, refuse_more_than_redis_gives
+from kit.connections._start import begin_process

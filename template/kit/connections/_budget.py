@@ -173,7 +173,7 @@ def refuse_more_than_the_plan(configuration: Settings, *, children: int | None =
     if postgres.is_exceeded:
         problems.append(_explain("PostgreSQL", postgres, postgres_remedy(configuration)))
     if problems:
-        raise StartupError("\n       ".join(problems))
+        raise StartupError(*problems)
 
 
 def redis_remedy() -> str:

@@ -7,19 +7,4 @@ from kit.context._request import (
     get_request_id,
     unbind_request_id,
 )
-from kit.context._task import (
-    bind_task_id,
-    get_task_id,
-    unbind_task_id,
-)
-
-__all__ = [
-    "REQUEST_ID_HEADER",
-    "accepted_request_id",
-    "bind_request_id",
-    "bind_task_id",
-    "get_request_id",
-    "get_task_id",
-    "unbind_request_id",
-    "unbind_task_id",
-]
+from kit.context._task import bind_task_id, get_task_id, unbind_task_id

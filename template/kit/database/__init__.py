@@ -1,38 +1,11 @@
 """The database: sessions, connections outside the pool, names, row level security.
 
-Importing it sets how constraints are named and protects every table that is created afterwards.
+Importing it protects every table that is created afterwards.
 """
 
-from kit.database._application_name import (
-    name_connections,
-)
-from kit.database._connect import (
-    connect,
-)
-from kit.database._metadata import NAMING_CONVENTION
-from kit.database._read_only import (
-    AsyncReadOnlySession,
-    ReadOnlySession,
-    ReadOnlyViolationError,
-)
-from kit.database._request_session import (
-    request_session,
-)
-from kit.database._row_security import (
-    tables_without_row_security,
-)
-from kit.database._shared_connections import (
-    share_connections,
-)
-
-__all__ = [
-    "NAMING_CONVENTION",
-    "AsyncReadOnlySession",
-    "ReadOnlySession",
-    "ReadOnlyViolationError",
-    "connect",
-    "name_connections",
-    "request_session",
-    "share_connections",
-    "tables_without_row_security",
-]
+from kit.database._application_name import name_connections
+from kit.database._connect import connect
+from kit.database._read_only import AsyncReadOnlySession, ReadOnlySession, ReadOnlyViolationError
+from kit.database._request_session import request_session
+from kit.database._row_security import tables_without_row_security
+from kit.database._shared_connections import share_connections

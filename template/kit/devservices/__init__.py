@@ -22,20 +22,3 @@ from kit.devservices._processes import signal_at_end_of_parent
 from kit.devservices._reservation import Addresses, PostgresAddress, RedisAddress, addresses
 from kit.devservices._runner import Program, run_together
 from kit.devservices._temporary import temporary_servers
-
-__all__ = [
-    "Addresses",
-    "Credentials",
-    "DevServicesError",
-    "Lease",
-    "PostgresAddress",
-    "Program",
-    "RedisAddress",
-    "addresses",
-    "find_valkey",
-    "lease",
-    "local_credentials",
-    "run_together",
-    "signal_at_end_of_parent",
-    "temporary_servers",
-]

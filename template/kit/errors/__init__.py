@@ -1,9 +1,6 @@
 """Errors: one shape for all of them (RFC 9457), and what stands behind an exception."""
 
-from kit.errors._causes import (
-    first_line,
-    is_outage,
-)
+from kit.errors._causes import first_line, is_outage
 from kit.errors._problems import (
     RETRY_AFTER_SECONDS,
     Problem,
@@ -11,17 +8,4 @@ from kit.errors._problems import (
     problem_for,
     setup_errors,
 )
-from kit.errors._schema import (
-    document_problems,
-)
-
-__all__ = [
-    "RETRY_AFTER_SECONDS",
-    "Problem",
-    "UnhandledErrorMiddleware",
-    "document_problems",
-    "first_line",
-    "is_outage",
-    "problem_for",
-    "setup_errors",
-]
+from kit.errors._schema import document_problems

@@ -1,33 +1,7 @@
 """HTTP: middleware, health, the API's documentation, and routers found by themselves."""
 
 from kit.http._health import router as health_router
-from kit.http._middleware import (
-    middleware_stack,
-)
-from kit.http._openapi_tags import (
-    CORE_GROUP,
-    extension_prefix,
-    extension_title,
-    setup_openapi,
-)
-from kit.http._routers import (
-    build_api_router,
-    build_extension_pages_router,
-)
-from kit.http._scalar import (
-    OPENAPI_URL,
-    setup_api_docs,
-)
-
-__all__ = [
-    "CORE_GROUP",
-    "OPENAPI_URL",
-    "build_api_router",
-    "build_extension_pages_router",
-    "extension_prefix",
-    "extension_title",
-    "health_router",
-    "middleware_stack",
-    "setup_api_docs",
-    "setup_openapi",
-]
+from kit.http._middleware import middleware_stack
+from kit.http._openapi_tags import CORE_GROUP, extension_prefix, extension_title, setup_openapi
+from kit.http._routers import build_api_router, build_extension_pages_router
+from kit.http._scalar import OPENAPI_URL, setup_api_docs

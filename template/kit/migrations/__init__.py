@@ -20,22 +20,3 @@ from kit.migrations._state import (
     read_state,
 )
 from kit.migrations._upgrade import upgrade_to_heads
-
-__all__ = [
-    "CORE",
-    "REVISION_ID_LENGTH",
-    "SERVICE",
-    "VERSION_TABLE",
-    "MigrationState",
-    "explain_ahead",
-    "explain_orphan",
-    "forget_extension",
-    "init_db",
-    "load_metadata",
-    "read_state",
-    "refuse_production",
-    "reset_database",
-    "run_alembic",
-    "script_directory",
-    "upgrade_to_heads",
-]

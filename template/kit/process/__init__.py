@@ -5,9 +5,7 @@ from kit.process._local_services import (
     start_local_services,
     temporary_postgres,
 )
-from kit.process._logging import (
-    configure_logging,
-)
+from kit.process._logging import configure_logging
 from kit.process._name import (
     POSTGRES_SERVICE_BYTES,
     ProcessName,
@@ -18,18 +16,3 @@ from kit.process._name import (
     service_name,
     this_process,
 )
-
-__all__ = [
-    "POSTGRES_SERVICE_BYTES",
-    "ProcessName",
-    "Role",
-    "application_name",
-    "client_name",
-    "configure_logging",
-    "local_services_lease",
-    "parse_process_name",
-    "service_name",
-    "start_local_services",
-    "temporary_postgres",
-    "this_process",
-]

@@ -1,33 +1,8 @@
 """The task queue: Celery on the process's Redis connections, schedules, and the kit's own tasks."""
 
-from kit.queue._app import (
-    TaskQueue,
-    configuration,
-    enqueue,
-)
-from kit.queue._diagnostics import (
-    ping,
-)
-from kit.queue._flower_events import (
-    receive_events,
-)
+from kit.queue._app import TaskQueue, configuration, enqueue
+from kit.queue._diagnostics import ping
+from kit.queue._flower_events import receive_events
 from kit.queue._heartbeat import heartbeat
-from kit.queue._schedules import (
-    collect_schedules,
-)
-from kit.queue._status import (
-    RedisStatus,
-    read_redis_status,
-)
-
-__all__ = [
-    "RedisStatus",
-    "TaskQueue",
-    "collect_schedules",
-    "configuration",
-    "enqueue",
-    "heartbeat",
-    "ping",
-    "read_redis_status",
-    "receive_events",
-]
+from kit.queue._schedules import collect_schedules
+from kit.queue._status import RedisStatus, read_redis_status

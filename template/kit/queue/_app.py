@@ -69,6 +69,11 @@ class TaskQueue(Celery):
 
     control_cls = CONTROL
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 (Celery's)
+        super().__init__(*arguments, **options)
+        # In every thread: the kit's own tasks are shared ones, which ask for the default.
+        self.set_default()
+
     @property
     def redbeat_redis(self) -> Redis:
         """The client that RedBeat uses; without this attribute it would open one of its own."""

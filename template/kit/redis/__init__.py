@@ -16,28 +16,4 @@ from kit.redis._task_limits import (
     refuse_large_payload,
     refuse_long_delay,
 )
-from kit.redis._transport import (
-    BACKEND,
-    CONTROL,
-    WAITING_CHECK_INTERVAL,
-    Transport,
-)
-
-__all__ = [
-    "BACKEND",
-    "CONNECT_TIMEOUT",
-    "CONTROL",
-    "SOCKET_TIMEOUT",
-    "WAITING_CHECK_INTERVAL",
-    "DelayTooLongError",
-    "PayloadTooLargeError",
-    "RedisPoolBusyError",
-    "TaskRefusedError",
-    "Transport",
-    "redis_client",
-    "refuse_large_payload",
-    "refuse_long_delay",
-    "run_redis_call",
-    "set_process_role",
-    "tls_options",
-]
+from kit.redis._transport import BACKEND, CONTROL, WAITING_CHECK_INTERVAL, Transport

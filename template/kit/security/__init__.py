@@ -24,23 +24,3 @@ from kit.security._principals import (
     register_principal_provider,
     require_principal,
 )
-
-__all__ = [
-    "Principal",
-    "PrincipalProvider",
-    "bearer_token",
-    "create_api_token",
-    "disable_admin",
-    "ensure_admin",
-    "ensure_api_token",
-    "flush_token_uses",
-    "forget_known_tokens",
-    "generate_password",
-    "hash_password",
-    "normalise_username",
-    "register_principal_provider",
-    "require_principal",
-    "revoke_api_token",
-    "set_admin_password",
-    "verify_password",
-]

@@ -11,42 +11,17 @@ from kit.settings._base import (
     CommaSeparated,
     ServiceSettings,
     StartupError,
+    extension_problems,
     service_table,
     setting_name,
     unknown_settings,
     where_set,
 )
-from kit.settings._local import (
-    devservices_package,
-    local_addresses,
-    local_credentials,
-)
-from kit.settings._service import (
-    LOOPBACK_HOSTS,
-    SUPABASE_POOLER_SUFFIX,
-    Settings,
-)
+from kit.settings._local import devservices_package, local_addresses, local_credentials
+from kit.settings._service import LOOPBACK_HOSTS, SUPABASE_POOLER_SUFFIX, Settings
 
 if TYPE_CHECKING:
     settings: Settings
-
-__all__ = [
-    "BASE_DIR",
-    "LOOPBACK_HOSTS",
-    "SUPABASE_POOLER_SUFFIX",
-    "CommaSeparated",
-    "ServiceSettings",
-    "Settings",
-    "StartupError",
-    "devservices_package",
-    "local_addresses",
-    "local_credentials",
-    "service_table",
-    "setting_name",
-    "settings",
-    "unknown_settings",
-    "where_set",
-]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 (of a module)

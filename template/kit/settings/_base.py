@@ -8,8 +8,9 @@ is committed, so it holds no secret.
 import difflib
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Self, get_args
 
@@ -34,7 +35,9 @@ class StartupError(SystemExit):
     uvicorn, celery, alembic and `python -m` with that message and status 1, without a stack trace.
     """
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, *messages: str) -> None:
+        """Each message is a line or more of its own."""
+        message = "\n       ".join(messages)
         super().__init__(f"error: {message}")
         self.message = message
 
@@ -149,7 +152,24 @@ class ServiceSettings(BaseSettings):
         try:
             return cls()
         except ValidationError as error:
-            raise StartupError("\n       ".join(_explain(cls, error))) from None
+            raise StartupError(*explain(cls, error)) from None
+
+
+def extension_problems(extensions: Iterable[str]) -> list[str]:
+    """What is wrong with the settings of all these extensions, in messages of `StartupError`.
+
+    Extensions without settings have nothing wrong, and those that fail to import in another way
+    are left to `kit.extensions`, which names the file.
+    """
+    problems = []
+    for name in extensions:
+        try:
+            import_module(f"app.extensions.{name}.settings")
+        except StartupError as error:
+            problems.append(error.message)
+        except Exception:  # noqa: BLE001, S112 (see above)
+            continue
+    return problems
 
 
 def setting_name(settings_cls: type[BaseSettings], field_name: str) -> str:
@@ -159,7 +179,7 @@ def setting_name(settings_cls: type[BaseSettings], field_name: str) -> str:
     return str(field.validation_alias or f"{prefix}{field_name}").upper()
 
 
-def _explain(settings_cls: type[BaseSettings], error: ValidationError) -> list[str]:
+def explain(settings_cls: type[BaseSettings], error: ValidationError) -> list[str]:
     lines = []
     for item in error.errors(include_url=False):
         message = item["msg"].removeprefix("Value error, ")

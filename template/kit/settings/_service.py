@@ -4,17 +4,22 @@ Each field's description is the line that `.env.example` shows.
 """
 
 import ssl
+import sys
+from contextlib import suppress
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 from zoneinfo import available_timezones
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 
 from kit.settings._base import (
     BASE_DIR,
     CommaSeparated,
     ServiceSettings,
+    StartupError,
+    explain,
+    extension_problems,
     service_table,
 )
 from kit.settings._connection_urls import build_url, postgres_parts, redis_parts
@@ -215,8 +220,30 @@ class Settings(ServiceSettings):
             raise ValueError(f"there is no file {path}, expected a certificate in PEM form")
         return path
 
+    is_judged: ClassVar[bool] = True
+
+    @classmethod
+    def load(cls) -> Self:
+        """The settings as the environment, `.env` and `pyproject.toml` give them.
+
+        Raises:
+            StartupError: naming every setting that is wrong, those of enabled extensions too.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            problems = explain(cls, error)
+            with suppress(ValidationError):  # where a value cannot even be read
+                found = type(cls.__name__, (cls,), {"is_judged": False})()
+                # Extensions' settings ask these when they judge their own.
+                setattr(sys.modules[cls.__module__], "settings", found)  # noqa: B010
+                problems += extension_problems(found.ENABLED_EXTENSIONS)
+            raise StartupError(*problems) from None
+
     @model_validator(mode="after")
     def _refuse_what_cannot_work(self) -> "Settings":
+        if not self.is_judged:
+            return self
         problems = list(self._contradictions())
         if not self.is_local:
             problems += self._missing_outside_local()

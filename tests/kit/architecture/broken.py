@@ -35,7 +35,7 @@ FILES = {
         from typing import TYPE_CHECKING
 
         import app.extensions.alpha.models  # <- core's import
-        from kit.testing._databases import create_database  # <- import of a test
+        from kit.testing import create_database  # <- import of a test
 
         if TYPE_CHECKING:
             from app.extensions import beta  # <- core's import for types

@@ -120,5 +120,5 @@ class TestCommand:
 
 
 def send(environment: dict[str, str]) -> None:
-    code = "from kit.queue._diagnostics import ping; ping.delay('shown').get(timeout=30)"
+    code = "import app.tasks; from kit.queue import ping; ping.delay('shown').get(timeout=30)"
     subprocess.run([sys.executable, "-c", code], env=os.environ | environment, check=True)

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from app.core import database
 from app.core.database import engine
 from kit.errors._problems import setup_errors
 from kit.http import _health as health
@@ -100,7 +101,7 @@ class TestReady:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         url = f"postgresql+asyncpg://user:password@127.0.0.1:{silent_server}/database"
-        monkeypatch.setattr(health, "engine", create_async_engine(url))
+        monkeypatch.setattr(database, "engine", create_async_engine(url))
         monkeypatch.setattr(health, "TIMEOUT_SECONDS", 0.2)
         answer = await asyncio.wait_for(http.get("/health/ready"), timeout=2)
         assert answer.status_code == 503

@@ -20,12 +20,12 @@ from kit.devservices._processes import Identity
 from kit.devservices._reservation import addresses_in
 
 PYTHON_PATH = f"{BASE_DIR}:{sysconfig.get_path('purelib')}"
-"""What another user's Python needs to find `devservices` and the wheels with the servers."""
+"""What another user's Python needs to find `kit.devservices` and the wheels with the servers."""
 
 HOLD_SERVERS = """
 import sys
 from pathlib import Path
-from devservices import DevServicesError, lease
+from kit.devservices import DevServicesError, lease
 try:
     held = lease(Path(sys.argv[1]), postgres="postgres" in sys.argv, redis="redis" in sys.argv)
 except DevServicesError as error:

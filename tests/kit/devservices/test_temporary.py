@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 START_AND_WAIT = """
 import tempfile, time
-from devservices import temporary_servers
+from kit.devservices import temporary_servers
 with temporary_servers() as servers:
     print(servers.postgres.port, servers.redis.port, flush=True)
     time.sleep(600)
