@@ -1,8 +1,8 @@
 """A template with a future: releases after the working tree, of every kind of change they may hold.
 
 - 0.1.0: the working tree.
-- 0.2.0: changes lines of core, of an extension and of the project's metadata, adds a column, a
-  file, a question and an extension.
+- 0.2.0: changes lines of the kit, of the owner's files, of an extension and of the project's
+  metadata, adds a column, a file, a question and an extension.
 - 0.3.0: changes more lines, takes a file away and renames another, with a migration of Copier's.
 """
 
@@ -24,10 +24,12 @@ RENAMED = ("AGENTS.md", "CONTRIBUTING.md")
 
 CHANGED = (
     "app/main.py",
-    "app/core/logging.py",
+    "kit/lifespan.py",
+    "kit/process/_logging.py",
     "app/extensions/hotel/models.py",
     "app/extensions/_example/models.py",
     "Makefile",
+    "kit/kit.mk",
     "README.md",
     "NEWS.md",
     ".editorconfig",
@@ -62,13 +64,11 @@ def downgrade() -> None:
 '''
 
 _MIGRATION = f"""\
-_migrations:
   - version: {THIRD}
     when: "{{{{ _stage == 'after' }}}}"
     command: ["{{{{ _copier_python }}}}", "{{{{ _copier_conf.src_path }}}}/hooks/rename.py",
               "{{{{ _copier_conf.src_path }}}}", "{{{{ _copier_conf.answers_file }}}}",
               "{RENAMED[0]}", "{RENAMED[1]}"]
-
 """
 
 
@@ -103,6 +103,7 @@ def take_deposits(template: Path) -> None:
 def _second(folder: Path) -> None:
     catalogue, template = folder / "extensions_catalog", folder / "template"
     edit(template / "app/main.py", '"""The service:', '"""The whole service:')
+    edit(template / "kit/lifespan.py", '"""', '"""From start to end. ')
     edit(catalogue / "hotel/models.py", "from datetime", "# Times are UTC.\nfrom datetime")
     take_deposits(folder)
     edit(catalogue / "_example/models.py", '"""', '"""As good as any: ')
@@ -133,14 +134,15 @@ def _second(folder: Path) -> None:
 
 def _third(folder: Path) -> None:
     catalogue, template = folder / "extensions_catalog", folder / "template"
-    edit(template / "app/core/logging.py", '"""', '"""What is logged, and how: ')
-    edit(template / "Makefile", "## list the targets", "## list all targets")
+    edit(template / "kit/process/_logging.py", '"""', '"""What is logged, and how: ')
+    edit(template / "kit/kit.mk", "## list the targets", "## list all targets")
+    edit(template / "Makefile", "# --- Yours ---", "# --- Your own ---")
     edit(template / "NEWS.md", "Two.", "Twice.")
     edit(catalogue / "hotel/models.py", "# Times are UTC.\n", "# All times are UTC.\n")
     (template / ".editorconfig").unlink()
     (template / f"{RENAMED[0]}.jinja").rename(template / f"{RENAMED[1]}.jinja")
     edit(template / f"{RENAMED[1]}.jinja", "## Rules", "## The rules")
-    edit(folder / "copier.yml", "# Computed values come", f"{_MIGRATION}# Computed values come")
+    edit(folder / "copier.yml", "\n_migrations:\n", f"\n_migrations:\n{_MIGRATION}")
 
 
 def _write(path: Path, text: str) -> None:

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.owners import is_owners
+
 Tree = dict[str, bytes]
 """Contents by path."""
-
-KEPT = "README.md"
-"""Belongs to the project's owner once it is there."""
 
 ANSWERS = ".copier-answers.yml"
 
@@ -54,11 +53,11 @@ def merged(base: Tree, mine: Tree, new: Tree, renamed: tuple[str, str] | None = 
     """
     if renamed and renamed[1] not in mine:
         base, mine = _moved(base, *renamed), _moved(mine, *renamed)
-    result = Merged()
-    for path in sorted({*base, *mine, *new}):
+    result = Merged({path: content for path, content in mine.items() if is_owners(path)})
+    for path in sorted(path for path in {*base, *mine, *new} if not is_owners(path)):
         before, ours, theirs = base.get(path), mine.get(path), new.get(path)
-        if ours is None or theirs is None or path == KEPT or len({before, ours, theirs}) < 3:
-            content = _unmerged(path, before, ours, theirs)
+        if ours is None or theirs is None or len({before, ours, theirs}) < 3:
+            content = _unmerged(before, ours, theirs)
             if content is not None:
                 result.tree[path] = content
             continue
@@ -72,12 +71,8 @@ def _moved(tree: Tree, old: str, new: str) -> Tree:
     return {new if path == old else path: content for path, content in tree.items()}
 
 
-def _unmerged(
-    path: str, before: bytes | None, ours: bytes | None, theirs: bytes | None
-) -> bytes | None:
+def _unmerged(before: bytes | None, ours: bytes | None, theirs: bytes | None) -> bytes | None:
     """What is there of a file that one side, at most, has to offer."""
-    if path == KEPT:
-        return theirs if ours is None else ours
     if ours == before:
         return theirs
     if ours is None:  # deleted: stays so, whatever the release does to it

@@ -10,7 +10,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 FOLDERS = ("tests", "template/tests", "extensions_catalog")
 """The kit's are in `tests/kit`."""
 
-OF_THE_SERVICE = ("tests/kit/", "template/", "extensions_catalog/")
+RENDERED = ("tests/kit/", "template/", "extensions_catalog/")
 """Where those stand that run in a rendered service."""
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from tests.combinations import catalogue, combinations
 from tests.conftest import copy_template
-from tests.documents import DOCUMENTS, PAGES, commands_of, name_of, prose_of
-from tests.named_tests import OF_THE_SERVICE, named_tests
+from tests.documents import DOCUMENTS, OF_THE_SERVICE, PAGES, commands_of, name_of, prose_of
+from tests.named_tests import RENDERED, named_tests
 from tests.repositories import REPOSITORY
 from tests.settings_page import PAGE, settings, tables, written_table
 from tests.trees import trees
@@ -124,8 +124,10 @@ class TestNames:
     @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
     def test_files_and_modules(self, project: Path, path: Path) -> None:
         extension = path.parent.name if path.name == "README.md" else path.stem
+        of_the_template = [] if path in OF_THE_SERVICE else [REPOSITORY / "template"]
         places = [
             project,
+            *of_the_template,
             project / "app" / "extensions" / "_example",
             REPOSITORY,
             REPOSITORY / "extensions_catalog" / extension,
@@ -182,6 +184,7 @@ NO_FILES = {
     ".data/services.json",
     "credentials.json",
     "app/message_handlers.py",  # where a service's own handlers go
+    "docker-compose.override.yml",  # their own services
     "tests/api/test_tasks.py",
     "site/",
     "<name>/page.html",
@@ -227,16 +230,19 @@ class TestSettingsPages:
 def test_fixtures_that_the_guide_names_exist() -> None:
     guide = (REPOSITORY / "template" / "tests" / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \|", guide, re.MULTILINE)
-    files = (REPOSITORY / "template" / "tests").glob("*.py")
-    code = "".join(path.read_text(encoding="utf-8") for path in files)
-    fixtures = re.findall(r"@pytest\.fixture[^\n]*\n(?:async )?def (\w+)", code)
+    conftest = (REPOSITORY / "template" / "tests" / "conftest.py").read_text(encoding="utf-8")
+    own = re.findall(r"@pytest\.fixture[^\n]*\n(?:async )?def (\w+)", conftest)
+    kit = REPOSITORY / "template" / "kit" / "testing"
+    code = "".join(path.read_text(encoding="utf-8") for path in kit.glob("_*.py"))
+    lent = re.findall(r"@pytest\.fixture[^\n]*\n(?:async )?def (\w+)", code)
+    plugin = (kit / "fixtures.py").read_text(encoding="utf-8")
     assert len(rows) >= 6
-    assert set(rows) <= set(fixtures)
+    assert set(rows) <= {*own, *(name for name in lent if f'"{name}"' in plugin)}
 
 
 def test_figures_that_can_be_counted() -> None:
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    rendered = len([name for name in named_tests() if name.startswith(OF_THE_SERVICE)])
+    rendered = len([name for name in named_tests() if name.startswith(RENDERED)])
     assert f"each rendered and checked | {len(combinations()):,} |" in text
     assert f"each linted, typed and tested | {len(trees())} |" in text
     drawing = (REPOSITORY / "docs" / "images" / "combinations.svg").read_text(encoding="utf-8")

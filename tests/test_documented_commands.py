@@ -72,7 +72,7 @@ RUN_BY = {
     "uv run alembic -x yes downgrade core@base": OTHERS,
     "uv run python -m kit.commands.env_example > .env.example": OTHERS,
     'make test args="-k orders -x"': OTHERS,
-    "uv run pytest tests/core/test_config.py": OTHERS,
+    "uv run pytest tests/api/test_pages.py": OTHERS,
     "uv run pytest -k heads -x": OTHERS,
     "make extension name=loyalty": OTHERS,  # last: the database then lacks its table
     "make format lint typecheck test": SERVICE,
@@ -178,13 +178,13 @@ def test_update_commands_work_as_printed(template: Path, reader_folder: Path) ->
     shutil.copytree(template, releases, symlinks=True)
     project = copy_template(releases, reader_folder / "project")
     commit_all(project, "Start")
-    (releases / "template" / "static" / "new.txt").write_text("New.\n", encoding="utf-8")
+    (releases / "template" / "kit" / "static" / "new.txt").write_text("New.\n", encoding="utf-8")
     commit_all(releases, "Release")
     run("git tag v0.2.0", releases)
 
     assert "0.2.0" in run(by_this_copier("uvx copier check-update"), project)
     run(by_this_copier("uvx copier update") + " --defaults", project)
-    assert "static/new.txt" in run("git status --untracked-files=all", project)
+    assert "kit/static/new.txt" in run("git status --untracked-files=all", project)
     assert "_commit: v0.2.0" in run("git diff", project)
     run("git diff --check", project)
     commit_all(project, "Update")

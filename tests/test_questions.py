@@ -261,7 +261,8 @@ class TestMemory:
         asked |= {"time_zone", "ci", "python_minimum"}
         if catalogue():
             asked |= {"extensions"}
-        assert set(remembered) == asked | {"_src_path"}
+        assert set(remembered) == asked | {"kit_tests", "_src_path"}
+        assert remembered["kit_tests"] is False
 
     def test_every_question_that_was_asked_is_remembered(self, render: Render) -> None:
         given = {
@@ -305,8 +306,8 @@ class TestTheQuestionsThemselves:
         assert set(questions()) <= set(configuration()["answers_known"]["default"])
 
     def test_few_questions_are_asked_of_who_has_no_account(self, render: Render) -> None:
-        remembered = [name for name in answers_of(render()) if not name.startswith("_")]
-        assert len(remembered) <= 9
+        asked = set(questions()) & set(answers_of(render()))
+        assert len(asked) <= 9
 
     def test_secrets_are_never_asked_for(self) -> None:
         assert [name for name in questions() if "password" in name or "secret" in name] == []

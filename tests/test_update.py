@@ -12,7 +12,7 @@ from pytest_copier.plugin import CopierFixture
 
 from tests.combinations import Answers, switches
 from tests.conftest import copy_template
-from tests.repositories import commit_all, edit, git, tree
+from tests.repositories import REPOSITORY, commit_all, edit, git, tree
 
 pytestmark = pytest.mark.usefixtures("fast_copier")
 
@@ -89,10 +89,12 @@ def test_new_release_with_nothing_new_changes_the_recorded_version_alone(
 
 def test_edits_survive_beside_the_template_s_change(releases: Path, project: Path) -> None:
     edit(releases / "template/AGENTS.md.jinja", "## Check a change", "## Check each change")
+    edit(releases / "template/kit/lifespan.py", '"""', '"""Theirs. ')
     (releases / "template/NEWS.md").write_text("# News\n", encoding="utf-8")
     release(releases, "v0.2.0")
     edit(project / "AGENTS.md", "exits 0 with conflicts too", "exits 0, alas")
     edit(project / "app/main.py", '"""', '"""Ours. ')
+    edit(project / "kit/lifespan.py", "\n\n\n", "\n\n\n# Ours.\n")
     (project / "app/own.py").write_text("OURS = True\n", encoding="utf-8")
     (project / ".editorconfig").unlink()
     commit_all(project, "Work")
@@ -101,19 +103,57 @@ def test_edits_survive_beside_the_template_s_change(releases: Path, project: Pat
     assert "## Check each change" in text
     assert "exits 0, alas" in text
     assert (project / "app/main.py").read_text(encoding="utf-8").startswith('"""Ours. ')
+    lifespan = (project / "kit/lifespan.py").read_text(encoding="utf-8")
+    assert lifespan.startswith('"""Theirs. ')
+    assert "\n# Ours.\n" in lifespan
     assert (project / "NEWS.md").exists()
     assert (project / "app/own.py").exists()
     assert not (project / ".editorconfig").exists()
     assert git(project, "diff", "--name-only", "--diff-filter=U") == ""
 
 
-def test_readme_belongs_to_its_owner(releases: Path, project: Path) -> None:
+def test_what_is_its_owner_s_no_release_touches(releases: Path, project: Path) -> None:
+    """Neither where a release changes the same line, nor in a file that was deleted."""
     edit(releases / "template/README.md.jinja", "## Start", "## Begin")
+    edit(releases / "template/app/main.py", '"""', '"""Theirs. ')
+    edit(releases / "template/app/core/celery.py", '"""', '"""Theirs. ')
+    edit(releases / "template/templates/index.html", "<", "<!-- Theirs. --><")
+    (releases / "template/app/api/theirs.py").write_text("THEIRS = True\n", encoding="utf-8")
+    (releases / "template/app/admin/filters.py").unlink()
     release(releases, "v0.2.0")
     (project / "README.md").write_text("# Ours\n", encoding="utf-8")
+    edit(project / "app/main.py", '"""', '"""Ours. ')
+    (project / "templates/index.html").unlink()
     commit_all(project, "Work")
     update(project)
-    assert (project / "README.md").read_text(encoding="utf-8") == "# Ours\n"
+    assert git(project, "status", "--porcelain").split() == ["M", ".copier-answers.yml"]
+
+
+def test_the_kit_s_tests_come_and_go_with_an_answer(
+    releases: Path, project: Path, tmp_path: Path
+) -> None:
+    """As `copier update --data kit_tests=true`, by whoever changes the kit; nobody is asked."""
+    assert not (project / "kit" / "tests").exists()
+    before = tree(project)
+
+    update(project, kit_tests=True)
+
+    commit_all(project, "The kit's tests")
+    fresh = copy_template(
+        releases, tmp_path / "fresh", project_name='Acme & "Söhne" #1', kit_tests=True
+    )
+    commit_all(fresh, "Start")
+    assert tree(project) == tree(fresh)
+    theirs = git(REPOSITORY, "ls-files", "tests/kit").splitlines()
+    assert len(theirs) > 50
+    assert {f"kit/{path.replace('/kit/', '/')}" for path in theirs} <= set(tree(project))
+    edit(releases / "tests/kit/test_main.py", "\n", "\n# Theirs.\n")
+    release(releases, "v0.2.0")
+    update(project)
+    assert "# Theirs." in (project / "kit/tests/test_main.py").read_text(encoding="utf-8")
+    commit_all(project, "Update")
+    update(project, kit_tests=False)
+    assert set(tree(project)) == set(before)
 
 
 def test_changed_answers_move_what_follows_from_them(project: Path) -> None:
@@ -140,13 +180,13 @@ def test_an_answer_that_is_switched_there_and_back_leaves_no_trace(
     project = copy_template(template, tmp_path / "project", **answers)
     commit_all(project, "Start")
     before = tree(project)
-    readme = (project / "README.md").read_bytes()
+    readme = (project / "README.md").read_bytes()  # its owner's, as all that answers do not reach
 
     update(project, **switched)
 
     assert git(project, "diff", "--name-only", "--diff-filter=U") == ""
     fresh = copy_template(template, tmp_path / "fresh", **switched)
-    (fresh / "README.md").write_bytes(readme)  # its owner's from the first day
+    (fresh / "README.md").write_bytes(readme)
     commit_all(fresh, "Start")
     assert tree(project) == tree(fresh)
     commit_all(project, "There")

@@ -39,7 +39,8 @@ from tests.later_releases import (
     clone_with_later_releases,
     plain_copy,
 )
-from tests.merged_tree import ANSWERS, KEPT, Tree, merged, read_tree
+from tests.merged_tree import ANSWERS, Tree, merged, read_tree
+from tests.owners import is_owners
 from tests.repositories import commit_all, git
 
 FreshTree = Callable[[str, Answers], tuple[Tree, Answers]]
@@ -60,6 +61,8 @@ OTHER_ANSWERS: list[Answers] = [
     {"ci": "github"},
     {"python_minimum": "3.12"},
     {"python_minimum": "3.11"},
+    {"kit_tests": True},
+    {"kit_tests": False},
 ]
 
 FOLLOWING = {  # questions that are asked after some answers to others
@@ -164,10 +167,9 @@ class ProjectWalk(RuleBasedStateMachine):
         known = sorted({*self.fresh(self.release, self.answers)[0]} & {*self.tree})
         known.remove("pyproject.toml")
         changed = [path for path in CHANGED if path in known]
-        path = data.draw(st.sampled_from([*changed, KEPT]) | st.sampled_from(known))
-        if path in known:
-            self.remove(path)
-            commit_all(self.project, "Delete")
+        path = data.draw(st.sampled_from(changed or known) | st.sampled_from(known))
+        self.remove(path)
+        commit_all(self.project, "Delete")
 
     @rule(data=st.data())
     def add_a_file(self, data: st.DataObject) -> None:
@@ -240,10 +242,9 @@ class ProjectWalk(RuleBasedStateMachine):
         """Over one, where there are two."""
         self.follow(THIRD, self.answers)
 
-    @precondition(lambda self: KEPT in self.tree)
     @rule()
     def update_to_what_is_there(self) -> None:
-        """Changes nothing, whatever its owner has done; a readme that was deleted comes back."""
+        """Changes nothing, whatever its owner has done."""
         before = git(self.project, "rev-parse", "HEAD^{tree}")
         self.follow(self.release, self.answers)
         assert git(self.project, "rev-parse", "HEAD^{tree}") == before
@@ -263,8 +264,7 @@ class ProjectWalk(RuleBasedStateMachine):
         reference = self.release if newest else VcsRef.CURRENT
         run_recopy(self.project, vcs_ref=reference, defaults=True, overwrite=True, quiet=True)
         fresh, _ = self.fresh(self.release, self.answers)
-        kept = {KEPT: self.tree[KEPT]} if KEPT in self.tree else {}
-        self.tree = {**self.tree, **fresh, **kept}
+        self.tree = {**self.tree, **fresh}
         self.deleted.clear()
         self.edited.clear()
         self.own_is_enabled = False
@@ -294,7 +294,7 @@ class ProjectWalk(RuleBasedStateMachine):
             self.edited.add(RENAMED[1])
         assert set(expected.settled) <= self.edited, "only lines that were edited can conflict"
         self.release, self.answers, self.tree = release, answers, expected.tree
-        self.deleted = {path for path in self.deleted if path in new and path != KEPT}
+        self.deleted = {path for path in self.deleted if path in new or is_owners(path)}
         for path, content in expected.settled.items():
             self.write(path, content)
         commit_all(self.project, "Update")
