@@ -174,8 +174,8 @@ def put_uv_into(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def service(template: Path, service_folder: Path) -> Service:
-    """The default project, committed and set up."""
-    project = copy_template(template, service_folder / "project")
+    """The default project with the kit's tests beside its own, committed and set up."""
+    project = copy_template(template, service_folder / "project", kit_tests=True)
     commit_all(project, "Start")
     service = Service(project, {"UV_CACHE_DIR": cache_of_uv()})
     service.make("setup")

@@ -47,7 +47,7 @@ def test_migrations_and_doctor(configured: Service) -> None:
 def test_tests(configured: Service) -> None:
     """The quick ones, and of the others those that change databases."""
     configured.make("test")
-    configured.make("test-all", "args=tests/migrations")
+    configured.make("test-all", "args=tests/migrations kit/tests/migrations")
 
 
 def test_development(configured: Service) -> None:

@@ -43,24 +43,27 @@ class Shop(SQLModel, table=True):
     name: str = Field(max_length=50)
 '''
 
-ADD_ROWS = """
+# In a project of any release.
+START = """
 from sqlalchemy import text
-from app.core.local_services import start_local_services
+try:
+    from kit.process import start_local_services
+except ModuleNotFoundError:  # before 0.5.0
+    from app.core.local_services import start_local_services
 start_local_services()
 from app.core.database import sync_engine
+"""
+
+ADD_ROWS = f"""{START}
 with sync_engine.begin() as connection:
-    for statement in {statements!r}:
+    for statement in {{statements!r}}:
         connection.execute(text(statement))
 """
 
-ASK = """
+ASK = f"""{START}
 import json
-from sqlalchemy import text
-from app.core.local_services import start_local_services
-start_local_services()
-from app.core.database import sync_engine
 with sync_engine.connect() as connection:
-    rows = connection.execute(text({query!r})).all()
+    rows = connection.execute(text({{query!r}})).all()
 print(json.dumps([list(row) for row in rows]))
 """
 

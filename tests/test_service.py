@@ -1,7 +1,9 @@
 """The rendered service as its user meets it: set up, checked and tested by its make targets."""
 
 import os
+import re
 import shutil
+import sys
 import tomllib
 from pathlib import Path
 
@@ -72,7 +74,7 @@ def test_the_drawing_of_connections_is_what_the_service_computes(service: Servic
 
 
 def test_help_is_the_default_and_names_every_target(service: Service) -> None:
-    makefile = (service.folder / "Makefile").read_text(encoding="utf-8")
+    makefile = (service.folder / "kit" / "kit.mk").read_text(encoding="utf-8")
     phony = makefile.split(".PHONY:")[1].split("\n\n")[0].replace("\\", " ").split()
     listed = {line.split()[0] for line in service.make().splitlines() if line.strip()}
     assert set(phony) <= listed
@@ -81,6 +83,50 @@ def test_help_is_the_default_and_names_every_target(service: Service) -> None:
 @pytest.mark.full
 def test_all_tests(service: Service) -> None:
     service.make("test-all")
+
+
+@pytest.fixture(scope="module")
+def default(template: Path, service: Service, service_folder: Path) -> Service:
+    """The default project as its owner gets it, in the environment of the other."""
+    project = copy_template(template, service_folder / "default")
+    commit_all(project, "Start")
+    shared = {
+        "UV_PROJECT_ENVIRONMENT": str(service.folder / ".venv"),
+        "UV_NO_SYNC": "1",
+    }
+    return Service(project, service.environment | shared)
+
+
+def test_an_owner_s_project_needs_what_the_kit_s_tests_need(
+    default: Service, service: Service
+) -> None:
+    """So that what is installed for the one is what the other has."""
+    metadata = [(each.folder / "pyproject.toml").read_bytes() for each in (default, service)]
+    assert metadata[0] == metadata[1]
+
+
+def test_an_owner_s_project_has_tests_of_its_own(default: Service) -> None:
+    default.make("lint", "typecheck")
+    said = default.make("test" if "CI" not in os.environ else "test-all")
+    assert not (default.folder / "kit" / "tests").exists()
+    passed = re.search(r"(\d+) passed", said)
+    assert passed
+    assert int(passed[1]) > 10
+
+
+def test_the_kit_s_tests_can_be_brought_in(default: Service, service: Service) -> None:
+    """The documented step: where they run, what they need is there already."""
+    project = shutil.copytree(default.folder, default.folder.with_name("brought-in"))
+    brought_in = Service(project, default.environment)
+    command = (sys.executable, "-m", "copier", "update", "--defaults")
+    brought_in.run(*command, "--vcs-ref", ":current:", "--data", "kit_tests=true")
+    assert collected_by(brought_in) == collected_by(service)
+    assert len(collected_by(brought_in)) > 500
+
+
+def collected_by(service: Service) -> list[str]:
+    said = service.run("uv", "run", "--no-sync", "pytest", "--collect-only", "-q", "kit/tests")
+    return [line for line in said.splitlines() if "::" in line]
 
 
 @pytest.mark.full
@@ -92,13 +138,13 @@ def test_an_ordinary_user_s_run(template: Path, service_folder: Path) -> None:
     """
     home = service_folder / "home"
     shutil.copytree(service_folder / "bin", home / "bin")
-    project = copy_template(template, home / "project")
+    project = copy_template(template, home / "project", kit_tests=True)
     commit_all(project, "Start")
     for path in (home, *home.rglob("*")):
         os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
     service = Service(project, user=NOBODY)
     service.make("setup", "lint", "typecheck", "test")
-    service.make("test-all", "args=tests/devservices")
+    service.make("test-all", "args=kit/tests/devservices")
 
 
 @pytest.mark.full

@@ -7,9 +7,13 @@ import json
 import sys
 
 from app.core.database import sync_engine
-from app.core.local_services import start_local_services
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
+
+try:
+    from kit.process import start_local_services
+except ModuleNotFoundError:  # before 0.5.0
+    from app.core.local_services import start_local_services
 
 VALUES = {
     "bool": "true",
