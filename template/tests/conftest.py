@@ -8,6 +8,7 @@ handler forgot to commit, or an attribute that was never loaded.
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,24 +16,29 @@ from kit.testing import prepare_environment
 
 prepare_environment()
 
-import httpx
-from fastapi.testclient import TestClient
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import NullPool
-from sqlmodel.ext.asyncio.session import AsyncSession
+if TYPE_CHECKING:
+    import httpx
+    from fastapi.testclient import TestClient
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+    from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.core.config import settings
-from app.core.dependencies import get_read_session, get_session
-from app.main import app
-from kit.database import AsyncReadOnlySession
-from kit.messages import setup_message_handlers
 
-pytest_plugins = ["kit.testing.fixtures"]
+def pytest_configure(config: pytest.Config) -> None:
+    """Load the kit's fixtures, but for a process that only hands tests out to others."""
+    is_controller = config.getoption("numprocesses", None) and not hasattr(config, "workerinput")
+    if not is_controller:
+        config.pluginmanager.import_plugin("kit.testing.fixtures")
 
 
 @pytest.fixture(scope="session")
-async def test_engine(test_database: str) -> AsyncIterator[AsyncEngine]:
+async def test_engine(test_database: str) -> AsyncIterator["AsyncEngine"]:
     """An engine on the test database, whose tables exist for the session."""
+    from sqlalchemy.ext.asyncio import create_async_engine
+    from sqlalchemy.pool import NullPool
+
+    from app.core.config import settings
+    from kit.messages import setup_message_handlers
+
     engine = create_async_engine(
         test_database, poolclass=NullPool, connect_args=settings.database_connect_args
     )
@@ -42,39 +48,32 @@ async def test_engine(test_database: str) -> AsyncIterator[AsyncEngine]:
 
 
 @pytest.fixture
-async def db_session(connection: AsyncConnection) -> AsyncIterator[AsyncSession]:
+async def db_session(connection: "AsyncConnection") -> AsyncIterator["AsyncSession"]:
     """A session whose commits the test's end undoes."""
-    async with AsyncSession(
-        connection, expire_on_commit=False, join_transaction_mode="create_savepoint"
-    ) as session:
+    from kit.testing import session_on
+
+    async with session_on(connection) as session:
         yield session
 
 
 @pytest.fixture
-async def client(connection: AsyncConnection) -> AsyncIterator[httpx.AsyncClient]:
+async def client(connection: "AsyncConnection") -> AsyncIterator["httpx.AsyncClient"]:
     """An HTTP client whose requests run inside the test's transaction, a session each."""
+    import httpx
+
+    from app.core.dependencies import get_read_session, get_session
+    from app.main import app
+    from kit.testing import read_session_on, session_on
+
     # One connection does one thing at a time: concurrent requests of a test take turns.
     turn = asyncio.Lock()
 
-    async def session_of_the_test() -> AsyncIterator[AsyncSession]:
-        async with (
-            turn,
-            AsyncSession(
-                connection, expire_on_commit=False, join_transaction_mode="create_savepoint"
-            ) as session,
-        ):
+    async def session_of_the_test() -> AsyncIterator["AsyncSession"]:
+        async with turn, session_on(connection) as session:
             yield session
 
-    async def read_session_of_the_test() -> AsyncIterator[AsyncSession]:
-        async with (
-            turn,
-            AsyncReadOnlySession(
-                connection,
-                expire_on_commit=False,
-                autoflush=False,
-                join_transaction_mode="create_savepoint",
-            ) as session,
-        ):
+    async def read_session_of_the_test() -> AsyncIterator["AsyncSession"]:
+        async with turn, read_session_on(connection) as session:
             yield session
 
     app.dependency_overrides[get_session] = session_of_the_test
@@ -86,12 +85,16 @@ async def client(connection: AsyncConnection) -> AsyncIterator[httpx.AsyncClient
 
 
 @pytest.fixture
-def sync_client(emptied_engine: AsyncEngine) -> Iterator[TestClient]:
+def sync_client(emptied_engine: "AsyncEngine") -> Iterator["TestClient"]:
     """A synchronous client of the whole service, its start and stop included; nothing overridden.
 
     It runs in an event loop of its own, so the async engine's connections of the tests' loop are
     closed before, and those that it made there are closed before another loop could meet them.
     """
+    from fastapi.testclient import TestClient
+
+    from app.main import app
+
     with TestClient(app) as http:
         yield http
         assert http.portal is not None

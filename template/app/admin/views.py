@@ -4,7 +4,8 @@
         column_list = ("number", "placed_at")
         column_formatters = {"placed_at": short_time}
 
-The kit's views, of administrators, API tokens and the audit trail, are shown beside them.
+So is each one in a module beside this. The kit's views, of administrators, API tokens and the audit
+trail, are shown too, unless one of yours shows the same table.
 """
 
 from kit.admin import exact_time, short_time

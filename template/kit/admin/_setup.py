@@ -26,6 +26,7 @@ from kit.admin import _views
 from kit.admin._audit import admin_session_maker
 from kit.admin._authentication import AdminAuthentication
 from kit.admin._request_guard import AdminRequestGuard
+from kit.discovery import import_modules
 from kit.errors import problem_for
 from kit.extensions import ExtensionError, load_extensions
 from kit.pages import KIT_TEMPLATES_DIR, TEMPLATES_DIR, extension_template_dirs
@@ -35,12 +36,13 @@ ADMIN_PATH = "/admin"
 KIT_STATIC_DIR = BASE_DIR / "kit" / "static"
 
 
-def setup_admin(app: FastAPI, views: ModuleType) -> "ServiceAdmin":
+def setup_admin(app: FastAPI, package: str) -> "ServiceAdmin":
     """Put the admin, with all its views, at /admin.
 
     Args:
         app: the application.
-        views: the module with the service's own views, `app.admin.views`.
+        package: its modules have the service's own views; a view of a table that the kit shows too
+            takes the place of the kit's.
 
     Raises:
         ExtensionError: when an extension's admin cannot be set up.
@@ -60,8 +62,13 @@ def setup_admin(app: FastAPI, views: ModuleType) -> "ServiceAdmin":
     app.state.admin = admin
     authentication.templates = admin.templates
     admin.admin.add_exception_handler(Exception, admin.show_failure)
-    register_views(admin, _views)
-    register_views(admin, views)
+    own = {view: None for module in import_modules(package) for view in _views_in(module)}
+    replaced = {getattr(view, "model", None) for view in own}
+    for view in _views_in(_views):
+        if view.model not in replaced:
+            admin.add_view(view)
+    for view in own:
+        admin.add_view(view)
     for extension, module in load_extensions("admin"):
         setup = getattr(module, "setup_admin", None)
         if not callable(setup):
@@ -75,7 +82,7 @@ def setup_admin(app: FastAPI, views: ModuleType) -> "ServiceAdmin":
 
 def register_views(admin: Admin, module: ModuleType) -> None:
     """Add every view that stands in the module, imported ones too, in alphabetical order."""
-    for _, view in inspect.getmembers(module, _is_view):
+    for view in _views_in(module):
         admin.add_view(view)
 
 
@@ -133,6 +140,10 @@ class ServiceAdmin(Admin):
         )
         response.headers.update(problem.headers or {})
         return response
+
+
+def _views_in(module: ModuleType) -> list[Any]:
+    return [view for _, view in inspect.getmembers(module, _is_view)]
 
 
 def _is_view(member: object) -> bool:

@@ -60,6 +60,7 @@ def is_service_code(module: str) -> bool:
     return not outside and not module.startswith(("kit.testing", "kit.architecture"))
 
 
+@cache
 def tree(module: str) -> ast.Module:
     """The parsed source of a module."""
     return ast.parse(modules()[module].read_text(encoding="utf-8"))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kit.testing._queue_processes import QueueProcess
     from kit.testing._redis_servers import RedisServer, free_port
     from kit.testing._running_service import own_database, run_api
+    from kit.testing._sessions import read_session_on, session_on
 
 _MODULES = {
     "QueueProcess": "_queue_processes",
@@ -29,23 +30,10 @@ _MODULES = {
     "free_port": "_redis_servers",
     "own_database": "_running_service",
     "prepare_environment": "_environment",
+    "read_session_on": "_sessions",
     "run_api": "_running_service",
+    "session_on": "_sessions",
 }
-
-__all__ = [
-    "QueueProcess",
-    "RedisServer",
-    "alembic",
-    "catalogue",
-    "change_settings",
-    "create_database",
-    "drop_database",
-    "empty_database",
-    "free_port",
-    "own_database",
-    "prepare_environment",
-    "run_api",
-]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 (of a module)

@@ -14,7 +14,10 @@ from contextlib import ExitStack
 from typing import Any
 
 from kit.places import service
-from kit.settings import Settings
+from kit.settings import BASE_DIR, Settings
+
+SKELETON = "_example"
+"""The extension that tests switch on too, as long as its owner has not deleted it."""
 
 POSTGRES_NAME_LIMIT = 63
 """Bytes in a PostgreSQL identifier; the server cuts longer names without a word."""
@@ -63,7 +66,8 @@ def _choose_servers() -> None:
     os.environ["ENVIRONMENT"] = "local"
     os.environ["SECRET_KEY"] = secrets.token_urlsafe(32)
     configured: Settings = service.module("core.config").Settings.load()
-    os.environ["ENABLED_EXTENSIONS"] = ",".join(["_example", *configured.ENABLED_EXTENSIONS])
+    skeleton = [SKELETON] if (BASE_DIR / "app" / "extensions" / SKELETON).is_dir() else []
+    os.environ["ENABLED_EXTENSIONS"] = ",".join([*skeleton, *configured.ENABLED_EXTENSIONS])
     os.environ[BASE_DATABASE] = configured.POSTGRES_DB
     os.environ["REDIS_CONNECTION_LIMIT"] = "1000"
     os.environ["REDIS_KEY_PREFIX"] = f"test-{secrets.token_hex(4)}:"

@@ -1,6 +1,7 @@
 """Connections and sessions of the tests: everything in one transaction, rolled back at the end."""
 
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 
 import httpx
 import pytest
@@ -8,7 +9,6 @@ from sqlalchemy import Connection, create_engine
 from sqlalchemy.ext.asyncio import (
     AsyncConnection,
     AsyncEngine,
-    async_sessionmaker,
     create_async_engine,
 )
 from sqlalchemy.pool import NullPool, StaticPool
@@ -20,6 +20,23 @@ from kit.database import AsyncReadOnlySession
 from kit.places import service
 from kit.security import ensure_admin
 from kit.settings import settings
+
+
+def session_on(connection: AsyncConnection) -> AsyncSession:
+    """A session whose commits release savepoints of the connection's transaction."""
+    return AsyncSession(
+        connection, expire_on_commit=False, join_transaction_mode="create_savepoint"
+    )
+
+
+def read_session_on(connection: AsyncConnection) -> AsyncReadOnlySession:
+    """Such a session for reading alone, as `ReadSessionDep` has."""
+    return AsyncReadOnlySession(
+        connection,
+        expire_on_commit=False,
+        autoflush=False,
+        join_transaction_mode="create_savepoint",
+    )
 
 
 @pytest.fixture(scope="session")
@@ -49,17 +66,11 @@ def session_makers(connection: AsyncConnection, monkeypatch: pytest.MonkeyPatch)
 
     For what runs before an endpoint or in the background; such sessions take no turns.
     """
-    for name, session_class in (
-        ("async_session_maker", AsyncSession),
-        ("read_session_maker", AsyncReadOnlySession),
-    ):
-        maker = async_sessionmaker(
-            connection,
-            class_=session_class,
-            expire_on_commit=False,
-            autoflush=session_class is AsyncSession,
-            join_transaction_mode="create_savepoint",
-        )
+    makers = {
+        "async_session_maker": partial(session_on, connection),
+        "read_session_maker": partial(read_session_on, connection),
+    }
+    for name, maker in makers.items():
         monkeypatch.setattr(service.module("core.database"), name, maker)
 
 

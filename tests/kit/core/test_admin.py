@@ -132,7 +132,7 @@ class TestExtensions:
     def test_one_without_setup_admin_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(_setup, "_views", ModuleType("views"))
         with pytest.raises(ExtensionError, match=r"'broken'.*defines no `setup_admin\(admin\)`"):
-            _setup.setup_admin(FastAPI(), ModuleType("views"))
+            _setup.setup_admin(FastAPI(), "app.admin")
 
 
 class TestTemplates:
@@ -183,7 +183,7 @@ class TestTemplates:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(_setup, "_views", core_admin_views)
             patch.setattr(_setup, "load_extensions", lambda _hook: [])
-            _setup.setup_admin(app, ModuleType("views"))
+            _setup.setup_admin(app, "app.admin")
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
             page = (await http.get("/admin/login")).text
