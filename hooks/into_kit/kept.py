@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from hooks.into_kit.report import Topic
 from hooks.into_kit.state import State
 from hooks.into_kit.trees import text_of
 
@@ -56,8 +55,8 @@ def _needed(state: State, user: str, gone: set[str]) -> Iterator[str]:
         for name in re.findall(r"\w+", match[2]):
             yield from {f"{folder}/{name}.py"} & gone
     if user.startswith("tests/"):
-        for folder in PurePosixPath(user).parents:
-            path = f"{folder.as_posix()}/conftest.py"
+        for parent in PurePosixPath(user).parents:
+            path = f"{parent.as_posix()}/conftest.py"
             if (
                 path in gone
                 and path != user

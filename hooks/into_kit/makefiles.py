@@ -1,4 +1,4 @@
-"""The Makefile, whose targets moved into `kit/kit.mk`: what the owner added stays in the owner's."""
+"""The Makefile, whose targets moved into `kit/kit.mk`: what the owner added stays theirs."""
 
 import re
 from dataclasses import dataclass, field
@@ -44,30 +44,27 @@ def merge_makefiles(base: str, edited: str, released: str, kit: str) -> Makefile
     before, after, own = blocks(base), blocks(edited), blocks(released)
     result = Makefiles(released, kit)
     tail: list[str] = []
-    for key, text in after.items():
+    edits = {key: text for key, text in after.items() if before.get(key) != text}
+    for key, text in edits.items():
         old = before.get(key)
-        if old == text or key[0] == "phony":
+        if key[0] == "phony" or own.get(key) == text:
             continue
-        if key in own and own[key] != text:
+        if old is None:
+            result.added.append(key[1])
+        if key in own:
             merged = merge_texts(old or "", text, own[key])
             result.own = result.own.replace(own[key], merged.text, 1)
-        elif key in own:
-            continue
         elif old is None:
             tail.append(text)
         else:
             _change_kit(result, key, old, text, tail)
-        if old is None:
-            result.added.append(key[1])
     if phony := sorted(_phony(edited) - _phony(base)):
         tail.insert(0, f".PHONY: {' '.join(phony)}\n")
     if tail:
         result.own = "\n".join([result.own.rstrip("\n") + "\n", *tail])
-    for key in before.keys() - after.keys():
-        if key in own:
-            result.own = result.own.replace(own[key], "", 1)
-        elif key[0] == "rule":
-            result.look.append(f"you had taken out the target {key[1]}; kit/kit.mk has it")
+    for kind, name in sorted(before.keys() - after.keys()):
+        if kind == "rule":
+            result.look.append(f"you had taken out the target {name}; kit/kit.mk has it")
     _look_for_variables(result, tail)
     return result
 

@@ -124,18 +124,16 @@ class _PieceMerge:
                 left = new, new.end
             if old is not None and piece.lines == old.lines:
                 continue
-            if old is not None and new is not None:
+            if new is not None:
                 self._changed(context, old, piece, new)
-            elif new is not None:
-                if new.lines != piece.lines:
-                    self._change(new.start, new.end, _both(piece, new))
             elif old is None or (context and _is_class(context[-1]) and piece.is_field):
                 self._refuse_entangled(piece, base, edited)
                 right = _next(edited[index + 1 :], after)
                 left = self._insert(context, piece, left, right, released)
             elif not piece.is_docstring and not self._elsewhere(context, old, piece):
                 right = _next(edited[index + 1 :], after)
-                left = self._insert(context, _alone(piece), left, right, released)
+                if (rest := _without_code(old, piece)).lines:
+                    left = self._insert(context, rest, left, right, released)
         self._remove(base, edited, after)
 
     def _remove(
@@ -153,7 +151,11 @@ class _PieceMerge:
             else:
                 self._change(new.start, new.end, [BEFORE, MIDDLE, *new.lines, AFTER])
 
-    def _changed(self, context: Context, old: Piece, piece: Piece, new: Piece) -> None:
+    def _changed(self, context: Context, old: Piece | None, piece: Piece, new: Piece) -> None:
+        if old is None:
+            if new.lines != piece.lines:
+                self._change(new.start, new.end, _both(piece, new))
+            return
         merged = merge_texts(old.text, piece.text, new.text)
         if merged.has_conflicts and piece.is_docstring:
             # It describes a file that is the owner's now, in the owner's words.
@@ -164,10 +166,7 @@ class _PieceMerge:
         self._change(new.start, new.end, merged.text.rstrip("\n").split("\n"))
 
     def _goes_inside(self, context: Context, old: Piece, piece: Piece, new: Piece) -> bool:
-        """Merge what is inside of a statement, if it can be taken apart and its head is as it was."""
-        assert old.node is not None
-        assert piece.node is not None
-        assert new.node is not None
+        """Merge what is inside of a statement, unless its head was edited."""
         if _head(old) != _head(piece):
             return False
         levels = (
@@ -264,14 +263,21 @@ def _both(piece: Piece, new: Piece) -> list[str]:
     return [BEFORE, *piece.lines, MIDDLE, *new.lines, AFTER]
 
 
-def _alone(piece: Piece) -> Piece:
-    """A piece that the new release has nowhere, in conflict markers."""
-    lines = (BEFORE, *piece.lines, MIDDLE, AFTER)
-    return Piece(piece.key, lines, piece.start, piece.end, piece.gap, piece.node)
+def _without_code(old: Piece, piece: Piece) -> Piece:
+    """What to keep of an edit whose place the new release has nowhere.
+
+    Comments that were added stay by themselves; changed code is put in conflict markers.
+    """
+    if old.node is None or piece.node is None or ast.unparse(old.node) != ast.unparse(piece.node):
+        lines = (BEFORE, *piece.lines, MIDDLE, AFTER)
+        return replace(piece, lines=lines)
+    added = [line for line in piece.lines if line not in old.lines]
+    comments = [found[1] for line in added if (found := re.search(r"(?:^|\s)(#.*)$", line))]
+    return Piece(("comment", "", 0), tuple(comments), piece.start, piece.end, 1, None)
 
 
 def _head(piece: Piece) -> str:
-    """All of a function or class but its body and documentation; of other statements, the target."""
+    """Decorators, and parameters or bases; nothing for other statements."""
     node = piece.node
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return f"{list(map(ast.unparse, node.decorator_list))}{ast.unparse(node.args)}"

@@ -5,7 +5,7 @@ the project comes from, the project's last commit, and the new release, both rel
 with the project's answers. From these alone it is calculated what each file becomes; then the files
 are written, in place of what Copier made of them.
 
-- A moved file takes its edits along; old names in them are rewritten first, so that only edits count.
+- A moved file takes its edits along. Old names in it are rewritten first, so that only edits count.
 - Where a short file of the owner's stays, what was added goes into it with the imports that it
   needs, and what was changed follows the code that it changes into the kit.
 - Imports, dotted names, paths and commands are rewritten in all files of the project.
@@ -14,6 +14,7 @@ are written, in place of what Copier made of them.
   that the owner's tests import.
 """
 
+import ast
 import os
 import sys
 import tempfile
@@ -24,7 +25,7 @@ from hooks.into_kit import kept
 from hooks.into_kit.makefiles import merge_makefiles
 from hooks.into_kit.merging import merge_texts
 from hooks.into_kit.modules import ModuleMerger
-from hooks.into_kit.names import Names, Table, dotted
+from hooks.into_kit.names import Names, Table, defined, dotted
 from hooks.into_kit.projects import merge_projects
 from hooks.into_kit.report import Topic
 from hooks.into_kit.rewriting import is_text
@@ -33,9 +34,9 @@ from hooks.into_kit.trees import list_conflicts, read_commit, read_folder, remov
 from hooks.rename import git, render_release
 
 BEGIN = """
-Moving the service's machinery from app/ and devservices/ into kit/. This compares your last commit with
-both releases, then moves files with your edits, rewrites imports and names in all files, and reports
-what it did. It commits nothing.
+Moving the service's machinery from app/ and devservices/ into kit/: your last commit is compared with
+both releases, files move with your edits, imports and names are rewritten in all files of the project,
+and what was done is printed. Nothing is committed.
 """
 UNDO = """
 The move into kit/ failed. Your last commit is untouched; what the update changed since goes with
@@ -74,11 +75,10 @@ def migrate(template: str, answers_file: str) -> None:
         answers = Path(answers_file)
         render_release(template, edited.get(answers.as_posix()), os.environ["VERSION_FROM"], old)
         render_release(template, answers.read_bytes(), os.environ["VERSION_TO"], new)
-        versions = [read_folder(old), edited, read_folder(new)]
-        for version in versions:
+        base, released = read_folder(old), read_folder(new)
+        for version in (base, edited, released):
             version.pop(answers.as_posix(), None)
-        names = Names(Table.load(), versions[2])
-        state = State(names, *versions)
+        state = State(Names(Table.load(), released), base, edited, released)
         calculate(state)
         for path, content in state.result.items():
             Path(f"{path}.rej").unlink(missing_ok=True)
@@ -93,6 +93,9 @@ def migrate(template: str, answers_file: str) -> None:
 def calculate(state: State) -> None:
     """Determine what every file of the project becomes."""
     table = state.names.table
+    for path in table.paths:
+        if path.endswith(".py") and state.is_edited(path):
+            state.names.add_own(dotted(path), _added_names(state, path))
     moved = set(table.paths) - table.short
     for path in sorted(set(state.base) - moved):
         _stays(state, path)
@@ -104,6 +107,13 @@ def calculate(state: State) -> None:
         _own(state, path)
     kept.keep_tests(state)
     _look_for_deleted(state)
+
+
+def _added_names(state: State, path: str) -> set[str]:
+    try:
+        return defined(ast.parse(state.edited[path])) - defined(ast.parse(state.base[path]))
+    except (KeyError, SyntaxError):
+        return set()
 
 
 def _moved(state: State, old: str, new: str) -> None:

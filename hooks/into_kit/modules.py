@@ -25,11 +25,11 @@ class ModuleMerger:
     """
 
     def __init__(self, state: State, old: str) -> None:
+        """Take the module's place in the old release."""
         self._state = state
         self._names = state.names
         self._old = old
-        self._target = state.names.modules.get(dotted(old), "")
-        self._imports: dict[str, dict[str, str]] = {}
+        self._target = dotted(state.names.table.paths.get(old, ""))
 
     def into_kit(self, new: str) -> None:
         """Merge the edits into the file of the kit that the whole module became."""
@@ -83,6 +83,9 @@ class ModuleMerger:
             text = self._state.text(path)
             if (found := _located(text, [each.key for each in context], old)) is not None:
                 yield path, found, text
+        if not context and (path := self._path(self._target)):
+            text = self._state.text(path)
+            yield from ((path, found, text) for found in _methods(text) if found.key == old.key)
         if context and context[0].is_definition:
             yield from self._in_functions(old)
 
@@ -118,25 +121,27 @@ class ModuleMerger:
 
     def _complete(self, text: str, base: str, edited: str, *, inside: str = "") -> str:
         """Add the imports, and the small definitions, that the edits need in a module."""
-        own = own_imports(base, edited)
-        after = imported(ast.parse(edited))
-        unused = set(own) - names_used(ast.parse(edited))
+        unused = set(own_imports(base, edited)) - names_used(ast.parse(edited))
         stays = not inside or inside == self._target
-        wanted = missing_names(text) | (unused if stays else set())
-        try:
-            wanted -= set(imported(ast.parse(text)))
-        except SyntaxError:
-            pass
-        there = defined(ast.parse(edited))
-        statements, copied = [], []
-        for name in sorted(wanted):
-            if name in after:
-                statements.append(after[name])
-            elif name in there:
+        text = self._add_names(text, unused if stays else set(), edited, inside)
+        wanted: set[str] = set()
+        while missing := missing_names(text) - wanted:
+            wanted |= missing
+            text = self._add_names(text, missing, edited, inside)
+        return text
+
+    def _add_names(self, text: str, names: set[str], edited: str, inside: str) -> str:
+        tree = ast.parse(edited)
+        imports, definitions = imported(tree), defined(tree)
+        statements: list[str] = []
+        copied: list[str] = []
+        for name in sorted(names):
+            if name in imports:
+                statements.append(imports[name])
+            elif name in definitions:
                 self._import_definition(name, edited, inside, statements, copied)
-        statements = [
-            each for each in statements if not each.startswith(f"from {inside} ") or not inside
-        ]
+        if inside:
+            statements = [each for each in statements if not each.startswith(f"from {inside} ")]
         text = add_imports(text, statements)
         return _below_imports(text, copied) if copied else text
 
@@ -191,6 +196,16 @@ def _located(text: str, context: list[tuple[str, str, int]], old: Piece) -> Piec
             return None
         pieces = pieces_inside(outer.node, lines)
     return next((each for each in pieces or [] if each.key == old.key), None)
+
+
+def _methods(text: str) -> Iterator[Piece]:
+    """Members of a module's classes, which may have been functions of its own."""
+    if has_markers(text):
+        return
+    lines = text.rstrip("\n").split("\n")
+    for piece in pieces_of_module(text):
+        if isinstance(piece.node, ast.ClassDef):
+            yield from pieces_inside(piece.node, lines) or []
 
 
 def _below_imports(text: str, definitions: list[str]) -> str:

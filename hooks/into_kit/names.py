@@ -2,7 +2,6 @@
 
 import ast
 import json
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -85,8 +84,10 @@ class Names:
     """
 
     def __init__(self, table: Table, new: Files) -> None:
+        """Read what the new release defines and offers."""
         self.table = table
         self.modules = table.modules
+        self.packages = {dotted(old) for old in table.paths if old.endswith("/__init__.py")}
         self._trees = {
             dotted(path): ast.parse(content)
             for path, content in new.items()
@@ -99,11 +100,12 @@ class Names:
         }
         self._defined = {name: defined(tree) for name, tree in self._trees.items()}
         self._faces = {
-            name: offered(tree)
+            name: offered(tree, name)
             for name, tree in self._trees.items()
             if name.startswith("kit") and not Place(name, "").is_private
         }
         self._aliases = self._find_aliases()
+        self._own: dict[str, set[str]] = {}
 
     def _find_aliases(self) -> dict[tuple[str, str], Place]:
         """Where a face offers a name of a private module, perhaps as another one."""
@@ -116,6 +118,12 @@ class Names:
                         if face == face_of(node.module):
                             found[node.module, alias.name] = place
         return found
+
+    def add_own(self, module: str, names: set[str]) -> None:
+        """Note names that the owner has added to a module of the old release."""
+        self._own[module] = names
+        if module not in self.short and module in self.modules:
+            self._defined.setdefault(self.modules[module], set()).update(names)
 
     def is_moved(self, module: str) -> bool:
         """Whether imports of a module of the old release may have to change."""
@@ -134,13 +142,17 @@ class Names:
         """
         if module not in self.modules or name in self.short.get(module, ()):
             return None
+        if module in self.short and name in self._own.get(module, ()):
+            return None
         target = self.modules[module]
         face = face_of(target)
         if found := self._aliases.get((target, name)):
             return found
         if name in self._faces.get(face, ()):
             return Place(face, name)
-        return self._elsewhere(target, name)
+        place = self._elsewhere(target, name)
+        # What a package does not define is a module in it, of the owner's own.
+        return place if place.is_found or module not in self.packages else None
 
     def _elsewhere(self, target: str, name: str) -> Place:
         """Find a name that left the module in which most of the old one's content is."""
@@ -180,17 +192,6 @@ class Names:
     def _kit(self) -> set[str]:
         return {name for name in self._trees if name.split(".")[0] == "kit"}
 
-    @cached_property
-    def spoken(self) -> set[str]:
-        """Old dotted names that the kit still has in texts, as names of tasks are."""
-        constants = {
-            node.value
-            for module in self._kit
-            for node in ast.walk(self._trees[module])
-            if isinstance(node, ast.Constant) and isinstance(node.value, str)
-        }
-        return {text for text in constants if re.fullmatch(r"(app|tests|devservices)[\w.]+", text)}
-
 
 def defined(tree: ast.Module) -> set[str]:
     """Names that a module defines itself, at its top."""
@@ -207,12 +208,22 @@ def defined(tree: ast.Module) -> set[str]:
     return found
 
 
-def offered(tree: ast.Module) -> set[str]:
-    """Names that others may import from a module: what it defines and lists in `__all__`."""
+def offered(tree: ast.Module, face: str = "") -> set[str]:
+    """Names that others may import from a module.
+
+    Args:
+        tree: of the module.
+        face: the module's name, where it is one that names what its private modules have.
+
+    Returns:
+        What it defines, lists in `__all__`, or imports from its private modules.
+    """
     found = defined(tree) - {"__all__"}
-    for node in tree.body:
+    for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and "__all__" in map(ast.unparse, node.targets):
             found |= set(ast.literal_eval(node.value))
+        elif isinstance(node, ast.ImportFrom) and node.module and face == face_of(node.module):
+            found |= {alias.asname or alias.name for alias in node.names}
     return found
 
 

@@ -82,7 +82,7 @@ def pieces_of_module(text: str) -> list[Piece]:
     return _pieces(ast.parse(text).body, lines, 0, len(lines))
 
 
-def pieces_inside(node: ast.AST, lines: list[str]) -> list[Piece] | None:
+def pieces_inside(node: ast.AST | None, lines: list[str]) -> list[Piece] | None:
     """What can be merged one by one inside of a statement; `None` for others.
 
     Args:

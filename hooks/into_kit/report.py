@@ -19,6 +19,7 @@ class Report:
     """Lines under each heading."""
 
     def __init__(self) -> None:
+        """Begin without lines."""
         self._lines: dict[Topic, list[str]] = {topic: [] for topic in Topic}
 
     def add(self, topic: Topic, line: str) -> None:
@@ -31,6 +32,7 @@ class Report:
         return list(self._lines[topic])
 
     def __str__(self) -> str:
+        """The whole report as a text; headings without lines are left out."""
         parts = ["Your service has moved its machinery into kit/."]
         for topic, lines in self._lines.items():
             if lines:

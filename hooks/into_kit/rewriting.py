@@ -1,10 +1,13 @@
 """Rewrite imports and names of the old release in code and texts."""
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 
+from hooks.into_kit.imports import add_imports, names_bound
 from hooks.into_kit.names import Names, Place, face_of
 
 LINE_LENGTH = 100
@@ -34,16 +37,18 @@ class Rewriter:
     """
 
     def __init__(self, names: Names, note: Note | None = None) -> None:
+        """Compile what names look like."""
         self._names = names
         self._note = note or (lambda _line, _text: None)
         modules = sorted(names.modules, key=len, reverse=True)
         alternatives = "|".join(map(re.escape, modules))
-        self._dotted = re.compile(rf"(?<![\w./-])({alternatives})(?:\.(\w+))?(?!\w)")
+        self._dotted = re.compile(rf"(?<![\w./-])({alternatives})(?:\.(\w+))?(?![\w/])")
         self._paths = names.table.paths
         files = sorted((path for path in self._paths), key=len, reverse=True)
-        self._files = re.compile(rf"(?<![\w/])({'|'.join(map(re.escape, files))})(?!\w)")
+        self._files = re.compile(rf"(?<![\w/.])(\./)?({'|'.join(map(re.escape, files))})(?!\w)")
+        folders = "|".join(_FOLDERS)
         self._folders = re.compile(
-            r"(?<![\w/.-])(app/commands|app/core/migrations|app/core/security|devservices)/(?![\w.])"
+            rf"(?<![\w/.-])(\./)?({folders})(?=/(?![\w.])|/?$)", re.MULTILINE
         )
 
     def rewrite(self, text: str, path: str, *, inside: str = "") -> str:
@@ -57,20 +62,40 @@ class Rewriter:
         if path.endswith((".py", ".pyi")):
             try:
                 text = self._rewrite_code(text, path, inside)
-            except SyntaxError:
-                self._note(1, "is no valid Python; only names in it were rewritten")
+                return self.rewrite_words(text, _texts_in(text))
+            except (SyntaxError, tokenize.TokenError):
+                self._note(1, "is no valid Python; names in it were rewritten as in a text")
+        elif not path.endswith(".md"):
+            text = _ARGUMENT.sub("kit", text)
         return self.rewrite_words(text)
 
-    def rewrite_words(self, text: str) -> str:
-        """Rewrite dotted names and paths, wherever they are."""
-        text = self._dotted.sub(lambda found: self._new_dotted(found, text), text)
-        text = self._files.sub(lambda found: self._new_path(found[1]), text)
-        return self._folders.sub(lambda found: f"{_FOLDERS[found[1]]}/", text)
+    def rewrite_words(self, text: str, spans: list[tuple[int, int]] | None = None) -> str:
+        """Rewrite dotted names and paths.
+
+        Args:
+            text: the whole.
+            spans: the parts of it that are rewritten; all of it otherwise.
+        """
+        edits: list[tuple[int, int, str]] = []
+        for start, end, word in self._words(text):
+            if spans is None or any(first <= start < last for first, last in spans):
+                edits.append((start, end, word))
+        for start, end, word in sorted(edits, reverse=True):
+            text = text[:start] + word + text[end:]
+        return text
+
+    def _words(self, text: str) -> Iterator[tuple[int, int, str]]:
+        for found in self._dotted.finditer(text):
+            yield (*found.span(), self._new_dotted(found, text))
+        for found in self._files.finditer(text):
+            yield (*found.span(), (found[1] or "") + self._new_path(found[2]))
+        for found in self._folders.finditer(text):
+            yield (*found.span(), (found[1] or "") + _FOLDERS[found[2]])
 
     def _new_dotted(self, found: re.Match[str], text: str) -> str:
         module, name = found[1], found[2]
-        if found[0] in self._names.spoken or module in self._names.spoken:
-            return found[0]
+        if module.startswith("app.tasks."):
+            return found[0]  # the name of a task, which is as it was
         before = text[max(0, found.start() - 60) : found.start()].rpartition("\n")[2]
         target = self._names.modules[module]
         if name is None:
@@ -81,7 +106,9 @@ class Rewriter:
         if PATCHING.search(before):
             return self._patched(found, text)
         place = self._names.place(module, name)
-        return found[0] if place is None else f"{place.module}.{place.name}"
+        if place is None or (not place.is_found and module in self._names.short):
+            return found[0]
+        return f"{place.module}.{place.name}"
 
     def _patched(self, found: re.Match[str], text: str) -> str:
         """Name what a test replaces in the module that looks it up, as it did before."""
@@ -103,7 +130,7 @@ class Rewriter:
         edits = list(self._edits(code, inside))
         for start, end, replacement in sorted(edits, reverse=True):
             text = text[:start] + replacement + text[end:]
-        return text
+        return add_imports(text, sorted(set(code.needed)))
 
     def _edits(self, code: "_Code", inside: str) -> Iterator[tuple[int, int, str]]:
         bound: dict[str, str] = {}
@@ -117,6 +144,9 @@ class Rewriter:
             if statements is not None:
                 yield (*code.span(node), code.formatted(node, statements))
         yield from self._attributes(code, bound, inside)
+        for name, attribute, line in code.replaced:
+            if name in bound and not inside:
+                self._note(line, f"replaces {name}.{attribute}: does the kit look it up there?")
 
     def _import_from(
         self, code: "_Code", node: ast.ImportFrom, inside: str, bound: dict[str, str]
@@ -148,29 +178,34 @@ class Rewriter:
     ) -> Place | None:
         whole = f"{module}.{alias.name}" if module else alias.name
         name = alias.asname or alias.name
-        if self._names.is_moved(whole):
+        is_name = self._names.offers(face_of(self._names.modules.get(module, "")), alias.name)
+        if self._names.is_moved(whole) and not is_name:
             return self._new_module(code, whole, name, bound)
         if not self._names.is_moved(module):
             return None
         if alias.name == "*":
             return None if module in self._names.short else Place(self._names.modules[module], "*")
         if inside:
-            return self._names.inner_place(self._names.modules[module], alias.name)
+            place = self._names.inner_place(self._names.modules[module], alias.name)
+            return place if place.is_found or module not in self._names.packages else None
         return self._names.place(module, alias.name)
 
     def _new_module(
         self, code: "_Code", module: str, name: str, bound: dict[str, str]
     ) -> Place | None:
-        """Where a whole module that is imported is now: its face, if that has what is used of it."""
-        target, face = self._names.modules[module], face_of(self._names.modules[module])
-        used = code.attributes.get(name, set())
+        """Where an imported module is now: its face, if that has what is used of it."""
         if module in self._names.short:
             bound[name] = module  # its attributes may have moved
             return None
-        is_whole = all(self._names.offers(face, each) for each in used)
-        chosen = face if is_whole and name not in code.patched else target
-        parent, _, last = chosen.rpartition(".")
+        parent, _, last = self._chosen(code, module, name).rpartition(".")
         return Place(parent, last)
+
+    def _chosen(self, code: "_Code", module: str, name: str) -> str:
+        target, face = self._names.modules[module], face_of(self._names.modules[module])
+        used = code.attributes.get(name, set())
+        is_whole = all(self._names.offers(face, each) for each in used)
+        is_patched = name in code.patched or module in code.patched
+        return face if is_whole and not is_patched else target
 
     def _note_place(self, line: int, place: Place, inside: str) -> None:
         if inside:
@@ -189,11 +224,10 @@ class Rewriter:
             if self._names.is_moved(name) and name not in self._names.short:
                 is_changed = True
                 if alias.asname or "." not in name:
-                    place = self._new_module(code, name, alias.asname or name, bound)
-                    assert place is not None  # as it is no short file's
                     as_name = alias.asname or name
-                    item = f"from {place.module} import {place.name}"
-                    item += "" if as_name == place.name else f" as {as_name}"
+                    parent, _, last = self._chosen(code, name, as_name).rpartition(".")
+                    item = f"from {parent} import {last}"
+                    item += "" if as_name == last else f" as {as_name}"
                 else:
                     item = f"import {face_of(self._names.modules[name])}"
                     bound[name.split(".")[0]] = ""
@@ -218,19 +252,21 @@ class Rewriter:
                     place = self._names.place(found[1], found[2])
                     if place is not None:
                         yield (*code.span(node), f"{place.module}.{place.name}")
-            elif "." not in rest:
-                place = self._names.place(bound[root], rest)
-                if place is not None and place.is_found:
-                    if not inside:
-                        self._note(
-                            node.lineno,
-                            f"{root}.{rest} is {place.module}.{place.name} now: import it",
-                        )
+            elif "." not in rest and (place := self._names.place(bound[root], rest)):
+                if place.is_found and rest not in code.bound:
+                    code.needed.append(f"from {place.module} import {place.name}")
+                    yield (*code.span(node), place.name)
+                elif not inside:
+                    self._note(node.lineno, f"{root}.{rest} is {place.module}.{place.name} now")
 
+
+_ARGUMENT = re.compile(r"(?<=[ \"'])devservices(?=[ \"']|$)", re.MULTILINE)
+"""The folder as an argument of a command, as in `mypy app devservices tests`, or in a list."""
 
 _FOLDERS = {
     "app/commands": "kit/commands",
     "app/core/migrations": "kit/migrations",
+    "app/migrations": "kit/migrations/versions",
     "app/core/security": "kit/security",
     "devservices": "kit/devservices",
 }
@@ -246,24 +282,39 @@ class _Code:
         self._starts = [0]
         for line in self._lines:
             self._starts.append(self._starts[-1] + len(line) + 1)
+        self.needed: list[str] = []
+        """Import statements that rewritten code needs besides its own."""
+        self.bound = names_bound(tree)
         self.attributes: dict[str, set[str]] = {}
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 self.attributes.setdefault(node.value.id, set()).add(node.attr)
-        self.patched = set(re.findall(r"(?:setattr|delattr|patch\.object)\(\s*(\w+),", text))
+        self.replaced = [
+            (found[1], found[2], text.count("\n", 0, found.start()) + 1)
+            for found in re.finditer(
+                r"""(?:setattr|delattr|patch\.object)\(\s*(\w+),\s*["'](\w+)""", text
+            )
+        ]
+        """Names whose attributes a test replaces, with the attributes and the lines."""
+        self.patched = {name for name, _, _ in self.replaced} | {
+            found[1]
+            for found in re.finditer(r"""(?:setattr|delattr|patch)\(\s*["']([\w.]+)\.""", text)
+        }
+        """Names and modules in which a test replaces something."""
 
     def span(self, node: ast.stmt | ast.expr) -> tuple[int, int]:
         """Where a node begins and ends in the text."""
-        assert node.end_lineno is not None
-        assert node.end_col_offset is not None
         return (
             self._offset(node.lineno, node.col_offset),
-            self._offset(node.end_lineno, node.end_col_offset),
+            self._offset(node.end_lineno or node.lineno, node.end_col_offset or 0),
         )
 
+    def offset(self, line: int, column: int) -> int:
+        """Where a character of a line is in the text."""
+        return self._starts[line - 1] + column
+
     def _offset(self, line: int, column: int) -> int:
-        before = self._lines[line - 1].encode()[:column].decode()
-        return self._starts[line - 1] + len(before)
+        return self.offset(line, len(self._lines[line - 1].encode()[:column].decode()))
 
     def absolute(self, node: ast.ImportFrom) -> str:
         """The module that is imported from, with its package where it is a relative one."""
@@ -283,6 +334,33 @@ class _Code:
             first, *rest = text.split("\n")
             text = "\n".join([f"{first}  {' '.join(comments)}", *rest])
         return text
+
+
+def _texts_in(code: str) -> list[tuple[int, int]]:
+    """Where strings and comments are in code."""
+    tree = ast.parse(code)
+    place = _Code(code, tree, "")
+    inner = {
+        id(child)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.JoinedStr)
+        for child in ast.walk(node)
+        if child is not node
+    }
+    strings = [
+        place.span(node)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.JoinedStr)
+        or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+        if id(node) not in inner
+    ]
+    tokens = tokenize.generate_tokens(io.StringIO(code).readline)
+    comments = [
+        (place.offset(*token.start), place.offset(*token.start) + len(token.string))
+        for token in tokens
+        if token.type == tokenize.COMMENT
+    ]
+    return strings + comments
 
 
 def package_of(path: str) -> str:
