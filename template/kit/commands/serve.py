@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         workers=None if options.reload else settings.API_WORKERS,
         reload=options.reload,
         # Not all of the project: it holds .venv and .data, thousands of files to watch.
-        reload_dirs=[str(BASE_DIR / "app")] if options.reload else None,
+        reload_dirs=[str(BASE_DIR / "app"), str(BASE_DIR / "kit")] if options.reload else None,
         log_config=None,
         proxy_headers=True,  # from the addresses in FORWARDED_ALLOW_IPS
         server_header=False,
