@@ -110,7 +110,12 @@ def part_that_answers_reach(template: Path, destination: Path) -> Path:
         template: a template without git, as Copier reads it.
         destination: where its part goes.
     """
-    wanted = ["copier.yml", "hooks/*.txt", "template/**/*.jinja", "extensions_catalog/*/__init__.py"]
+    wanted = [
+        "copier.yml",
+        "hooks/*.txt",
+        "template/**/*.jinja",
+        "extensions_catalog/*/__init__.py",
+    ]
     for path in chain.from_iterable(template.glob(pattern) for pattern in wanted):
         target = destination / path.relative_to(template)
         target.parent.mkdir(parents=True, exist_ok=True)

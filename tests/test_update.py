@@ -38,8 +38,17 @@ def release(folder: Path, tag: str) -> None:
     git(folder, "tag", tag)
 
 
-def update(project: Path, **answers: object) -> None:
-    run_update(project, data=answers, defaults=True, overwrite=True, unsafe=False, quiet=True)
+def update(project: Path, *, to: str | None = None, **answers: object) -> None:
+    """Update to a release, the newest one where none is named; without trust."""
+    run_update(
+        project,
+        data=answers,
+        vcs_ref=to,
+        defaults=True,
+        overwrite=True,
+        unsafe=False,
+        quiet=True,
+    )
 
 
 @pytest.mark.full

@@ -93,7 +93,9 @@ class Workshop:
         """
         self._template = template
         self._folder = folder
-        project = copy_template(template, folder / "everything", extensions=catalogue(), kit_tests=True)
+        project = copy_template(
+            template, folder / "everything", extensions=catalogue(), kit_tests=True
+        )
         commit_all(project, "Start")
         self.everything = Service(project, {"UV_CACHE_DIR": cache_of_uv()})
         self.everything.make("setup", "typecheck")
