@@ -77,6 +77,11 @@ class Service:
         """`app.core.openapi_tags.DESCRIPTIONS`: the service's own tags, in their order."""
         return self._get("core.openapi_tags", "DESCRIPTIONS")
 
+    @property
+    def tag_groups(self) -> dict[str, list[str]]:
+        """`app.core.openapi_tags.GROUPS`: groups of the navigation, with their tags."""
+        return self._get("core.openapi_tags", "GROUPS")
+
     def _get(self, module: str, name: str) -> Any:  # noqa: ANN401 (each property says what it is)
         return getattr(self.module(module), name)
 

@@ -14,7 +14,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core.config import settings
 from kit.connections import postgres_pool_size
-from kit.database import AsyncReadOnlySession, name_connections, share_connections
+from kit.database import AsyncReadOnlySession, name_connections
 
 engine = create_async_engine(
     settings.DATABASE_URL,
@@ -26,16 +26,12 @@ engine = create_async_engine(
     hide_parameters=not settings.is_local,
 )
 
-# Where API processes share what the sync engine may hold, a caller waits twice: for its turn within
-# the process and for the process's turn.
-_waits = 2 if settings.API_WORKERS > 1 else 1
-
 sync_engine = create_engine(
     settings.SYNC_DATABASE_URL,
     connect_args=settings.sync_connect_args,
     pool_size=settings.POSTGRES_SYNC_POOL_SIZE,
     max_overflow=0,
-    pool_timeout=settings.POSTGRES_POOL_TIMEOUT / _waits,
+    pool_timeout=settings.POSTGRES_POOL_TIMEOUT,
     # A request that meets a closed connection is answered with 503 and can be sent again; a task
     # would have failed for good. So one round trip more, on this engine alone.
     pool_pre_ping=True,
@@ -44,9 +40,6 @@ sync_engine = create_engine(
 
 name_connections(engine.sync_engine)
 name_connections(sync_engine)
-if settings.API_WORKERS > 1:
-    share_connections(sync_engine, settings, timeout=settings.POSTGRES_POOL_TIMEOUT / _waits)
-
 
 async_session_maker = async_sessionmaker(engine, class_=AsyncSession, expire_on_commit=False)
 

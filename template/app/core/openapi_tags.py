@@ -1,16 +1,16 @@
-"""Tags of the API's documentation. Yours go into both places below, in the navigation's order.
+"""Tags of the API's documentation, and the groups of its navigation.
 
     router = APIRouter(prefix="/orders", tags=[APITag.ORDERS])
 
-An extension's router needs nothing but a tag of its own: its group in the navigation is made from
-what its routes carry.
+Yours go into `APITag` and `DESCRIPTIONS`, in the navigation's order. An extension's router needs
+nothing but a tag of its own: its group is made from what its routes carry.
 """
 
 from enum import StrEnum
 
 
 class APITag(StrEnum):
-    """Tags of the routes, in the order of the navigation."""
+    """Tags of the routes."""
 
     HEALTH = "Health"
     TASKS = "Tasks"
@@ -19,4 +19,9 @@ class APITag(StrEnum):
 DESCRIPTIONS: dict[str, str] = {
     APITag.HEALTH: "Whether the service runs, and whether it reaches what it needs.",
     APITag.TASKS: "Background tasks: send one, ask how it is doing.",
+}
+
+# A tag that is in no group here stands in one that is called after the service.
+GROUPS: dict[str, list[str]] = {
+    "Core": [APITag.HEALTH, APITag.TASKS],
 }

@@ -21,7 +21,7 @@ from kit.architecture._source import (
     place_of,
     tree,
 )
-from kit.http import CORE_GROUP, extension_title
+from kit.http import extension_title, own_group
 from kit.places import service
 
 
@@ -96,7 +96,7 @@ def _tags() -> Iterator[Use]:
     for context in iter_route_contexts(service.application.routes):
         if context.endpoint and getattr(context, "include_in_schema", False):
             extension = extension_of(context.endpoint.__module__)
-            group = extension_title(extension) if extension else CORE_GROUP
+            group = extension_title(extension) if extension else own_group()
             for tag in context.tags or [group]:
                 yield _use(context.endpoint, str(tag))
 

@@ -132,8 +132,7 @@ def postgres_budget(configuration: Settings, *, children: int | None = None) -> 
     return Budget(
         (
             Line("API", _api_processes(configuration), postgres_pool_size(configuration)),
-            # `kit.database._shared_connections`: those of one machine take turns.
-            Line("admin", configuration.API_INSTANCES, configuration.POSTGRES_SYNC_POOL_SIZE),
+            Line("admin", _api_processes(configuration), configuration.POSTGRES_SYNC_POOL_SIZE),
             Line(
                 "worker",
                 _task_processes(configuration, children),
@@ -155,7 +154,7 @@ def postgres_pool_size(configuration: Settings) -> int:
         return configuration.POSTGRES_POOL_SIZE
     sync = configuration.POSTGRES_SYNC_POOL_SIZE
     left = configuration.POSTGRES_CONNECTION_LIMIT - COMMAND_CONNECTIONS
-    left -= (_task_processes(configuration, None) + configuration.API_INSTANCES) * sync
+    left -= (_task_processes(configuration, None) + _api_processes(configuration)) * sync
     return max(1, min(left // _api_processes(configuration), LARGEST_COMPUTED_POOL))
 
 

@@ -1,8 +1,7 @@
 """Tags of the API's documentation, and the navigation that groups them.
 
 The service's routers take their tags from `app/core/openapi_tags.py`. An extension's router needs
-nothing but a tag of its own: the group `Core` and one group per extension are made from what the
-routes carry.
+nothing but a tag of its own: its group in the navigation is made from what its routes carry.
 """
 
 from typing import Any
@@ -13,8 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from kit.errors import document_problems
 from kit.extensions import load_extensions, public_name
 from kit.places import service
-
-CORE_GROUP = "Core"
+from kit.settings import settings
 
 
 def setup_openapi(application: FastAPI) -> None:
@@ -60,24 +58,32 @@ def group_tags(schema: dict[str, Any], extension_groups: dict[str, tuple[str, st
         schema: the OpenAPI schema, changed in place.
         extension_groups: path prefix, as `/api/hotel`, to the group's title and description.
     """
-    groups: dict[str, list[str]] = {CORE_GROUP: []}
-    groups |= {title: [] for title, _ in extension_groups.values()}
+    named = {tag: title for title, tags in service.tag_groups.items() for tag in tags}
+    titles = [*service.tag_groups, own_group(), *(title for title, _ in extension_groups.values())]
+    groups: dict[str, list[str]] = {title: [] for title in titles}
     descriptions = dict(service.tag_descriptions)
     for path, operations in schema["paths"].items():
         prefix = next((p for p in extension_groups if f"{path}/".startswith(f"{p}/")), None)
-        title, description = extension_groups[prefix] if prefix else (CORE_GROUP, "")
+        title, description = extension_groups[prefix] if prefix else (own_group(), "")
         for operation in operations.values():
             for tag in operation.setdefault("tags", [title]):
-                if tag not in groups[title]:
-                    groups[title].append(tag)
+                group = groups[title if prefix else named.get(tag, title)]
+                if tag not in group:
+                    group.append(tag)
                 if prefix:
                     descriptions.setdefault(tag, description)
-    order = list(service.tag_descriptions)
-    groups[CORE_GROUP].sort(key=lambda tag: order.index(tag) if tag in order else len(order))
+    order = [*named, *service.tag_descriptions]
+    for title in (*service.tag_groups, own_group()):
+        groups[title].sort(key=lambda tag: order.index(tag) if tag in order else len(order))
     used = {title: tags for title, tags in groups.items() if tags}
     names = dict.fromkeys(tag for tags in used.values() for tag in tags)
     schema["tags"] = [{"name": tag, "description": descriptions.get(tag, "")} for tag in names]
     schema["x-tagGroups"] = [{"name": title, "tags": tags} for title, tags in used.items()]
+
+
+def own_group() -> str:
+    """The group of the service's own routes whose tags are in no other: the service's name."""
+    return settings.PROJECT_NAME
 
 
 def _extension_groups() -> dict[str, tuple[str, str]]:

@@ -118,7 +118,9 @@ class Settings(ServiceSettings):
         description="Most connections of one API process for requests; unset, its share of them.",
     )
     POSTGRES_SYNC_POOL_SIZE: int = Field(
-        1, ge=1, description="Most connections of a machine for the admin, of a worker for tasks."
+        1,
+        ge=1,
+        description="Most connections of an API process for the admin, of a worker for tasks.",
     )
     POSTGRES_POOL_TIMEOUT: float = Field(
         5, gt=0, description="Seconds to wait for a free connection before answering 503."

@@ -157,7 +157,7 @@ def test_what_is_wrong_with_the_pooler(
     [
         (
             {"API_WORKERS": 4, "POSTGRES_POOL_SIZE": 5},
-            "database connections: 4 API x 5 + 1 admin x 1 + 1 worker x 1 + 1 for commands = 23 of",
+            "database connections: 4 API x 5 + 4 admin x 1 + 1 worker x 1 + 1 for commands = 26 of",
         ),
         (
             {"CELERY_WORKERS": 6, "REDIS_CONNECTION_LIMIT": 30},

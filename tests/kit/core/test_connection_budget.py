@@ -84,10 +84,10 @@ class TestPostgres:
         ("changes", "size"),
         [
             ({"POSTGRES_CONNECTION_LIMIT": 60}, 10),
-            ({"API_WORKERS": 2}, 6),
+            ({"API_WORKERS": 2}, 5),
             ({"API_INSTANCES": 2}, 5),
             ({"API_INSTANCES": 2, "API_WORKERS": 2}, 2),
-            ({"API_WORKERS": 4, "CELERY_WORKERS": 3}, 2),
+            ({"API_WORKERS": 4, "CELERY_WORKERS": 3}, 1),
             ({"CELERY_WORKERS": 8}, 5),
             ({"CELERY_WORKER_CHILDREN": 8}, 5),
             ({"POSTGRES_SYNC_POOL_SIZE": 3}, 8),
@@ -134,7 +134,7 @@ class TestRefusal:
         assert "16 API x 2 + 1 worker x 4 + 1 beat x 2" in redis
         assert "= 42 of REDIS_CONNECTION_LIMIT 30" in redis
         assert "raise REDIS_CONNECTION_LIMIT" in redis
-        assert "16 API x 1 + 1 admin x 1 + 1 worker x 1 + 1 for commands = 19 of" in postgres
+        assert "16 API x 1 + 16 admin x 1 + 1 worker x 1 + 1 for commands = 34 of" in postgres
         # What is computed cannot be lowered.
         assert "POSTGRES_POOL_SIZE" not in postgres
 
@@ -160,7 +160,7 @@ STARTS = {
     ("environment", "expected"),
     [
         ({"REDIS_CONNECTION_LIMIT": "11"}, "= 12 of REDIS_CONNECTION_LIMIT 11"),
-        ({"API_WORKERS": "13"}, "13 API x 1 + 1 admin x 1 + 1 worker x 1 + 1 for commands = 16"),
+        ({"API_WORKERS": "13"}, "13 API x 1 + 13 admin x 1 + 1 worker x 1 + 1 for commands = 28"),
     ],
     ids=["redis", "postgres"],
 )

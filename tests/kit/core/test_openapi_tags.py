@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from app.core import openapi_tags
+from app.core.config import settings
 from app.core.openapi_tags import APITag
 from app.main import app
 from kit.extensions import enabled_extensions
@@ -33,7 +35,7 @@ class TestGroupTags:
     def test_untagged_routes_get_their_groups_name(self) -> None:
         schema = self.group({"/api/x": None, "/api/hotel/rooms": None})
         assert schema["x-tagGroups"] == [
-            {"name": "Core", "tags": ["Core"]},
+            {"name": settings.PROJECT_NAME, "tags": [settings.PROJECT_NAME]},
             {"name": "Hotel", "tags": ["Hotel"]},
         ]
         assert schema["paths"]["/api/hotel/rooms"]["get"]["tags"] == ["Hotel"]
@@ -41,13 +43,28 @@ class TestGroupTags:
     def test_a_prefix_is_a_whole_part_of_the_path(self) -> None:
         schema = self.group({"/api/hotels": ["Chains"], "/api/hotel": ["Rooms"]})
         assert schema["x-tagGroups"] == [
-            {"name": "Core", "tags": ["Chains"]},
+            {"name": settings.PROJECT_NAME, "tags": ["Chains"]},
             {"name": "Hotel", "tags": ["Rooms"]},
         ]
 
-    def test_cores_tags_keep_their_order_and_others_follow(self) -> None:
+    def test_a_group_keeps_its_order_and_own_tags_stand_in_the_services(self) -> None:
         schema = self.group({"/a": ["Own"], "/b": [APITag.TASKS], "/c": [APITag.HEALTH]})
-        assert schema["x-tagGroups"] == [{"name": "Core", "tags": ["Health", "Tasks", "Own"]}]
+        assert schema["x-tagGroups"] == [
+            {"name": "Core", "tags": ["Health", "Tasks"]},
+            {"name": settings.PROJECT_NAME, "tags": ["Own"]},
+        ]
+
+    def test_own_tags_come_in_the_order_of_their_descriptions_and_in_own_groups(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for tag in ("Orders", "Invoices", "Stock"):
+            monkeypatch.setitem(openapi_tags.DESCRIPTIONS, tag, f"{tag}.")
+        monkeypatch.setitem(openapi_tags.GROUPS, "Warehouse", ["Stock"])
+        schema = self.group({"/a": ["Invoices"], "/b": ["Stock"], "/c": ["Orders"]})
+        assert schema["x-tagGroups"] == [
+            {"name": "Warehouse", "tags": ["Stock"]},
+            {"name": settings.PROJECT_NAME, "tags": ["Orders", "Invoices"]},
+        ]
 
     def test_descriptions(self) -> None:
         schema = self.group({"/a": [APITag.HEALTH], "/api/hotel/rooms": ["Rooms"]})
