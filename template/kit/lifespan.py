@@ -9,7 +9,6 @@ from kit.connections import begin_process
 from kit.messages import setup_message_handlers
 from kit.migrations import init_db
 from kit.places import service
-from kit.security import flush_token_uses
 from kit.settings import settings, unknown_settings
 
 logger = logging.getLogger(__name__)
@@ -35,6 +34,5 @@ async def kit_lifespan() -> AsyncIterator[None]:
         gc.freeze()
         gc.set_threshold(50_000)
     yield
-    await flush_token_uses()
     await service.engine.dispose()
     service.sync_engine.dispose()

@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from app.core.celery import celery_app
 from app.core.config import settings
 from kit.queue._diagnostics import ping
-from kit.redis._pool import RedisPoolBusyError, redis_client, set_process_role
+from kit.process import this_process
+from kit.redis._pool import RedisPoolBusyError, redis_client
 
 THREADS = 200
 TASKS = 1000
@@ -75,5 +76,5 @@ def _all(one: Callable[[int], object], count: int) -> list[object]:
 CROWDS = {each.__name__: each for each in (send_ask_and_wait, inspect_and_revoke, send_in_vain)}
 
 if __name__ == "__main__":
-    set_process_role("api")
+    this_process.become("api")
     CROWDS[sys.argv[1]]()

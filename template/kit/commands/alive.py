@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import redis
 
-from kit.process import parse_process_name
+from kit.connections import redis_clients
 from kit.redis import redis_client
 
 
@@ -37,11 +37,11 @@ def is_connected(role: str, host: str) -> bool:
         redis.RedisError: when Redis cannot be reached.
     """
     client = redis_client()
-    try:
-        names = [parse_process_name(connection["name"]) for connection in client.client_list()]
-    except redis.ResponseError:  # some plans forbid CLIENT LIST
+    clients = redis_clients(client)
+    if clients is None:
         return bool(client.ping())
-    return any(name is not None and (name.role, name.host) == (role, host) for name in names)
+    names = [each.process for each in clients if each.process]
+    return any((name.role, name.host) == (role, host) for name in names)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Who holds how many connections to Redis and to PostgreSQL, against what each may hold."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import get_args
 
@@ -15,6 +16,7 @@ from kit.connections._budget import (
     redis_allowance,
     redis_budget,
 )
+from kit.connections._clients import redis_clients
 from kit.connections._processes import redis_limit
 from kit.process import POSTGRES_SERVICE_BYTES, ProcessName, Role, parse_process_name, service_name
 from kit.settings import settings
@@ -76,9 +78,8 @@ def count_redis(client: redis.Redis) -> Census:
     """
     limit, limit_name = redis_limit(client)
     plan = replace(redis_budget(settings), limit=limit, limit_name=limit_name)
-    try:
-        names = [each["name"] for each in client.client_list()]
-    except redis.ResponseError:
+    clients = redis_clients(client)
+    if clients is None:
         in_use = client.info("clients")["connected_clients"]
         note = "this Redis does not tell whose they are: it forbids CLIENT LIST"
         return Census((), in_use, limit, limit_name, plan, note)
@@ -87,6 +88,7 @@ def count_redis(client: redis.Redis) -> Census:
     allowances["worker"] = redis_allowance(settings, "worker", children=0)
     # A command asks one thing at a time, and so the plan counts one; its pool is as all others.
     allowances["command"] = settings.REDIS_POOL_SIZE
+    names = [each.process for each in clients]
     holders = _holders(names, service_name(settings), allowances)
     return Census(holders, len(names), limit, limit_name, plan)
 
@@ -104,17 +106,20 @@ async def count_postgres(connection: AsyncConnection) -> Census:
         return Census((), None, limit, limit_name, plan, note)
     allowances = {role: postgres_allowance(settings, role) for role in get_args(Role)}
     service = service_name(settings)[:POSTGRES_SERVICE_BYTES]
-    return Census(_holders(names, service, allowances), len(names), limit, limit_name, plan)
+    holders = _holders(map(parse_process_name, names), service, allowances)
+    return Census(holders, len(names), limit, limit_name, plan)
 
 
-def _holders(names: list[str], service: str, allowances: dict[Role, int]) -> tuple[Holder, ...]:
+def _holders(
+    names: Iterable[ProcessName | None], service: str, allowances: dict[Role, int]
+) -> tuple[Holder, ...]:
     """Each process of the service in the order of its role, then everybody else."""
     roles: dict[str, tuple[int, int]] = {
         role: (order, allowance) for order, (role, allowance) in enumerate(allowances.items())
     }
     own: Counter[ProcessName] = Counter()
     others = 0
-    for name in map(parse_process_name, names):
+    for name in names:
         if name is None or name.service != service or name.role not in roles:
             others += 1
         else:

@@ -6,12 +6,14 @@ as by `docker compose up --scale`, is only seen here.
 
 import logging
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, get_args
 
 import redis
 from kombu.exceptions import LimitExceeded
 
+from kit.connections._clients import RedisClient, redis_clients
 from kit.connections._budget import LABELS, Budget, Line, redis_allowance
 from kit.process import (
     ProcessName,
@@ -37,12 +39,12 @@ class ConnectedProcess:
     """Number of its oldest connection; the server counts them up."""
 
 
-def connected_processes(clients: list[dict[str, Any]]) -> list[ConnectedProcess]:
-    """Processes of this and other services, from what `CLIENT LIST` says; strangers left out."""
+def connected_processes(clients: Iterable[RedisClient]) -> list[ConnectedProcess]:
+    """Group connections by the processes of this and other services; strangers are left out."""
     ids: dict[ProcessName, list[int]] = {}
     for client in clients:
-        if name := parse_process_name(client["name"]):
-            ids.setdefault(name, []).append(int(client["id"]))
+        if client.process:
+            ids.setdefault(client.process, []).append(client.id)
     return [ConnectedProcess(name, len(each), min(each)) for name, each in ids.items()]
 
 
@@ -78,7 +80,7 @@ def refuse_more_than_redis_gives(*, children: int | None = None, starting: int =
     try:
         client = redis_client()
         limit, limit_name = redis_limit(client)
-        processes = connected_processes(client.client_list())
+        processes = connected_processes(redis_clients(client) or ())
     except (redis.RedisError, LimitExceeded) as error:
         logger.info("connected processes were not counted: %s", error)
         return

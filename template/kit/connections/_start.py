@@ -2,8 +2,7 @@
 
 from kit.connections._budget import refuse_more_than_the_plan
 from kit.connections._processes import refuse_more_than_redis_gives
-from kit.process import Role, start_local_services
-from kit.redis import set_process_role
+from kit.process import Role, start_local_services, this_process
 from kit.settings import settings
 
 
@@ -18,6 +17,6 @@ def begin_process(role: Role, *, children: int | None = None) -> None:
         StartupError: when plan or server have no room for it, or a server cannot be started.
     """
     refuse_more_than_the_plan(settings, children=children)
-    set_process_role(role)
+    this_process.become(role)
     start_local_services()
     refuse_more_than_redis_gives(children=children)

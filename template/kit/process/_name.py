@@ -3,7 +3,7 @@
 import os
 import re
 import socket
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from kit.settings import Settings
@@ -19,12 +19,23 @@ Source: https://www.postgresql.org/docs/current/runtime-config-logging.html#GUC-
 POSTGRES_SERVICE_BYTES = 20
 
 
-@dataclass
 class ThisProcess:
-    """What the running process has been told that it is; the default is `command`."""
+    """What the running process is: the one place where its role is set and read."""
 
-    role: Role = "command"
-    _began_as: int = field(default_factory=os.getpid)
+    def __init__(self) -> None:
+        self.role: Role = "command"
+        self._began_as = os.getpid()
+        self._listeners: list[Callable[[], None]] = []
+
+    def become(self, role: Role) -> None:
+        """Set the role; connections that are made from now on carry it in their names."""
+        self.role = role
+        for listener in self._listeners:
+            listener()
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Have a function called after each change of the role."""
+        self._listeners.append(listener)
 
     @property
     def is_forked(self) -> bool:

@@ -39,7 +39,6 @@ from kit.redis import (
     refuse_large_payload,
     refuse_long_delay,
     run_redis_call,
-    set_process_role,
     tls_options,
 )
 from kit.settings import BASE_DIR, settings
@@ -219,7 +218,7 @@ def _children(worker: Any) -> int:  # noqa: ANN401
 @signals.worker_process_init.connect
 def _leave_connections_to_parent(**_: Any) -> None:  # noqa: ANN401
     if this_process.is_forked:  # the solo pool sends this signal too, in the worker itself
-        set_process_role("worker-child")
+        this_process.become("worker-child")
     # Without closing them: a forked child shares its parent's sockets.
     service.engine.sync_engine.dispose(close=False)
     service.sync_engine.dispose(close=False)

@@ -1,7 +1,6 @@
 """What Redis and the processes around it look like from here: for people, not for programs."""
 
 import time
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +8,6 @@ import redis
 
 from kit.connections import redis_limit
 from kit.places import service
-from kit.process import parse_process_name
 from kit.queue._app import BEAT_LOCK_SECONDS
 from kit.redis import redis_client
 from kit.settings import settings
@@ -33,8 +31,6 @@ class RedisStatus:
     """The lower of what the server allows and `REDIS_CONNECTION_LIMIT`."""
     connection_limit_name: str
     """Which of the two it is."""
-    connections_by_role: dict[str, int] | None
-    """Connections by `service:role`; `other` are those that do not say whose they are."""
     beat_lock_age_seconds: float | None
     """Time since beat last said that it is alive; None when no beat holds the lock."""
     heartbeat_age_seconds: float | None
@@ -58,19 +54,9 @@ def read_redis_status() -> RedisStatus:
         connected_clients=information["connected_clients"],
         connection_limit=limit,
         connection_limit_name=limit_name,
-        connections_by_role=_connections_by_role(client),
         beat_lock_age_seconds=_beat_lock_age(client),
         heartbeat_age_seconds=_heartbeat_age(client),
     )
-
-
-def _connections_by_role(client: redis.Redis) -> dict[str, int] | None:
-    try:
-        connections = client.client_list()
-    except redis.ResponseError:  # some plans forbid it
-        return None
-    names = [parse_process_name(each["name"]) for each in connections]
-    return dict(Counter(f"{name.service}:{name.role}" if name else "other" for name in names))
 
 
 def _beat_lock_age(client: redis.Redis) -> float | None:

@@ -6,7 +6,6 @@ from kit.redis._pool import (
     RedisPoolBusyError,
     redis_client,
     run_redis_call,
-    set_process_role,
     tls_options,
 )
 from kit.redis._task_limits import (

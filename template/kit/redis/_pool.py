@@ -115,17 +115,7 @@ class _Process:
 _process = _Process()
 # A forked worker keeps the pool object, which redis-py empties in the child by itself.
 os.register_at_fork(after_in_child=_process.name_connections)
-
-
-def set_process_role(role: Role) -> None:
-    """Say what this process is; call it before the first command. The default is `command`."""
-    this_process.role = role
-    _process.name_connections()
-
-
-def process_role() -> Role:
-    """What `set_process_role` was told."""
-    return this_process.role
+this_process.on_change(_process.name_connections)
 
 
 def redis_client() -> redis.Redis:

@@ -12,7 +12,6 @@ from kit.security._admin_users import (
 from kit.security._api_tokens import (
     create_api_token,
     ensure_api_token,
-    flush_token_uses,
     forget_known_tokens,
     revoke_api_token,
 )

@@ -15,14 +15,12 @@ from sqlmodel import Session, col, select, update
 from kit.models import ApiToken
 from kit.places import service
 from kit.security._token_cache import KnownToken, TokenCache
-from kit.security._token_uses import TokenUses
 
 TOKEN_PREFIX = "api_"  # noqa: S105 (what a token starts with, for secret scanners to find it)
 HINT_LENGTH = 12
 """Characters of the token that are kept readable; 35 of the 43 random ones stay unknown."""
 
 token_cache = TokenCache(seconds=60, size=1024)
-token_uses = TokenUses(seconds=60)
 
 
 def create_api_token(session: Session, name: str, expires_at: datetime | None = None) -> str:
@@ -73,38 +71,42 @@ def revoke_api_token(session: Session, name: str) -> bool:
 
 
 async def find_token(token: str) -> KnownToken | None:
-    """The token's row, from memory or by one index lookup; nothing unless it is valid now.
+    """Look a token up, in memory or by one statement; nothing unless it is valid now.
 
-    Its use is noted in memory and written later, in batches. What cannot be an API token, as the
-    token of an extension's provider, costs no lookup.
+    The statement notes the use, too: so `last_used_at` is late by what the cache remembers, a
+    minute at most. What cannot be an API token, as the token of an extension's provider, costs no
+    lookup.
     """
     if not token.startswith(TOKEN_PREFIX):
         return None
     digest = hash_token(token)
     known = token_cache.get(digest)
     if known is None:
-        async with service.read_session_maker() as session:
-            rows = await session.exec(select(ApiToken).where(ApiToken.token_hash == digest))
-            row = rows.first()
-        if row is None or row.id is None or row.revoked_at is not None:
+        known = await _note_use(digest)
+        if known is None:
             return None
-        known = KnownToken(id=row.id, name=row.name, expires_at=row.expires_at)
         token_cache.put(digest, known)
-    now = datetime.now(UTC)
-    if known.expires_at is not None and known.expires_at <= now:
+    if known.expires_at is not None and known.expires_at <= datetime.now(UTC):
         return None
-    token_uses.note(known.id, now)
     return known
+
+
+async def _note_use(digest: str) -> KnownToken | None:
+    statement = (
+        update(ApiToken)
+        .where(col(ApiToken.token_hash) == digest, ~_is_out_of_use())
+        .values(last_used_at=func.now())
+        .returning(col(ApiToken.id), col(ApiToken.name), col(ApiToken.expires_at))
+    )
+    async with service.async_session_maker() as session:
+        row = (await session.execute(statement)).first()
+        await session.commit()
+    return KnownToken(*row) if row else None
 
 
 def forget_known_tokens() -> None:
     """Look every token up again: a revocation then holds in this process at once."""
     token_cache.clear()
-
-
-async def flush_token_uses() -> None:
-    """Write the uses noted so far; for the end of the process."""
-    await token_uses.flush()
 
 
 def hash_token(token: str) -> str:

@@ -21,7 +21,6 @@ HEALTHY = RedisStatus(
     connected_clients=9,
     connection_limit=30,
     connection_limit_name="REDIS_CONNECTION_LIMIT",
-    connections_by_role=None,
     beat_lock_age_seconds=1.0,
     heartbeat_age_seconds=30.0,
 )

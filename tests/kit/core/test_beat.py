@@ -11,6 +11,7 @@ from redbeat.schedulers import RedBeatSchedulerEntry  # type: ignore[import-unty
 from app.core.celery import celery_app
 from app.core.config import settings
 from app.tasks.schedules import SCHEDULES
+from kit.process import this_process
 from kit.queue import _own_schedules
 from kit.queue._beat import Scheduler
 from kit.queue._heartbeat import heartbeat
@@ -30,9 +31,9 @@ class TestStoredSchedule:
     @pytest.fixture(autouse=True)
     def role(self) -> Iterator[None]:
         """Beat's role ends with the test."""
-        before = redis_pool.process_role()
+        before = this_process.role
         yield
-        redis_pool.set_process_role(before)
+        this_process.become(before)
         celery_app.conf.beat_schedule.clear()
         client = redis_pool.redis_client()
         for stored in client.scan_iter(f"{settings.REDIS_KEY_PREFIX}redbeat:*"):

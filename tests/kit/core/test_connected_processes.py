@@ -26,14 +26,11 @@ def name(role: str, pid: int, *, service: str | None = None) -> str:
 
 class TestConnectedProcesses:
     def test_connections_are_gathered_by_process_and_strangers_left_out(self) -> None:
-        clients = [
-            {"id": "7", "name": name("worker", 1)},
-            {"id": "5", "name": name("worker", 1)},
-            {"id": "6", "name": name("api", 2)},
-            {"id": "8", "name": ""},
-            {"id": "9", "name": "redis-cli"},
-        ]
-        worker, api = connected_processes(clients)
+        clients = [(7, name("worker", 1)), (5, name("worker", 1)), (6, name("api", 2))]
+        clients += [(8, ""), (9, "redis-cli")]
+        worker, api = connected_processes(
+            RedisClient(number, parse_process_name(each)) for number, each in clients
+        )
         assert (worker.name.role, worker.connections, worker.first_id) == ("worker", 2, 5)
         assert (api.name.role, api.connections, api.first_id) == ("api", 1, 6)
 

@@ -32,13 +32,6 @@ def test_a_server_without_limits_leaves_the_plans(use_redis: Callable[..., Redis
     assert status.connection_limit == settings.REDIS_CONNECTION_LIMIT
 
 
-def test_connections_are_counted_by_whose_they_are() -> None:
-    by_role = read_redis_status().connections_by_role
-    assert by_role is not None
-    [service] = {name.partition(":")[0] for name in by_role if name != "other"}
-    assert service == service_name(settings)
-
-
 class TestHeartbeat:
     @pytest.fixture(autouse=True)
     def no_heartbeat(self) -> None:

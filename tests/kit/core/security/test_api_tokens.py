@@ -1,4 +1,3 @@
-import asyncio
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,7 +6,6 @@ from typing import Any, TypeVar
 
 import pytest
 from sqlalchemy import event
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import Session, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -21,9 +19,8 @@ from kit.security import (
     ensure_api_token,
     revoke_api_token,
 )
-from kit.security._api_tokens import find_token, flush_token_uses
+from kit.security._api_tokens import find_token
 from kit.security._token_cache import KnownToken, TokenCache
-from kit.security._token_uses import TokenUses
 
 Result = TypeVar("Result")
 
@@ -233,84 +230,37 @@ class TestTokenCache:
 
 
 @pytest.mark.usefixtures("token_sessions")
-class TestTokenUses:
+class TestLastUse:
     async def last_use(self, session: AsyncSession) -> datetime | None:
         statement = select(ApiToken).execution_options(populate_existing=True)
         return (await session.exec(statement)).one().last_used_at
 
-    async def test_a_lookup_writes_nothing(
+    async def test_a_lookup_notes_it_in_the_same_statement(
         self, db_session: AsyncSession, connection: AsyncConnection
     ) -> None:
         token = await make_token(db_session)
         with statements_on(connection) as statements:
             await find_token(token)
-        assert statements
-        assert not [statement for statement in statements if "UPDATE" in statement.upper()]
-
-    async def test_a_flush_writes_all_uses_in_one_statement(
-        self, db_session: AsyncSession, connection: AsyncConnection
-    ) -> None:
-        before = datetime.now(UTC)
-        for name in ("one", "two", "three"):
-            await find_token(await make_token(db_session, name))
-        with statements_on(connection) as statements:
-            await flush_token_uses()
-        assert len([each for each in statements if each.upper().startswith("UPDATE")]) == 1
-        tokens = (
-            await db_session.exec(select(ApiToken).execution_options(populate_existing=True))
-        ).all()
-        assert len(tokens) == 3
-        assert all(token.last_used_at and token.last_used_at >= before for token in tokens)
-
-    async def test_a_later_use_of_another_process_stays(self, db_session: AsyncSession) -> None:
-        await find_token(await make_token(db_session))
-        row = (await db_session.exec(select(ApiToken))).one()
-        later = soon()
-        row.last_used_at = later
-        db_session.add(row)
-        await db_session.commit()
-        await flush_token_uses()
-        assert await self.last_use(db_session) == later
-
-    async def test_a_failed_flush_keeps_the_uses(
-        self, db_session: AsyncSession, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        await find_token(await make_token(db_session))
-
-        async def fail(_noted: dict[int, datetime]) -> None:
-            raise OperationalError("UPDATE", {}, ConnectionError("database away"))
-
-        with monkeypatch.context() as away:
-            away.setattr("kit.security._token_uses._write", fail)
-            await flush_token_uses()
-        assert await self.last_use(db_session) is None
-        await flush_token_uses()
+        asked = [each for each in statements if "SAVEPOINT" not in each.upper()]
+        assert len(asked) == 1
         assert await self.last_use(db_session) is not None
 
-    async def test_a_flush_waits_for_a_write_that_has_begun(
-        self, monkeypatch: pytest.MonkeyPatch
+    async def test_is_noted_once_a_minute(
+        self, db_session: AsyncSession, connection: AsyncConnection, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        begun, goes_on = asyncio.Event(), asyncio.Event()
+        clock = Clock(monkeypatch)
+        token = await make_token(db_session)
+        for _ in range(60):
+            with statements_on(connection) as statements:
+                assert await find_token(token)
+            clock.now += 1
+            assert not statements or clock.now == 1001
+        with statements_on(connection) as statements:
+            assert await find_token(token)
+        assert statements
 
-        async def write(_noted: dict[int, datetime]) -> None:
-            begun.set()
-            await goes_on.wait()
-
-        monkeypatch.setattr("kit.security._token_uses._write", write)
-        uses = TokenUses(seconds=0)
-        uses.note(7, datetime.now(UTC))
-        await asyncio.wait_for(begun.wait(), 5)
-        flush = asyncio.create_task(uses.flush())
-        await asyncio.sleep(0.01)
-        assert not flush.done()
-        goes_on.set()
-        await asyncio.wait_for(flush, 5)
-
-    async def test_uses_are_written_by_themselves(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        written: asyncio.Queue[dict[int, datetime]] = asyncio.Queue()
-        monkeypatch.setattr("kit.security._token_uses._write", written.put)
-        uses = TokenUses(seconds=0.01)
-        for _ in range(2):  # the timer starts again after it has fired
-            uses.note(7, datetime.now(UTC))
-            async with asyncio.timeout(5):
-                assert list(await written.get()) == [7]
+    async def test_a_refused_token_is_not_used(self, db_session: AsyncSession) -> None:
+        token = await make_token(db_session)
+        await call(db_session, revoke_api_token, "job")
+        assert await find_token(token) is None
+        assert await self.last_use(db_session) is None
