@@ -231,7 +231,7 @@ EDITS_OF_SHORT_FILES = [
         "app/core/database.py",
         instead("cannot write {changed!r}", "never writes {changed!r}"),
         "never writes",
-        "kit/database/_read_only.py",
+        "kit/database/_sessions.py",
     ),
     Edit(
         "app/core/dependencies.py",
@@ -360,7 +360,7 @@ EDITS_OF_MACHINERY = [
         "app/core/migrations/startup.py",
         above("def _judge(", "# be_strict\n"),
         "be_strict",
-        "kit/migrations/_startup.py",
+        "kit/migrations/_upgrade.py",
     ),
     Edit(
         "app/core/security/principals.py",
@@ -381,13 +381,13 @@ EDITS_OF_MACHINERY = [
             '    desk: int = Field(default=1, sa_column_kwargs={"server_default": text("1")})\n',
         ),
         "    desk: int",
-        "kit/models/_admin_user.py",
+        "kit/models.py",
     ),
     Edit(
         "devservices/postgres.py",
         above("def _run(", "# be_patient\n"),
         "be_patient",
-        "kit/devservices/_postgres.py",
+        "kit/devservices/_servers.py",
     ),
     Edit(
         "templates/sqladmin/login.html",

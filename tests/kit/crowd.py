@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from app.core.celery import celery_app
 from app.core.config import settings
-from kit.queue._diagnostics import ping
 from kit.process import this_process
+from kit.queue._tasks import ping
 from kit.redis._pool import RedisPoolBusyError, redis_client
 
 THREADS = 200

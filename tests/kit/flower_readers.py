@@ -5,7 +5,7 @@ import time
 
 import httpx
 
-from kit.testing._queue_processes import START_SECONDS
+from kit.testing._processes import START_SECONDS
 
 READERS = 3
 PAUSE_SECONDS = 0.1

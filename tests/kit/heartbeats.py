@@ -6,7 +6,7 @@ import redis
 from redbeat.schedulers import RedBeatSchedulerEntry  # type: ignore[import-untyped]
 
 from kit.queue._app import TaskQueue, configuration
-from kit.queue._heartbeat import heartbeat
+from kit.queue._tasks import heartbeat
 from kit.testing._redis_servers import RedisServer
 
 EVERY_SECOND = "test.every-second"

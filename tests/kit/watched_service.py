@@ -13,9 +13,8 @@ from typing import Any
 
 import httpx
 
-from kit.testing._queue_processes import QueueProcess, at_start
+from kit.testing._processes import QueueProcess, at_start, run_api
 from kit.testing._redis_servers import free_port
-from kit.testing._running_service import run_api
 
 FLOWER_LOGIN = ("operator", "open sesame")
 REQUEST_SECONDS = 30

@@ -11,9 +11,8 @@ from typing import cast
 from app.core.config import Settings, settings
 from kit.connections._budget import Budget, redis_allowance, redis_budget
 from kit.process._name import Role
-from kit.testing._queue_processes import START_SECONDS, QueueProcess
+from kit.testing._processes import START_SECONDS, QueueProcess, run_api
 from kit.testing._redis_servers import RedisServer, free_port
-from kit.testing._running_service import run_api
 from kit.tests.connection_sampler import (
     ConnectionSampler,
     Sample,

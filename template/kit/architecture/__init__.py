@@ -3,18 +3,9 @@
 They are read from the source, and from what the service registers when it is imported.
 """
 
-from kit.architecture import (
-    _collisions as collisions,
-)
-from kit.architecture import (
-    _imports as imports,
-)
-from kit.architecture import (
-    _names as names,
-)
-from kit.architecture import (
-    _parts as parts,
-)
+from kit.architecture import _collisions as collisions
+from kit.architecture import _imports as imports
+from kit.architecture import _names as names
 
 RULES = (
     imports.core_imports_extensions,
@@ -24,7 +15,7 @@ RULES = (
     imports.kit_imports_service,
     imports.private_modules_are_imported,
     imports.rooms_import_upwards,
-    parts.unknown_parts,
+    names.unknown_parts,
     names.tables_without_name,
     names.tasks_without_name,
     names.schedules_without_name,

@@ -1,8 +1,10 @@
-"""What an extension puts into places that it shares carries its name."""
+"""What an extension puts into places that it shares carries its name, and its parts are known."""
 
 import ast
+import difflib
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from sqlalchemy import Table
 from sqlmodel import SQLModel
@@ -10,13 +12,14 @@ from sqlmodel import SQLModel
 from kit.architecture._source import (
     EXTENSIONS,
     extension_of,
+    imports,
     is_service_code,
     modules,
     place,
     place_of,
     tree,
 )
-from kit.extensions import public_name
+from kit.extensions import HOOKS, extension_dir, present_extensions, public_name
 from kit.migrations import load_metadata
 from kit.places import service
 from kit.queue import collect_schedules
@@ -91,7 +94,7 @@ def schedule_keys() -> Iterator[tuple[str | None, str, str]]:
         if module == f"{package}.tasks.schedules":
             for key, line in _keys_of_schedules(module):
                 yield extension, f"{extension or 'service'}.{key}", place(path, line)
-        elif module == "kit.queue._own_schedules":
+        elif module == "kit.queue._tasks":
             for key, line in _keys_of_schedules(module):
                 yield None, f"core.{key}", place(path, line)
 
@@ -126,3 +129,31 @@ def _names_assigned(node: ast.stmt) -> list[str]:
     targets = node.targets if isinstance(node, ast.Assign) else []
     targets = [node.target] if isinstance(node, ast.AnnAssign) else targets
     return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+FOLDERS = ("migrations", "templates", "tests")
+MODULES = (*HOOKS, "settings")
+
+
+def unknown_parts() -> Iterator[str]:
+    """A misspelt hook would be passed over in silence.
+
+    A module of another name is the extension's own business, as long as one of its parts uses it.
+    """
+    for extension in present_extensions():
+        for path in sorted(extension_dir(extension).glob("[!._]*")):
+            is_known = path.stem in MODULES or (path.is_dir() and path.name in FOLDERS)
+            if is_known or not (path.is_dir() or path.suffix == ".py"):
+                continue
+            names = (*MODULES, *FOLDERS)
+            [close] = difflib.get_close_matches(path.stem, names, n=1, cutoff=0.8) or [""]
+            if close:
+                yield f"{place(path, 1)} is no part of an extension: did you mean {close}"
+            elif not _is_used(extension, path):
+                yield f"{place(path, 1)} is no part of an extension, and nothing imports it"
+
+
+def _is_used(extension: str, path: Path) -> bool:
+    module = f"{EXTENSIONS}.{extension}.{path.stem}"
+    own = (found for found in imports() if f"{found.imported}.".startswith(f"{module}."))
+    return any(not f"{found.importer}.".startswith(f"{module}.") for found in own)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from sqlmodel import Session
 
-from kit.commands._session import command_session
+from kit.commands import command_session
 from kit.security import disable_admin, generate_password, set_admin_password
 from kit.settings import StartupError
 

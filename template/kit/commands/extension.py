@@ -4,14 +4,23 @@ Copies the skeleton under the new name and enables the copy in `pyproject.toml`.
 """
 
 import argparse
+import filecmp
+import keyword
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
 
-from kit.commands._extension_name import refuse_unusable_name
-from kit.commands._extension_skeleton import SKELETON, copy_skeleton
-from kit.http import extension_prefix
-from kit.settings import BASE_DIR, where_set
+from sqladmin.helpers import slugify_class_name
+
+from kit.extensions import EXTENSIONS_DIR, extension_dir, present_extensions, public_name
+from kit.http import extension_prefix, extension_title
+from kit.migrations import REVISION_ID_LENGTH
+from kit.settings import BASE_DIR, StartupError, where_set
 
 PYPROJECT = BASE_DIR / "pyproject.toml"
 
@@ -92,6 +101,151 @@ Next:
 
 Then make of it what you need, beginning with its models.py. After a change of the tables:
 `make db-migrate extension={name} message="…"`"""
+
+
+SKELETON = "_example"
+
+_NAME = re.compile(r"(?<![a-zA-Z0-9])_example|(?<!\.env\.)example|Example|EXAMPLE")
+_PARAGRAPH_ABOUT_SKELETON = re.compile(r"^.*\bskeleton\b.*\n\n?", re.MULTILINE)
+
+
+def copy_skeleton(name: str) -> None:
+    """Make the folder of a new extension, a copy of the skeleton with everything renamed.
+
+    Raises:
+        StartupError: when the skeleton is missing, or Ruff, which formats the copy.
+    """
+    source, target = extension_dir(SKELETON), extension_dir(name)
+    if not source.is_dir():
+        raise StartupError(
+            f"no extension was made: app/extensions/{SKELETON}, which would be copied, is gone. "
+            "Put it back, as git has it."
+        )
+    if find_spec("ruff") is None:
+        raise StartupError(
+            "no extension was made: Ruff, which formats it, is not installed. Run `make setup`."
+        )
+    try:
+        _copy_renamed(source, target, name)
+        _format(target)
+    except BaseException:
+        shutil.rmtree(target, ignore_errors=True)
+        raise
+
+
+def renamed(text: str, name: str) -> str:
+    """A text of the skeleton with the name in each of its forms: `ExampleNote`, `EXAMPLE_…`."""
+    camel_case = "".join(word.capitalize() for word in name.split("_"))
+    forms = {
+        "_example": name,
+        "example": name,
+        "Example": extension_title(name),
+        "EXAMPLE": name.upper(),
+    }
+
+    def form_of(match: re.Match[str]) -> str:
+        following = match.string[match.end() : match.end() + 1]
+        if match[0] == "Example" and following.isupper():
+            return camel_case
+        if match[0] == "example" and following == "-":  # SQLAdmin's address of `ExampleNote`
+            return slugify_class_name(f"{camel_case}Note").removesuffix("-note")
+        return forms[match[0]]
+
+    return _NAME.sub(form_of, text)
+
+
+def _copy_renamed(source: Path, target: Path, name: str) -> None:
+    for path in sorted(source.rglob("*")):
+        inner = path.relative_to(source)
+        if path.is_dir() or "__pycache__" in inner.parts or path.name == ".DS_Store":
+            continue
+        copy = target / renamed(str(inner), name)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        text = _PARAGRAPH_ABOUT_SKELETON.sub("", path.read_text(encoding="utf-8"))
+        copy.write_text(renamed(text, name), encoding="utf-8")
+
+
+def _format(folder: Path) -> None:
+    """Wrap lines and sort imports anew: the new name is longer or shorter than the old one."""
+    for command in (["check", "--select", "I", "--fix"], ["format"]):
+        subprocess.run(
+            [sys.executable, "-m", "ruff", *command, "--quiet", str(folder)],
+            cwd=BASE_DIR,
+            check=True,
+        )
+
+
+IDENTIFIER = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+
+LONGEST_NAME = REVISION_ID_LENGTH - len("_3f2a91c0")
+"""Characters. Alembic's limit for revision ids is reached long before PostgreSQL's for names."""
+
+PASSED_OVER = {
+    **dict.fromkeys(filecmp.DEFAULT_IGNORES, "`copier update` passes over"),
+    **dict.fromkeys(("build", "dist", "node_modules", "venv"), "pytest and Ruff pass over"),
+    **dict.fromkeys(("migrations", "tests"), "Ruff checks less than other code"),
+    "htmlcov": "git ignores",
+}
+"""Folders that would go unnoticed, with what is said of them."""
+
+RESERVED = {
+    **dict.fromkeys(("api", "admin", "health", "openapi", "scalar", "static", "tasks"), "routes"),
+    **dict.fromkeys(
+        (
+            *("admin", "api", "celery", "cors", "database", "enabled", "environment", "flower"),
+            *("log", "postgres", "project", "redis", "secret"),
+        ),
+        "settings",
+    ),
+    **dict.fromkeys(("admin", "alembic", "api", "audit"), "tables"),
+    **dict.fromkeys(
+        ("base", "core", "core_0001", "current", "head", "heads", "service"), "migrations"
+    ),
+    **dict.fromkeys(("partials", "sqladmin"), "templates"),
+}
+"""Names that the kit has in the places where an extension puts its own, and which places."""
+
+
+def refuse_unusable_name(name: str) -> None:
+    """Refuse a name that no new extension can have.
+
+    Raises:
+        StartupError: saying why, and which name would do.
+    """
+    if reason := _reason_against(name):
+        proposal = f" Call it {other}, for example." if (other := _other_name(name)) else ""
+        raise StartupError(f"no extension was made: {name!r} {reason}.{proposal}")
+
+
+def _reason_against(name: str) -> str | None:
+    """Why a new extension cannot have this name; None when it can."""
+    present = {public_name(extension): extension for extension in present_extensions()}
+    reason = None
+    if not IDENTIFIER.fullmatch(name):
+        reason = (
+            "is no name for one: it takes lower-case letters, digits and single underscores, and "
+            "begins with a letter, as loyalty_points"
+        )
+    elif keyword.iskeyword(name):
+        reason = "is a word of Python itself, so nothing could be imported from it"
+    elif len(name) > LONGEST_NAME:
+        reason = (
+            f"has {len(name)} characters; at most {LONGEST_NAME} fit into the ids of its revisions"
+        )
+    elif name in PASSED_OVER:
+        reason = f"names a folder that {PASSED_OVER[name]}"
+    elif name in present or (EXTENSIONS_DIR / name).exists():
+        reason = f"is taken by app/extensions/{present.get(name, name)}"
+    elif name in RESERVED:
+        reason = f"would name its {RESERVED[name]} like the kit's"
+    return reason
+
+
+def _other_name(name: str) -> str | None:
+    """A similar name that can be had."""
+    plain = re.sub(r"[^a-z0-9]+", "_", name.lower()).lstrip("_0123456789").rstrip("_")
+    proposals = (plain, plain[:LONGEST_NAME].rstrip("_"), f"own_{plain}")
+    return next((each for each in proposals if _reason_against(each) is None), None)
 
 
 if __name__ == "__main__":

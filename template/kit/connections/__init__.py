@@ -9,6 +9,9 @@ from kit.connections._budget import (
     refuse_more_than_the_plan,
 )
 from kit.connections._census import Census, Holder, count_postgres, count_redis
-from kit.connections._clients import redis_clients
-from kit.connections._processes import redis_limit, refuse_more_than_redis_gives
-from kit.connections._start import begin_process
+from kit.connections._processes import (
+    begin_process,
+    redis_clients,
+    redis_limit,
+    refuse_more_than_redis_gives,
+)

@@ -16,8 +16,7 @@ from kit.connections._budget import (
     redis_allowance,
     redis_budget,
 )
-from kit.connections._clients import redis_clients
-from kit.connections._processes import redis_limit
+from kit.connections._processes import redis_clients, redis_limit
 from kit.process import POSTGRES_SERVICE_BYTES, ProcessName, Role, parse_process_name, service_name
 from kit.settings import settings
 

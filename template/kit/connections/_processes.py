@@ -8,23 +8,46 @@ import logging
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import redis
 from kombu.exceptions import LimitExceeded
 
-from kit.connections._clients import RedisClient, redis_clients
-from kit.connections._budget import LABELS, Budget, Line, redis_allowance
+from kit.connections._budget import LABELS, Budget, Line, redis_allowance, refuse_more_than_the_plan
 from kit.process import (
     ProcessName,
     Role,
     client_name,
     parse_process_name,
     service_name,
+    start_local_services,
     this_process,
 )
 from kit.redis import redis_client
 from kit.settings import StartupError, settings
+
+
+class RedisClient(NamedTuple):
+    """One connection to Redis."""
+
+    id: int
+    """The server counts them up."""
+    process: ProcessName | None
+    """Whose it is; None of a stranger, which carries no name of ours."""
+
+
+def redis_clients(client: redis.Redis) -> list[RedisClient] | None:
+    """List every connection to Redis; None where the plan forbids `CLIENT LIST`.
+
+    Raises:
+        redis.RedisError: when Redis cannot be reached.
+    """
+    try:
+        rows = client.client_list()
+    except redis.ResponseError:
+        return None
+    return [RedisClient(int(row["id"]), parse_process_name(row["name"])) for row in rows]
+
 
 logger = logging.getLogger(__name__)
 
@@ -121,3 +144,19 @@ def _lines(before: list[ConnectedProcess], own_allowance: int, starting: int) ->
     roles[this_process.role, own_allowance] += starting
     lines = [Line(LABELS[role], count, each) for (role, each), count in roles.items()]
     return (*lines, Line("other service", 1, others))
+
+
+def begin_process(role: Role, *, children: int | None = None) -> None:
+    """Say what this process is, have its servers run, and make sure that they carry it.
+
+    Args:
+        role: what it is.
+        children: processes that it forks, if it is a worker.
+
+    Raises:
+        StartupError: when plan or server have no room for it, or a server cannot be started.
+    """
+    refuse_more_than_the_plan(settings, children=children)
+    this_process.become(role)
+    start_local_services()
+    refuse_more_than_redis_gives(children=children)

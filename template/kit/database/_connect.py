@@ -1,8 +1,4 @@
-"""A database connection outside the pool, whose failure is told in one line for the operator.
-
-Start-up and migrations use it: what they cannot reach, nobody can, so the message says what is
-wrong, where it is set and what to do.
-"""
+"""Connections outside the pools, and the name that every connection carries."""
 
 import ssl
 from collections.abc import AsyncIterator
@@ -10,12 +6,31 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from asyncpg import PostgresError  # type: ignore[import-untyped]
+from sqlalchemy import Engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from kit.database._application_name import name_connections
+from kit.process import application_name, this_process
 from kit.settings import StartupError, settings, where_set
+
+
+def name_connections(engine: Engine) -> None:
+    """Have each connection of the engine carry `service:role@host:pid` as its application's name.
+
+    The name is made when a connection is: an engine exists before its process knows its role, and
+    a forked worker has another process id.
+    """
+
+    @event.listens_for(engine, "do_connect")
+    def _name(_dialect: object, _record: object, _args: object, parameters: dict[str, Any]) -> None:
+        name = application_name(settings, this_process.role)
+        if engine.driver == "asyncpg":
+            given = parameters.get("server_settings", {})
+            parameters["server_settings"] = given | {"application_name": name}
+        else:
+            parameters["application_name"] = name
+
 
 REFUSED_LOGIN = ("28000", "28P01")
 MISSING_DATABASE = "3D000"

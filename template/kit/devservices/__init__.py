@@ -15,8 +15,7 @@ Development data is kept in `.data/`. Run as root, PostgreSQL (which refuses to 
 """
 
 from kit.devservices._binaries import find_valkey
-from kit.devservices._credentials import Credentials, local_credentials
-from kit.devservices._errors import DevServicesError
+from kit.devservices._data import Credentials, DevServicesError, local_credentials
 from kit.devservices._lease import Lease, lease
 from kit.devservices._processes import signal_at_end_of_parent
 from kit.devservices._reservation import Addresses, PostgresAddress, RedisAddress, addresses

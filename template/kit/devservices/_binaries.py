@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from kit.devservices._errors import DevServicesError
+from kit.devservices._data import DevServicesError
 
 MINIMUM_POSTGRES = 15
 """Oldest major version that the service's SQL is written for."""

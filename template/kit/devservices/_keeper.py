@@ -26,9 +26,8 @@ from pathlib import Path
 
 from kit.devservices import _postgres as postgres
 from kit.devservices import _valkey as valkey
-from kit.devservices._errors import DevServicesError, PortTakenError
+from kit.devservices._data import DevServicesError, PortTakenError, locked
 from kit.devservices._lease import LOG_NAME, SOCKET_NAME
-from kit.devservices._private_files import locked
 from kit.devservices._processes import STOP_SECONDS, describe_status, wait_until_gone
 from kit.devservices._reservation import addresses_in
 

@@ -12,8 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from kit.devservices._errors import DevServicesError, PortTakenError
-from kit.devservices._private_files import data_directory, locked
+from kit.devservices._data import DevServicesError, PortTakenError, data_directory, locked
 
 SOCKET_NAME = "keeper.sock"
 LOG_NAME = "keeper.log"

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from kit.devservices._binaries import PostgresPrograms, find_postgres
-from kit.devservices._errors import DevServicesError
+from kit.devservices._data import DevServicesError
 from kit.devservices._processes import (
     Identity,
     not_started_error,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
-from kit.devservices._errors import DevServicesError
+from kit.devservices._data import DevServicesError
 
 STOP_SECONDS = 20
 """Time that a server gets to end by itself before it is killed."""

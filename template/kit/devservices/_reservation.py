@@ -10,8 +10,7 @@ import socket
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from kit.devservices._errors import DevServicesError, PortTakenError
-from kit.devservices._private_files import data_directory, remember
+from kit.devservices._data import DevServicesError, PortTakenError, data_directory, remember
 
 HOST = "127.0.0.1"
 FILE_NAME = "services.json"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kit.devservices._errors import PortTakenError
+from kit.devservices._data import PortTakenError
 from kit.devservices._lease import Lease, start_keeper
 from kit.devservices._processes import unprivileged_identity
 from kit.devservices._reservation import Addresses, addresses_in

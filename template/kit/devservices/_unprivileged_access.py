@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from kit.devservices._binaries import PostgresPrograms
-from kit.devservices._errors import DevServicesError
+from kit.devservices._data import DevServicesError
 from kit.devservices._processes import Identity
 
 STATE_DIRECTORY = Path("/var/lib/devservices")

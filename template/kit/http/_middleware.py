@@ -1,13 +1,161 @@
 """The middleware around every request, outermost first."""
 
+import logging
+from time import perf_counter
+
+from fastapi.routing import iter_route_contexts
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kit.context import REQUEST_ID_HEADER
+from kit.context import REQUEST_ID_HEADER, accepted_request_id, bind_request_id, unbind_request_id
 from kit.errors import UnhandledErrorMiddleware
-from kit.http._access_log import RequestContextMiddleware
-from kit.http._failed_start import StartupErrorMiddleware
-from kit.settings import settings
+from kit.settings import StartupError, settings
+
+
+class StartupErrorMiddleware:
+    """Gives the server a `StartupError`'s message where Starlette would give it a stack trace.
+
+    Starlette reports a lifespan that raised with the whole traceback as the message, which the
+    server then logs. Errors other than `StartupError` keep theirs: somebody has to debug them.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass everything on but a lifespan that fails."""
+        if scope["type"] != "lifespan":
+            await self.app(scope, receive, send)
+            return
+        failure: Message | None = None
+
+        async def hold_failure_back(message: Message) -> None:
+            nonlocal failure
+            if message["type"].endswith(".failed"):
+                failure = message
+            else:
+                await send(message)
+
+        try:
+            await self.app(scope, receive, hold_failure_back)
+        except StartupError as error:
+            if failure is None:
+                raise
+            # Not raised again: the server ends with a status of its own once it has the message.
+            await send({**failure, "message": str(error)})
+        except BaseException:
+            if failure is not None:
+                await send(failure)
+            raise
+
+
+logger = logging.getLogger("app.access")
+
+_HEADER = REQUEST_ID_HEADER.lower().encode()
+_FIRST_FAILURE = 500
+
+
+class RequestContextMiddleware:
+    """Binds the request id, answers with it, and logs method, path, status and milliseconds.
+
+    The path is the route's template (`/api/rooms/{room_id}`), so that lines can be counted. The
+    query is never logged: it may hold what only the caller should know. Probes of `/health` that
+    succeed are logged at DEBUG, they would drown the rest.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self._templates: dict[int, str] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request or connection under an id."""
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        if self._templates is None:
+            # Now, because a mounted application puts itself into the scope.
+            self._templates = _path_templates(scope["app"])
+        request_id = accepted_request_id(_sent_request_id(scope))
+        token = bind_request_id(request_id)
+        started = perf_counter()
+        status: int | None = None
+        is_logged = False
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status, is_logged
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
+            await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                # Here and not at the end: background tasks run on after the answer.
+                is_logged = True
+                self._log(scope, status, perf_counter() - started)
+
+        try:
+            await self.app(scope, receive, send_with_id)
+        finally:
+            if not is_logged and scope["type"] == "http":
+                self._log(scope, status, perf_counter() - started)
+            unbind_request_id(token)
+
+    def _log(self, scope: Scope, status: int | None, seconds: float) -> None:
+        path = self._path_template(scope)
+        failed = status is None or status >= _FIRST_FAILURE
+        level = logging.WARNING if failed else logging.INFO
+        if path.startswith("/health/") and not failed:
+            level = logging.DEBUG
+        if not logger.isEnabledFor(level):
+            return
+        milliseconds = round(seconds * 1000, 1)
+        logger.log(
+            level,
+            "%s %s %s in %s ms",
+            scope["method"],
+            path,
+            status or "not answered",
+            milliseconds,
+            extra={
+                "method": scope["method"],
+                "path": path,
+                "status": status,
+                "duration_ms": milliseconds,
+            },
+        )
+
+    def _path_template(self, scope: Scope) -> str:
+        """The matched route's whole path; the path as it was sent where no route matched.
+
+        An included router's route knows its path without the prefixes, hence the table; a mounted
+        application's route knows its own part, and Starlette adds the mount to `root_path`.
+        """
+        route = scope.get("route")
+        if template := (self._templates or {}).get(id(route)):
+            return template
+        if isinstance(route, Route):
+            mount = scope["root_path"].removeprefix(scope.get("app_root_path", ""))
+            return f"{mount}{route.path}"
+        # The raw path is percent-encoded, so it cannot break the line.
+        return str(scope.get("raw_path", b""), "ascii", "backslashreplace")
+
+
+def _path_templates(app: Starlette) -> dict[int, str]:
+    return {
+        id(context.original_route): context.path
+        for context in iter_route_contexts(app.routes)
+        if isinstance(context.original_route, Route) and context.path
+    }
+
+
+def _sent_request_id(scope: Scope) -> str | None:
+    for name, value in scope["headers"]:
+        if name == _HEADER:
+            return str(value, "latin-1")
+    return None
 
 
 def middleware_stack() -> list[Middleware]:

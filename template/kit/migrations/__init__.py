@@ -11,7 +11,6 @@ from kit.migrations._branches import CORE, SERVICE, load_metadata, script_direct
 from kit.migrations._env import run_alembic
 from kit.migrations._forget import forget_extension
 from kit.migrations._reset import refuse_production, reset_database
-from kit.migrations._startup import init_db
 from kit.migrations._state import (
     VERSION_TABLE,
     MigrationState,
@@ -19,4 +18,4 @@ from kit.migrations._state import (
     explain_orphan,
     read_state,
 )
-from kit.migrations._upgrade import upgrade_to_heads
+from kit.migrations._upgrade import init_db, upgrade_to_heads

@@ -1,5 +1,6 @@
-"""Bringing a database to the heads, one process at a time."""
+"""Bringing a database to the heads: one process at a time, and when the service starts."""
 
+import logging
 from collections.abc import Callable
 
 from alembic.operations import Operations
@@ -8,7 +9,16 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 import kit.database  # noqa: F401 (protects `alembic_version` too)
-from kit.migrations._state import note_applied
+from kit.database import connect
+from kit.migrations._branches import load_metadata, script_directory
+from kit.migrations._state import (
+    MigrationState,
+    explain_ahead,
+    explain_orphan,
+    note_applied,
+    read_state,
+)
+from kit.settings import StartupError, settings
 
 UPGRADE_LOCK = 4_702_111_234_234_838_632
 """Key of the advisory lock: any constant, as long as nothing else in the database takes it."""
@@ -49,3 +59,54 @@ def upgrade_to_heads(
     )
     with Operations.context(context):
         context.run_migrations()
+
+
+logger = logging.getLogger(__name__)
+
+
+async def init_db() -> None:
+    """Prepare the database, or refuse to start on one that does not fit the code.
+
+    An empty database of a developer gets its tables by running all migrations, so that the next
+    `make db-upgrade` goes on from there; several processes may start at once. Any other database
+    has to have the revisions of the code. One that has more, because the code was rolled back,
+    only gets a warning.
+
+    Raises:
+        StartupError: when the database cannot be reached, is behind the code, or is empty outside
+            local.
+    """
+    script, metadata = script_directory(), load_metadata()
+    async with connect() as connection:
+        async with connection.begin():
+            state = await connection.run_sync(read_state, script, metadata)
+        if state.is_empty and settings.is_local:
+            async with connection.begin():
+                await connection.run_sync(upgrade_to_heads, script)
+            return
+    _judge(state)
+
+
+def _judge(state: MigrationState) -> None:
+    for extension in state.orphans:
+        logger.warning("%s", explain_orphan(extension))
+    if state.is_ahead:
+        # What an unknown revision builds on cannot be told, so neither what is missing.
+        logger.warning("%s", explain_ahead(state))
+    elif state.missing:
+        raise StartupError(_explain_behind(state))
+
+
+def _explain_behind(state: MigrationState) -> str:
+    command = "make db-upgrade" if settings.is_local else "alembic upgrade heads"
+    if state.applied:
+        return (
+            f"the database is behind the code: it lacks {', '.join(state.missing)}. "
+            f"Run `{command}` first."
+        )
+    if state.has_tables:
+        return (
+            "the database has tables of this service, but no note of its migrations. If they are "
+            "as the migrations make them, run `alembic stamp heads`; else use an empty database."
+        )
+    return f"the database has no tables yet. Run `{command}` first."

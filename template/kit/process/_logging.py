@@ -47,7 +47,7 @@ def configure_logging() -> None:
     logging.getLogger("httpx").setLevel(max(logging.WARNING, root.level))
     # What changed is not worth a line at each save: uvicorn says that it starts anew.
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
-    # `kit.http._access_log` writes the line instead, with request id and path template. Without
+    # `kit.http._middleware` writes the line instead, with request id and path template. Without
     # handlers uvicorn does not even format its own.
     logging.getLogger("uvicorn.access").propagate = False
 

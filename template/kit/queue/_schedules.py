@@ -47,7 +47,7 @@ def collect_schedules() -> dict[str, dict[str, Any]]:
 
 
 def _schedule_modules() -> Iterator[tuple[str, str]]:
-    yield "core", "kit.queue._own_schedules"
+    yield "core", "kit.queue._tasks"
     if importlib.util.find_spec("app.tasks.schedules") is not None:
         yield "service", "app.tasks.schedules"
     for extension in enabled_extensions():

@@ -13,7 +13,7 @@ from kit.redis import redis_client
 from kit.settings import settings
 
 HEARTBEAT_KEY = f"{settings.REDIS_KEY_PREFIX}heartbeat"
-"""Holds the Unix time of the last heartbeat, see `kit.queue._heartbeat`."""
+"""Holds the Unix time of the last heartbeat, see `kit.queue._tasks`."""
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,8 @@ from kombu.transport import redis as kombu_redis
 from kombu.utils.json import loads
 
 from kit.process import client_name, this_process
-from kit.redis._abandoned import leaving_none_behind
 from kit.redis._delivery import take_message
-from kit.redis._pool import RedisPoolBusyError, redis_client
+from kit.redis._pool import RedisPoolBusyError, leaving_none_behind, redis_client
 from kit.settings import settings
 
 logger = logging.getLogger(__name__)

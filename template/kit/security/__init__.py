@@ -6,8 +6,11 @@ What the rest of the service uses of this package is named here.
 from kit.security._admin_users import (
     disable_admin,
     ensure_admin,
+    generate_password,
+    hash_password,
     normalise_username,
     set_admin_password,
+    verify_password,
 )
 from kit.security._api_tokens import (
     create_api_token,
@@ -15,7 +18,6 @@ from kit.security._api_tokens import (
     forget_known_tokens,
     revoke_api_token,
 )
-from kit.security._passwords import generate_password, hash_password, verify_password
 from kit.security._principals import (
     Principal,
     PrincipalProvider,

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import ColumnElement, func, or_
 from sqlalchemy.dialects.postgresql import insert
-from sqlmodel import Session, col, select, update
+from sqlmodel import Session, col, update
 
 from kit.models import ApiToken
 from kit.places import service
@@ -94,12 +94,16 @@ async def find_token(token: str) -> KnownToken | None:
 async def _note_use(digest: str) -> KnownToken | None:
     statement = (
         update(ApiToken)
-        .where(col(ApiToken.token_hash) == digest, ~_is_out_of_use())
+        .where(
+            col(ApiToken.token_hash) == digest,
+            col(ApiToken.revoked_at).is_(None),
+            or_(col(ApiToken.expires_at).is_(None), col(ApiToken.expires_at) > func.now()),
+        )
         .values(last_used_at=func.now())
         .returning(col(ApiToken.id), col(ApiToken.name), col(ApiToken.expires_at))
     )
     async with service.async_session_maker() as session:
-        row = (await session.execute(statement)).first()
+        row = (await session.exec(statement)).first()
         await session.commit()
     return KnownToken(*row) if row else None
 

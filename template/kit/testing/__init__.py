@@ -8,30 +8,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kit.testing._catalogue import catalogue
     from kit.testing._changed_settings import change_settings
-    from kit.testing._command_line import alembic
     from kit.testing._databases import create_database, drop_database, empty_database
     from kit.testing._environment import prepare_environment
-    from kit.testing._queue_processes import QueueProcess
+    from kit.testing._migrations import alembic, catalogue
+    from kit.testing._processes import QueueProcess, own_database, run_api
     from kit.testing._redis_servers import RedisServer, free_port
-    from kit.testing._running_service import own_database, run_api
     from kit.testing._sessions import read_session_on, session_on
 
 _MODULES = {
-    "QueueProcess": "_queue_processes",
+    "QueueProcess": "_processes",
     "RedisServer": "_redis_servers",
-    "alembic": "_command_line",
-    "catalogue": "_catalogue",
+    "alembic": "_migrations",
+    "catalogue": "_migrations",
     "change_settings": "_changed_settings",
     "create_database": "_databases",
     "drop_database": "_databases",
     "empty_database": "_databases",
     "free_port": "_redis_servers",
-    "own_database": "_running_service",
+    "own_database": "_processes",
     "prepare_environment": "_environment",
     "read_session_on": "_sessions",
-    "run_api": "_running_service",
+    "run_api": "_processes",
     "session_on": "_sessions",
 }
 

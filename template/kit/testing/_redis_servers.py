@@ -1,17 +1,22 @@
 """A Redis-compatible server of a test's own, which it may fill, kill and start again."""
 
-import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
+import kombu.pools
+import pytest
 import redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 from kit.devservices import find_valkey, signal_at_end_of_parent
+from kit.places import service
+from kit.redis import _pool as redis_pool
+from kit.settings import settings
 
 
 class RedisServer:
@@ -68,16 +73,50 @@ def free_port() -> int:
         return port
 
 
-def tls_program() -> str | None:
-    """A server program that was built with TLS, if the machine has one."""
-    for name in ("valkey-server", "redis-server"):
-        program = shutil.which(name)
-        if program is None:
-            continue
-        # Without a certificate, a server that knows TLS complains about that.
-        answer = subprocess.run(
-            [program, "--port", "0", "--tls-port", "1"], capture_output=True, text=True, check=False
-        )
-        if "Bad directive" not in answer.stdout + answer.stderr:
-            return program
-    return None
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever uses a Redis of its own starts a server, so it is slow."""
+    for item in items:
+        if "use_redis" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture
+def use_redis(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., RedisServer]]:
+    """Starts a Redis with options of the test's own, which this process uses until its end.
+
+    For what must not be done to a server that others use: fill it, pause it, limit it.
+    """
+    with ExitStack() as stack:
+
+        def start(*options: str) -> RedisServer:
+            server = stack.enter_context(RedisServer(tmp_path, *options))
+            pool = pool_on(server.port)
+            client = redis.Redis(connection_pool=pool)
+            stack.callback(pool.disconnect)
+            monkeypatch.setattr(redis_pool._process, "client", client)
+            _forget_connections()
+            return server
+
+        yield start
+        monkeypatch.undo()
+        _forget_connections()
+
+
+def pool_on(port: int) -> redis_pool.BlockingPool:
+    """A pool such as this process's own, on what listens on a port of 127.0.0.1."""
+    there = settings.model_copy(
+        update={"REDIS_HOST": "127.0.0.1", "REDIS_PORT": port, "REDIS_DB": 0}
+        | {"REDIS_PASSWORD": None, "REDIS_TLS": False}
+        | {"redis_url_override": f"redis://127.0.0.1:{port}/0"}
+    )
+    return redis_pool.build_pool(there, "command")
+
+
+def _forget_connections() -> None:
+    # The next sender makes its channel on the pool of the moment.
+    kombu.pools.reset()
+    service.celery_app._after_fork()  # type: ignore[attr-defined]
+    service.celery_app.backend.__dict__.pop("client", None)

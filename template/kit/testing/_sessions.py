@@ -5,6 +5,8 @@ from functools import partial
 
 import httpx
 import pytest
+from pwdlib import PasswordHash
+from pwdlib.hashers.argon2 import Argon2Hasher
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.ext.asyncio import (
     AsyncConnection,
@@ -18,6 +20,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from kit.admin import admin_session_maker
 from kit.database import AsyncReadOnlySession
 from kit.places import service
+from kit.security import _admin_users as passwords
 from kit.security import ensure_admin
 from kit.settings import settings
 
@@ -122,3 +125,14 @@ async def admin_client(sync_db_session: Session) -> AsyncIterator[httpx.AsyncCli
         )
         assert answer.status_code == 302, answer.text
         yield http
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_password_hashes() -> Iterator[None]:
+    """Hash with the least that Argon2 can be told to do."""
+    quick = PasswordHash([Argon2Hasher(time_cost=1, memory_cost=8, parallelism=1)])
+    passwords._nobodys_hash.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "_hasher", quick)
+        yield
+    passwords._nobodys_hash.cache_clear()

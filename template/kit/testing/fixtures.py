@@ -1,36 +1,16 @@
 """The kit's fixtures, as a plugin of pytest: `pytest_plugins = ["kit.testing.fixtures"]`."""
 
 from kit.testing._certificates import certificates
-from kit.testing._databases import test_database
-from kit.testing._fresh_database import database_for_migrations, fresh_database
-from kit.testing._queue_processes import pytest_collection_modifyitems, use_redis, worker
-from kit.testing._quick_passwords import quick_password_hashes
-from kit.testing._running_service import running_service
+from kit.testing._databases import database_for_migrations, fresh_database, test_database
+from kit.testing._processes import running_service, worker
+from kit.testing._redis_servers import pytest_collection_modifyitems, use_redis
 from kit.testing._sessions import (
     admin_client,
     connection,
     emptied_engine,
     one_connection,
+    quick_password_hashes,
     session_makers,
     sync_db_session,
     sync_session_connection,
 )
-
-__all__ = [
-    "admin_client",
-    "certificates",
-    "connection",
-    "database_for_migrations",
-    "emptied_engine",
-    "fresh_database",
-    "one_connection",
-    "pytest_collection_modifyitems",
-    "quick_password_hashes",
-    "running_service",
-    "session_makers",
-    "sync_db_session",
-    "sync_session_connection",
-    "test_database",
-    "use_redis",
-    "worker",
-]

@@ -10,8 +10,7 @@ from sqlmodel import Session
 from app.core.config import settings
 from app.main import app
 from kit.admin._audit import AdminRequest, AuditedSession, current_admin_request
-from kit.models._admin_user import AdminUser
-from kit.models._audit_entry import AuditEntry
+from kit.models import AdminUser, AuditEntry
 
 
 @pytest.fixture

@@ -15,9 +15,7 @@ from kit.admin._audit import (
     admin_session_maker,
     is_sensitive,
 )
-from kit.models._admin_user import AdminUser
-from kit.models._api_token import ApiToken
-from kit.models._audit_entry import AuditEntry
+from kit.models import AdminUser, ApiToken, AuditEntry
 
 
 def entries(session: Session) -> list[AuditEntry]:

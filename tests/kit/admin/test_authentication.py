@@ -15,8 +15,7 @@ from app.core.database import sync_engine
 from kit.admin import _authentication as authentication
 from kit.admin._audit import admin_session_maker
 from kit.admin._authentication import AdminAuthentication, derived_key
-from kit.models._admin_user import AdminUser
-from kit.models._audit_entry import AuditAction, AuditEntry
+from kit.models import AdminUser, AuditAction, AuditEntry
 from kit.security import disable_admin, set_admin_password
 
 PASSWORD = "correct horse battery staple"

@@ -10,8 +10,7 @@ from sqlmodel import Session, col
 
 from app.core.database import sync_engine
 from kit.admin._filters import DateRangeFilter, EnumFilterBase, IsSetFilter
-from kit.models._api_token import ApiToken
-from kit.models._audit_entry import AuditAction, AuditEntry
+from kit.models import ApiToken, AuditAction, AuditEntry
 
 
 class Season(enum.Enum):

@@ -16,8 +16,7 @@ from kit.admin._login_throttle import (
     client_network,
     reserve_attempt,
 )
-from kit.models._admin_user import AdminUser
-from kit.models._audit_entry import AuditAction, AuditEntry
+from kit.models import AdminUser, AuditAction, AuditEntry
 from kit.security import set_admin_password
 
 PASSWORD = "correct horse battery staple"

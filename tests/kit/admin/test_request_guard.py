@@ -4,7 +4,7 @@ import httpx
 import pytest
 from sqlmodel import Session, select
 
-from kit.models._api_token import ApiToken
+from kit.models import ApiToken
 from kit.security import create_api_token
 
 FORM = {"username": "tester", "password": "correct horse battery staple"}

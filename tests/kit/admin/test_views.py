@@ -4,9 +4,7 @@ import httpx
 import pytest
 from sqlmodel import Session, col, select
 
-from kit.models._admin_user import AdminUser
-from kit.models._api_token import ApiToken
-from kit.models._audit_entry import AuditEntry
+from kit.models import AdminUser, ApiToken, AuditEntry
 from kit.security import create_api_token, set_admin_password, verify_password
 
 

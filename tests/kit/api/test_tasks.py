@@ -6,9 +6,9 @@ from httpx import AsyncClient
 
 from app.core.celery import celery_app
 from app.core.config import settings
-from kit.queue._diagnostics import ping
+from kit.queue._tasks import ping
 from kit.redis._pool import redis_client
-from kit.testing._queue_processes import QueueProcess
+from kit.testing._processes import QueueProcess
 from kit.testing._redis_servers import RedisServer
 
 

@@ -3,7 +3,7 @@ from sqlmodel import Session, select
 
 from app.core.config import StartupError
 from kit.commands import admin_password as command
-from kit.models._admin_user import AdminUser
+from kit.models import AdminUser
 from kit.security import verify_password
 
 pytestmark = pytest.mark.usefixtures("sync_db_session")

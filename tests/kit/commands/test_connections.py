@@ -11,7 +11,7 @@ from app.core.config import BASE_DIR
 from kit.commands.connections import as_table
 from kit.connections._budget import Budget, Line
 from kit.connections._census import Census, Holder
-from kit.testing._queue_processes import QueueProcess
+from kit.testing._processes import QueueProcess
 from kit.testing._redis_servers import RedisServer
 from kit.tests.pgbouncer import pgbouncer
 

@@ -3,17 +3,28 @@
 import ast
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fastapi.routing import iter_route_contexts
 
 from app.core.config import BASE_DIR, StartupError
-from kit.commands import _extension_name as extension_name
+from app.main import app
 from kit.commands import extension as command
-from kit.commands._extension_name import LONGEST_NAME, refuse_unusable_name
-from kit.commands._extension_skeleton import SKELETON, renamed
-from kit.commands.extension import with_enabled
+from kit.commands.extension import (
+    LONGEST_NAME,
+    RESERVED,
+    SKELETON,
+    refuse_unusable_name,
+    renamed,
+    with_enabled,
+)
 from kit.extensions import extension_dir, present_extensions
+from kit.migrations import CORE, SERVICE
+from kit.models import AdminUser, ApiToken, AuditEntry
+from kit.pages import TEMPLATES_DIR
+from kit.settings import Settings as KitSettings
 
 TABLE = """\
 [project]
@@ -28,6 +39,17 @@ celery_timezone = "UTC"
 
 def pyproject_and_extensions() -> tuple[str, list[str]]:
     return (BASE_DIR / "pyproject.toml").read_text("utf-8"), present_extensions()
+
+
+def kit_paths() -> Iterator[str]:
+    for context in iter_route_contexts(app.routes):
+        if context.path and getattr(context.endpoint, "__module__", "").startswith("kit."):
+            yield context.path
+    yield from ("/admin", "/static", "/openapi.json")
+
+
+def kit_tables() -> Iterator[str]:
+    return (model.__tablename__ for model in (AdminUser, ApiToken, AuditEntry))
 
 
 class TestNames:
@@ -49,22 +71,22 @@ class TestNames:
             ("tests", "Ruff checks less", "own_tests"),
             ("htmlcov", "git ignores", "own_htmlcov"),
             ("example", "is taken by app/extensions/_example", "own_example"),
-            ("tasks", "its routes among /api/tasks/ping", "own_tasks"),
-            ("api", "its routes among /api/", "own_api"),
-            ("health", "its routes among /health/", "own_health"),
-            ("admin", "its routes among /admin", "own_admin"),
-            ("static", "its routes among /static", "own_static"),
-            ("scalar", "its routes among /scalar", "own_scalar"),
-            ("postgres", "its settings like POSTGRES_", "own_postgres"),
-            ("redis", "its settings like REDIS_", "own_redis"),
-            ("celery", "its settings like CELERY_", "own_celery"),
-            ("audit", "its tables like audit_entry", "own_audit"),
-            ("alembic", "its tables like alembic_version", "own_alembic"),
-            ("core", "its migrations like core", "own_core"),
-            ("service", "its migrations like service", "own_service"),
-            ("heads", "its migrations like heads", "own_heads"),
-            ("core_0001", "its migrations like core_0001", "own_core_0001"),
-            ("partials", "its templates like templates/partials", "own_partials"),
+            ("tasks", "its routes like the kit's", "own_tasks"),
+            ("api", "its tables like the kit's", "own_api"),
+            ("health", "its routes like the kit's", "own_health"),
+            ("admin", "its tables like the kit's", "own_admin"),
+            ("static", "its routes like the kit's", "own_static"),
+            ("scalar", "its routes like the kit's", "own_scalar"),
+            ("postgres", "its settings like the kit's", "own_postgres"),
+            ("redis", "its settings like the kit's", "own_redis"),
+            ("celery", "its settings like the kit's", "own_celery"),
+            ("audit", "its tables like the kit's", "own_audit"),
+            ("alembic", "its tables like the kit's", "own_alembic"),
+            ("core", "its migrations like the kit's", "own_core"),
+            ("service", "its migrations like the kit's", "own_service"),
+            ("heads", "its migrations like the kit's", "own_heads"),
+            ("core_0001", "its migrations like the kit's", "own_core_0001"),
+            ("partials", "its templates like the kit's", "own_partials"),
         ],
     )
     def test_refuses_with_the_reason_and_what_would_do(
@@ -83,13 +105,23 @@ class TestNames:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (tmp_path / "left_over").mkdir()
-        monkeypatch.setattr(extension_name, "EXTENSIONS_DIR", tmp_path)
+        monkeypatch.setattr(command, "EXTENSIONS_DIR", tmp_path)
         with pytest.raises(StartupError, match="is taken by app/extensions/left_over"):
             refuse_unusable_name("left_over")
 
     def test_without_any_letter_there_is_nothing_to_propose(self) -> None:
         with pytest.raises(StartupError, match=r"as loyalty_points\.$"):
             refuse_unusable_name("42")
+
+    def test_every_name_of_the_kits_is_reserved(self) -> None:
+        """First words of paths, settings and tables; branches; folders of templates."""
+        words = {
+            re.split(r"[/.]", path.removeprefix("/api/").strip("/"))[0] for path in kit_paths()
+        }
+        words |= {name.lower().partition("_")[0] for name in KitSettings.model_fields}
+        words |= {table.partition("_")[0] for table in ("alembic_version", *kit_tables())}
+        words |= {CORE, SERVICE, "heads"} | {path.name for path in TEMPLATES_DIR.glob("*/")}
+        assert words - {""} <= RESERVED.keys()
 
     @pytest.mark.parametrize("name", ["quokka", "quokka_walks", "q", "q4u", "q" * LONGEST_NAME])
     def test_takes_others(self, name: str) -> None:

@@ -5,7 +5,7 @@ from sqlmodel import Session, select
 
 from app.core.config import StartupError
 from kit.commands import token as command
-from kit.models._api_token import ApiToken
+from kit.models import ApiToken
 from kit.security._api_tokens import hash_token
 
 pytestmark = pytest.mark.usefixtures("sync_db_session")

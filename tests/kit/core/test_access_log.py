@@ -7,7 +7,7 @@ import httpx
 import pytest
 from fastapi import APIRouter, BackgroundTasks, FastAPI
 
-from kit.context._request import get_request_id
+from kit.context import get_request_id
 from kit.errors._problems import setup_errors
 from kit.http._middleware import middleware_stack
 

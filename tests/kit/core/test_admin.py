@@ -23,8 +23,7 @@ from kit.admin import _setup
 from kit.admin._audit import admin_session_maker
 from kit.admin._setup import ServiceAdmin, register_views
 from kit.extensions import ExtensionError
-from kit.models._admin_user import AdminUser
-from kit.models._api_token import ApiToken
+from kit.models import AdminUser, ApiToken
 
 
 @pytest.fixture

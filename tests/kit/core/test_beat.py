@@ -12,11 +12,11 @@ from app.core.celery import celery_app
 from app.core.config import settings
 from app.tasks.schedules import SCHEDULES
 from kit.process import this_process
-from kit.queue import _own_schedules
+from kit.queue import _tasks as _own_schedules
 from kit.queue._beat import Scheduler
-from kit.queue._heartbeat import heartbeat
+from kit.queue._tasks import heartbeat
 from kit.redis import _pool as redis_pool
-from kit.testing._queue_processes import QueueProcess, at_start
+from kit.testing._processes import QueueProcess, at_start
 from kit.testing._redis_servers import RedisServer
 from kit.tests.heartbeats import EVERY_SECOND, Elsewhere, run_heartbeat_every_second
 
@@ -165,11 +165,11 @@ def test_a_beat_that_waits_for_redis_starts_when_it_comes_and_ends_when_told(
 @pytest.mark.slow
 def test_a_broken_schedule_ends_beat_with_one_clear_line(tmp_path: Path) -> None:
     code = """
-from kit.queue import _own_schedules
+from kit.queue import _tasks as _own_schedules
 _own_schedules.SCHEDULES["heartbeat"]["task"] = "app.tasks.nothing"
 """
     with QueueProcess("beat", **at_start(tmp_path, code)) as beat:
         assert beat.exit_status() == 1
         line = beat.wait_for("error: ")
-    assert "kit/queue/_own_schedules.py: entry 'heartbeat' names the task" in line
+    assert "kit/queue/_tasks.py: entry 'heartbeat' names the task" in line
     assert "Traceback" not in beat.output

@@ -9,10 +9,10 @@ import redis
 
 from app.core.celery import celery_app, enqueue
 from app.core.config import settings
-from kit.context._request import bind_request_id, unbind_request_id
-from kit.queue._diagnostics import ping
+from kit.context import bind_request_id, unbind_request_id
+from kit.queue._tasks import ping
 from kit.redis._pool import redis_client
-from kit.testing._queue_processes import QueueProcess
+from kit.testing._processes import QueueProcess
 from kit.testing._redis_servers import RedisServer
 
 RESULT_SECONDS = 30

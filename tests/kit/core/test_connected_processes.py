@@ -11,11 +11,15 @@ import pytest
 import redis
 
 from app.core.config import BASE_DIR, StartupError, settings
-from kit.connections._processes import connected_processes, refuse_more_than_redis_gives
-from kit.process._name import client_name, this_process
+from kit.connections._processes import (
+    RedisClient,
+    connected_processes,
+    refuse_more_than_redis_gives,
+)
+from kit.process._name import client_name, parse_process_name, this_process
 from kit.redis._pool import redis_client
 from kit.testing._changed_settings import change_settings
-from kit.testing._queue_processes import QueueProcess
+from kit.testing._processes import QueueProcess
 from kit.testing._redis_servers import RedisServer
 
 

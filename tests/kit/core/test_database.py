@@ -18,8 +18,8 @@ from app.core.database import (
     sync_engine,
     sync_session_maker,
 )
-from kit.database._read_only import AsyncReadOnlySession, ReadOnlyViolationError
-from kit.models._audit_entry import AuditEntry
+from kit.database._sessions import AsyncReadOnlySession, ReadOnlyViolationError
+from kit.models import AuditEntry
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from app.core.config import StartupError, settings
 from kit.database._connect import connect
 from kit.migrations import init_db
 from kit.testing._changed_settings import change_settings
-from kit.testing._command_line import alembic
+from kit.testing._migrations import alembic
 
 
 @pytest.fixture

@@ -41,10 +41,8 @@ from app.core.config import settings
 from kit.architecture._source import modules
 from kit.queue import _beat as beat
 from kit.queue._app import BEAT_LOCK_SECONDS
-from kit.queue._diagnostics import ping
-from kit.redis import (
-    _abandoned as redis_connection,
-)
+from kit.queue._tasks import ping
+from kit.redis import _pool as redis_connection
 from kit.redis import (
     _pool as redis_pool,
 )

@@ -8,8 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from app.core.config import settings
-from kit.context._request import bind_request_id, unbind_request_id
-from kit.context._task import bind_task_id, unbind_task_id
+from kit.context import bind_request_id, bind_task_id, unbind_request_id, unbind_task_id
 from kit.process import _logging as service_logging
 from kit.process._logging import ConsoleFormatter, JsonFormatter, configure_logging
 

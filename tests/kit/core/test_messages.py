@@ -12,7 +12,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core.config import settings
 from kit import messages
-from kit.context._request import bind_request_id, get_request_id, unbind_request_id
+from kit.context import bind_request_id, get_request_id, unbind_request_id
 from kit.messages import (
     EVERY_MESSAGE,
     Message,
@@ -21,7 +21,7 @@ from kit.messages import (
     publish_sync,
     setup_message_handlers,
 )
-from kit.models._audit_entry import AuditEntry
+from kit.models import AuditEntry
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import pytest
 import redis
 from kombu import Connection
 
-from kit.redis import _abandoned as redis_connection
+from kit.redis import _pool as redis_connection
 from kit.redis._pool import redis_client
 from kit.testing._redis_servers import RedisServer
 

@@ -16,11 +16,12 @@ from app.core.celery import celery_app, enqueue
 from app.core.config import BASE_DIR, Settings, settings
 from kit.connections._budget import redis_allowance
 from kit.process._name import Role, client_name, parse_process_name
-from kit.queue._diagnostics import ping
+from kit.queue._tasks import ping
 from kit.redis._pool import RedisPoolBusyError, build_pool, redis_client, run_redis_call
-from kit.testing._queue_processes import QueueProcess
-from kit.testing._redis_servers import RedisServer, free_port, tls_program
+from kit.testing._processes import QueueProcess
+from kit.testing._redis_servers import RedisServer, free_port
 from kit.tests.connection_sampler import ConnectionSampler, most_by_role
+from kit.tests.tls_program import tls_program
 
 
 @pytest.fixture
@@ -169,7 +170,7 @@ def run_python(code: str, environment: Mapping[str, str]) -> subprocess.Complete
 SEND_TO_NOBODY = f"""
 import time
 from kombu.exceptions import OperationalError
-from kit.queue._diagnostics import ping
+from kit.queue._tasks import ping
 began = time.monotonic()
 try:
     ping.delay("nobody")
@@ -314,6 +315,6 @@ class TestTls:
 
 
 SEND_AND_WAIT = """
-from kit.queue._diagnostics import ping
+from kit.queue._tasks import ping
 print(ping.delay("over TLS").get(timeout=30)["message"])
 """

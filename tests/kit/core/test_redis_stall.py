@@ -15,9 +15,8 @@ import pytest
 
 from app.core.config import BASE_DIR, settings
 from kit.http._health import CACHE_SECONDS
-from kit.testing._queue_processes import QueueProcess
+from kit.testing._processes import QueueProcess, own_database, run_api
 from kit.testing._redis_servers import RedisServer
-from kit.testing._running_service import own_database, run_api
 from kit.tests.load_service import SYNC_ANSWER, SYNC_PING
 
 STALL_SECONDS = 10

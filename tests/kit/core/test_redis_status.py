@@ -4,10 +4,9 @@ from collections.abc import Callable
 import pytest
 
 from app.core.config import settings
-from kit.process._name import service_name
 from kit.queue._app import BEAT_LOCK_SECONDS
-from kit.queue._heartbeat import HEARTBEAT_SECONDS, heartbeat
 from kit.queue._status import HEARTBEAT_KEY, read_redis_status
+from kit.queue._tasks import HEARTBEAT_SECONDS, heartbeat
 from kit.redis._pool import redis_client
 from kit.testing._redis_servers import RedisServer
 

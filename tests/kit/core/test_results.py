@@ -7,7 +7,7 @@ import redis
 from celery.app.trace import build_tracer
 
 from app.core.celery import celery_app
-from kit.queue._diagnostics import ping
+from kit.queue._tasks import ping
 from kit.redis import _transport as redis_transport
 from kit.testing._redis_servers import RedisServer
 

@@ -10,8 +10,8 @@ from celery.schedules import crontab
 import app.extensions
 from app.core.config import settings
 from app.tasks.schedules import SCHEDULES
-from kit.queue._heartbeat import heartbeat
 from kit.queue._schedules import ScheduleError, collect_schedules
+from kit.queue._tasks import heartbeat
 
 OWN = "app/tasks/schedules.py: entry 'own'"
 

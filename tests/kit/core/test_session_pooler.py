@@ -24,8 +24,7 @@ from sqlmodel import Session
 from app.core.config import BASE_DIR
 from kit.security import ensure_admin
 from kit.testing._databases import database_engine
-from kit.testing._queue_processes import QueueProcess
-from kit.testing._running_service import own_database, run_api
+from kit.testing._processes import QueueProcess, own_database, run_api
 from kit.tests.pgbouncer import Console, pgbouncer
 
 LIMIT = 5

@@ -1,7 +1,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 from app.core.task_context import get_task_id
-from kit.context._task import bind_task_id, unbind_task_id
+from kit.context import bind_task_id, unbind_task_id
 
 TASK_ID = "b83caca6-0f3f-4d6a-a8c5-2b5b0f9f7f57"
 

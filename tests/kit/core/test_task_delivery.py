@@ -15,8 +15,7 @@ from kit.redis import _pool as redis_pool
 from kit.redis import _transport as redis_transport
 from kit.redis._delivery import Delivery, take_message
 from kit.redis._pool import redis_client
-from kit.testing._queue_processes import pool_on
-from kit.testing._redis_servers import RedisServer
+from kit.testing._redis_servers import RedisServer, pool_on
 from kit.tests.faulty_link import FaultyLink
 
 PREFIX = "shop:"

@@ -7,7 +7,7 @@ from kombu.exceptions import EncodeError
 
 from app.core.celery import celery_app
 from app.core.config import settings
-from kit.queue._diagnostics import ping
+from kit.queue._tasks import ping
 from kit.redis._pool import redis_client
 from kit.redis._task_limits import DelayTooLongError, PayloadTooLargeError
 

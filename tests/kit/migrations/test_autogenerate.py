@@ -11,7 +11,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from app.core.config import BASE_DIR, settings
-from kit.testing._command_line import alembic
+from kit.testing._migrations import alembic
 
 pytestmark = pytest.mark.slow
 

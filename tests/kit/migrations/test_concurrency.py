@@ -16,7 +16,7 @@ from kit.migrations import init_db
 from kit.migrations._branches import load_metadata, script_directory
 from kit.migrations._state import read_state
 from kit.migrations._upgrade import lock_migrations
-from kit.testing._command_line import environment_for
+from kit.testing._migrations import environment_for
 from kit.tests.pgbouncer import pgbouncer
 
 WAITING = """

@@ -12,9 +12,8 @@ from kit.migrations._forget import forget_extension
 from kit.migrations._reset import reset_database
 from kit.migrations._state import read_state
 from kit.migrations._upgrade import upgrade_to_heads
-from kit.testing._catalogue import catalogue
 from kit.testing._changed_settings import change_settings
-from kit.testing._command_line import run_module
+from kit.testing._migrations import catalogue, run_module
 
 
 async def execute(statement: str) -> None:

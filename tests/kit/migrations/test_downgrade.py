@@ -12,8 +12,7 @@ from kit.database._connect import connect
 from kit.migrations import init_db
 from kit.migrations._branches import ALEMBIC_DIR
 from kit.migrations._downgrade import confirm_downgrade
-from kit.testing._catalogue import catalogue
-from kit.testing._command_line import alembic
+from kit.testing._migrations import alembic, catalogue
 
 
 @pytest.fixture

@@ -1,8 +1,7 @@
 import pytest
 from sqlmodel import Session, select
 
-from kit.models._admin_user import AdminUser
-from kit.models._audit_entry import AuditAction, AuditEntry
+from kit.models import AdminUser, AuditAction, AuditEntry
 from kit.security import (
     disable_admin,
     ensure_admin,

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import Session, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from kit.models._api_token import ApiToken
+from kit.models import ApiToken
 from kit.security import (
     _api_tokens as api_tokens,
 )

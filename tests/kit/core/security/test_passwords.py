@@ -1,6 +1,6 @@
 import pytest
 
-from kit.security import _passwords as passwords
+from kit.security import _admin_users as passwords
 from kit.security import generate_password, hash_password, verify_password
 
 

@@ -1,14 +1,23 @@
-"""Files below `.data/` that are generated once and read ever after, safe against two at once."""
+"""What `.data/` keeps: files that are generated once, and the logins of this machine's service."""
 
 import fcntl
 import json
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from kit.devservices._errors import DevServicesError
+
+class DevServicesError(Exception):
+    """A development server cannot be had; the message says what, where and what to do."""
+
+
+class PortTakenError(DevServicesError):
+    """Another program listens on the port that a server was to have."""
+
 
 _POLL_SECONDS = 0.02
 
@@ -100,3 +109,44 @@ def _write(path: Path, content: Mapping[str, object]) -> None:
         json.dump(content, file, indent=2)
         file.write("\n")
     unfinished.rename(path)
+
+
+FILE_NAME = "credentials.json"
+
+
+@dataclass(frozen=True, repr=False)
+class Credentials:
+    """What a developer logs in with; stays the same until `.data/credentials.json` is removed."""
+
+    secret_key: str
+    admin_username: str
+    admin_password: str
+    flower_password: str
+    api_token: str
+
+
+def local_credentials(base_dir: Path) -> Credentials:
+    """The credentials of the project in `base_dir`; generated now, when there are none yet.
+
+    Raises:
+        DevServicesError: when `.data/credentials.json` cannot be written or read.
+    """
+    path = data_directory(base_dir) / FILE_NAME
+    content = remember(path, lambda: asdict(_generate()))
+    texts = {key: value for key, value in content.items() if isinstance(value, str)}
+    missing = {field.name for field in fields(Credentials)} - texts.keys()
+    if missing:
+        raise DevServicesError(
+            f"{path} lacks {', '.join(sorted(missing))}. Remove it to have it made again."
+        )
+    return Credentials(**{field.name: texts[field.name] for field in fields(Credentials)})
+
+
+def _generate() -> Credentials:
+    return Credentials(
+        secret_key=secrets.token_urlsafe(32),
+        admin_username="admin",
+        admin_password=secrets.token_urlsafe(12),
+        flower_password=secrets.token_urlsafe(12),
+        api_token=f"api_{secrets.token_urlsafe(32)}",
+    )

@@ -1,7 +1,6 @@
-"""The id of the request that is being served, or that sent the running task.
+"""What runs right now: the ids of the request and of the task, for log lines.
 
-It ties together what one call caused: it comes from or goes into the header `X-Request-ID`, stands
-in every log line and problem document, and travels with the tasks that the request sends.
+A module that imports nothing, so that logging and models can use it.
 """
 
 import re
@@ -36,3 +35,26 @@ def accepted_request_id(candidate: str | None) -> str:
     if candidate and _ACCEPTED.fullmatch(candidate):
         return candidate
     return uuid.uuid4().hex
+
+
+PREFIX_LENGTH = 8
+"""Characters of a task's id that a log line shows: enough to tell the tasks of a day apart."""
+
+# A tuple, since a task may run another one in place (`apply()`).
+_running: ContextVar[tuple[str, ...]] = ContextVar("running_tasks", default=())
+
+
+def get_task_id() -> str:
+    """Prefix for log lines, as `[b83caca6] `; an empty string outside a task."""
+    running = _running.get()
+    return f"[{running[-1][:PREFIX_LENGTH]}] " if running else ""
+
+
+def bind_task_id(task_id: str) -> None:
+    """Note that a task begins."""
+    _running.set((*_running.get(), task_id))
+
+
+def unbind_task_id() -> None:
+    """Note that the task that began last has ended."""
+    _running.set(_running.get()[:-1])

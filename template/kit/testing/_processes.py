@@ -1,32 +1,24 @@
-"""Real worker, beat and Flower processes for tests, and what they log."""
+"""API and worker as processes, for what crosses from one to the other, and what they log."""
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-import kombu.pools
+import httpx
 import pytest
-import redis
+from sqlalchemy.engine import make_url
 
 from kit.devservices import signal_at_end_of_parent
-from kit.places import service
-from kit.redis import _pool as redis_pool
 from kit.settings import BASE_DIR, settings
-from kit.testing._redis_servers import RedisServer
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever uses a Redis of its own starts a server, so it is slow."""
-    for item in items:
-        if "use_redis" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.slow)
-
+from kit.testing._databases import create_database, drop_database
+from kit.testing._redis_servers import free_port
 
 START_SECONDS = 60
 """Much longer than a start takes, for a machine that is busy."""
@@ -142,41 +134,69 @@ def worker() -> Iterator[QueueProcess]:
 
 
 @pytest.fixture
-def use_redis(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., RedisServer]]:
-    """Starts a Redis with options of the test's own, which this process uses until its end.
+def running_service() -> Iterator[httpx.Client]:
+    """A client of an API that runs beside a worker, both on a database and queue of their own.
 
-    For what must not be done to a server that others use: fill it, pause it, limit it.
+    Nothing is rolled back here: what they commit goes with the database.
     """
-    with ExitStack() as stack:
-
-        def start(*options: str) -> RedisServer:
-            server = stack.enter_context(RedisServer(tmp_path, *options))
-            pool = pool_on(server.port)
-            client = redis.Redis(connection_pool=pool)
-            stack.callback(pool.disconnect)
-            monkeypatch.setattr(redis_pool._process, "client", client)
-            _forget_connections()
-            return server
-
-        yield start
-        monkeypatch.undo()
-        _forget_connections()
+    with (
+        own_database() as environment,
+        run_api(environment) as address,
+        QueueProcess("worker", **environment) as worker,
+        httpx.Client(base_url=address) as client,
+    ):
+        worker.wait_for("ready.")
+        yield client
 
 
-def pool_on(port: int) -> redis_pool.BlockingPool:
-    """A pool such as this process's own, on what listens on a port of 127.0.0.1."""
-    there = settings.model_copy(
-        update={"REDIS_HOST": "127.0.0.1", "REDIS_PORT": port, "REDIS_DB": 0}
-        | {"REDIS_PASSWORD": None, "REDIS_TLS": False}
-        | {"redis_url_override": f"redis://127.0.0.1:{port}/0"}
+@contextmanager
+def own_database() -> Iterator[dict[str, str]]:
+    """Settings of processes with a database and queue of their own, which the end clears away."""
+    name = f"running_{secrets.token_hex(4)}_test"
+    url = make_url(settings.SYNC_DATABASE_URL).set(drivername="postgresql", database=name)
+    create_database(name)
+    try:
+        yield {
+            "DATABASE_URL": url.render_as_string(hide_password=False),
+            "POSTGRES_DB": name,
+            "REDIS_KEY_PREFIX": f"{settings.REDIS_KEY_PREFIX}{name}:",
+        }
+    finally:
+        drop_database(name)
+
+
+@contextmanager
+def run_api(environment: Mapping[str, str], *, module: str = "kit.commands.serve") -> Iterator[str]:
+    """Run the API, with what the environment adds to the test run's own; gives its address.
+
+    Args:
+        environment: settings of the test's own.
+        module: what `python -m` runs, for a test that serves more than the service does.
+    """
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", module],
+        cwd=BASE_DIR,
+        env={**os.environ, **environment, "API_PORT": str(port)},
+        preexec_fn=signal_at_end_of_parent(signal.SIGTERM),  # noqa: PLW1509 (one thread)
     )
-    return redis_pool.build_pool(there, "command")
+    try:
+        address = f"http://127.0.0.1:{port}"
+        _wait_until_alive(process, address)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(START_SECONDS)
 
 
-def _forget_connections() -> None:
-    # The next sender makes its channel on the pool of the moment.
-    kombu.pools.reset()
-    service.celery_app._after_fork()  # type: ignore[attr-defined]
-    service.celery_app.backend.__dict__.pop("client", None)
+def _wait_until_alive(process: "subprocess.Popen[bytes]", address: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            httpx.get(f"{address}/health/live").raise_for_status()
+        except httpx.TransportError:
+            assert process.poll() is None, "the API has ended"
+            assert time.monotonic() < deadline, "the API does not answer"
+            time.sleep(0.05)
+        else:
+            return

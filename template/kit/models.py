@@ -1,0 +1,155 @@
+"""The kit's tables: administrators, API tokens, the audit trail."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import BigInteger, DateTime, Index, func, text, true
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field, SQLModel
+
+import kit.conventions
+import kit.database  # noqa: F401 (protects every table)
+
+
+class AdminUser(SQLModel, table=True):
+    """A person who may log in at /admin."""
+
+    __tablename__ = "admin_user"
+
+    id: int | None = Field(default=None, primary_key=True)
+    username: str = Field(max_length=64, unique=True, description="In lower case")
+    password_hash: str = Field(
+        max_length=255,
+        repr=False,
+        description="Argon2id",
+        sa_column_kwargs={"info": {"sensitive": True}},
+    )
+    is_active: bool = Field(
+        default=True,
+        sa_column_kwargs={"server_default": true()},
+        description="Someone inactive cannot log in, and an open session ends at the next request",
+    )
+    session_version: int = Field(
+        default=1,
+        sa_column_kwargs={"server_default": text("1")},
+        description="Raised to end every open session: new password, log-out, deactivation",
+    )
+    created_at: datetime | None = Field(
+        default=None,
+        sa_type=DateTime(timezone=True),
+        nullable=False,
+        sa_column_kwargs={"server_default": func.now()},
+    )
+    password_changed_at: datetime | None = Field(
+        default=None,
+        sa_type=DateTime(timezone=True),
+        nullable=False,
+        sa_column_kwargs={"server_default": func.now()},
+    )
+    last_login_at: datetime | None = Field(
+        default=None,
+        sa_type=DateTime(timezone=True),
+    )
+
+    def __str__(self) -> str:
+        return self.username
+
+
+class ApiToken(SQLModel, table=True):
+    """A client's API token, of which only the SHA-256 is kept.
+
+    SHA-256 without salt is enough here, though not for passwords: a token is 256 random bits, so
+    there is nothing to guess, and the hash must be found by an index lookup.
+    """
+
+    __tablename__ = "api_token"
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(
+        max_length=100, unique=True, description="Who uses the token, for example `billing-job`"
+    )
+    hint: str = Field(
+        max_length=12, description="First characters of the token, to recognise it by in logs"
+    )
+    token_hash: str = Field(
+        max_length=64,
+        unique=True,
+        repr=False,
+        description="SHA-256 of the token, in hexadecimal",
+        sa_column_kwargs={"info": {"sensitive": True}},
+    )
+    created_at: datetime | None = Field(
+        default=None,
+        sa_type=DateTime(timezone=True),
+        nullable=False,
+        sa_column_kwargs={"server_default": func.now()},
+    )
+    expires_at: datetime | None = Field(
+        default=None,
+        sa_type=DateTime(timezone=True),
+        description="From then on the token is refused; never when empty",
+    )
+    revoked_at: datetime | None = Field(
+        default=None,
+        sa_type=DateTime(timezone=True),
+        description="Since when the token is refused for good",
+    )
+    last_used_at: datetime | None = Field(
+        default=None,
+        sa_type=DateTime(timezone=True),
+        description="Late by a minute at most: so long a process remembers a token",
+    )
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class AuditAction(StrEnum):
+    """What was done. Stored as text, so that a new kind needs no migration."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    DELETE = "delete"
+    ACTION = "action"
+    LOGIN = "login"
+    LOGIN_FAILED = "login-failed"
+    LOGOUT = "logout"
+    PASSWORD = "password"  # noqa: S105 -- the name of an event
+
+
+class AuditEntry(SQLModel, table=True):
+    """One thing that somebody did in the admin, written in the transaction of the change itself.
+
+    It names its subject by table and key, without a foreign key: it outlives what it tells of.
+    """
+
+    __tablename__ = "audit_entry"
+    # Log-in throttling counts the failures of the last minutes.
+    __table_args__ = (Index(None, "action", "occurred_at"),)
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=BigInteger)
+    occurred_at: datetime | None = Field(
+        default=None,
+        sa_type=DateTime(timezone=True),
+        nullable=False,
+        sa_column_kwargs={"server_default": func.now()},
+    )
+    action: str = Field(max_length=32, description="One of AuditAction")
+    actor: str = Field(
+        default="", max_length=64, description="Username; empty when nobody is known"
+    )
+    client: str = Field(
+        default="", max_length=64, description="Network address that the request came from"
+    )
+    subject_type: str = Field(default="", max_length=128, description="Table of what was changed")
+    subject_id: str = Field(default="", max_length=255, description="Its primary key")
+    details: dict[str, Any] = Field(
+        default_factory=dict,
+        sa_type=JSONB,
+        sa_column_kwargs={"server_default": text("'{}'::jsonb")},
+        description='Changed fields as {"name": {"old": …, "new": …}}; no secrets',
+    )
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.subject_type} {self.subject_id}".strip()
