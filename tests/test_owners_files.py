@@ -165,9 +165,9 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def work(project: Path) -> dict[str, bytes]:
     """Do the owner's work; what each file that is theirs alone then holds."""
-    for path in shared_files(project):
-        change, text = OWN_LINES[path], (project / path).read_text(encoding="utf-8")
-        (project / path).write_text(change(text), encoding="utf-8")
+    for name in shared_files(project):
+        change, text = OWN_LINES[name], (project / name).read_text(encoding="utf-8")
+        (project / name).write_text(change(text), encoding="utf-8")
     for name, content in OWN_FILES.items():
         (project / name).parent.mkdir(exist_ok=True)
         (project / name).write_text(content, encoding="utf-8")
