@@ -1,5 +1,6 @@
 """The kit's fixtures, as a plugin of pytest: `pytest_plugins = ["kit.testing.fixtures"]`."""
 
+from kit.places import service
 from kit.testing._certificates import certificates
 from kit.testing._databases import test_database
 from kit.testing._fresh_database import database_for_migrations, fresh_database
@@ -16,21 +17,5 @@ from kit.testing._sessions import (
     sync_session_connection,
 )
 
-__all__ = [
-    "admin_client",
-    "certificates",
-    "connection",
-    "database_for_migrations",
-    "emptied_engine",
-    "fresh_database",
-    "one_connection",
-    "pytest_collection_modifyitems",
-    "quick_password_hashes",
-    "running_service",
-    "session_makers",
-    "sync_db_session",
-    "sync_session_connection",
-    "test_database",
-    "use_redis",
-    "worker",
-]
+# Making the application binds session makers, which fixtures then point at the test's transaction.
+service.module("main")
