@@ -53,3 +53,4 @@ def _queue_length(name: str) -> dict[str, str | int]:
 
 BaseHandler.get_broker = lambda _: Broker()
 Events.run = receive_events
+# --- Yours ---

@@ -3,7 +3,7 @@
 Each edit carries a word that is found nowhere else, so that it can be found again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +74,7 @@ def _replaced(content: str, old: str, new: str) -> str:
     return content.replace(old, new, 1)
 
 
-def apply(edits: list[Edit], project: Path) -> None:
+def apply(edits: Sequence[Edit], project: Path) -> None:
     """Make the edits in a project."""
     for edit in edits:
         path = project / edit.path
@@ -287,7 +287,7 @@ EDITS_OF_SHORT_FILES = [
             below(
                 "    app.include_router(pages_router)\n", "    app.include_router(desk_router)\n"
             ),
-            below("        redoc_url=None,\n", '        root_path="/library",\n'),
+            below("        redoc_url=None,\n", '        version="1911",\n'),
         ),
         "app.include_router(desk_router)",
     ),
@@ -336,6 +336,7 @@ EDITS_OF_MACHINERY = [
         "app/core/errors.py",
         both(
             above("from http import HTTPStatus\n", "from decimal import Decimal\n"),
+            above("from app.core.request_context import", "from app.core.config import settings\n"),
             at_end(
                 '\n\ndef fine_problem(fine: Decimal) -> str:\n    """Ours."""\n'
                 '    return f"{settings.PROJECT_NAME} wants {fine}"\n'

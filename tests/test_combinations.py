@@ -27,6 +27,7 @@ from tests.combinations import (
     values_of,
     values_of_factor,
 )
+from tests.trees import trees
 
 
 @pytest.fixture
@@ -143,6 +144,16 @@ def test_a_question_that_is_added_without_a_way_to_cover_it_fails(
     changed["motto"] = question
     with pytest.raises(LookupError, match="motto has no plain choices"):
         compute()
+
+
+def test_a_question_that_is_never_asked_multiplies_nothing(changed: dict[str, Any]) -> None:
+    """As `kit_tests`, which `--data` alone answers: trees are tested with it."""
+    assert configuration()["kit_tests"]["ask"] is False
+    assert [answers for answers in combinations() if "kit_tests" in answers] == []
+    assert [answers for answers in trees() if not answers["kit_tests"]] == []
+    before = len(combinations()), len(covering_set())
+    changed["colour"] = {"type": "str", "ask": False, "default": "red"}
+    assert (len(combinations()), len(covering_set())) == before
 
 
 def test_a_condition_on_what_was_not_asked_before_fails(changed: dict[str, Any]) -> None:

@@ -194,9 +194,21 @@ def missing_names(text: str) -> set[str]:
             for _, _, statement in _blocks(text.split("\n"))
             for alias in re.findall(r"\w+", statement.partition(" import ")[2])
         }
-    local = {name.arg for name in ast.walk(tree) if isinstance(name, ast.arg)} | {
-        node.id
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)
-    }
-    return names_used(tree) - names_bound(tree) - local
+    return names_used(tree) - names_bound(tree) - _local_names(tree)
+
+
+def _local_names(tree: ast.Module) -> set[str]:
+    """Names that are bound anywhere below the top of a module."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg):
+            found.add(node.arg)
+        elif isinstance(node, ast.Name):
+            found |= set() if isinstance(node.ctx, ast.Load) else {node.id}
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.ExceptHandler):
+            found.add(node.name or "")
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            found |= {alias.asname or alias.name.split(".")[0] for alias in node.names}
+    return found

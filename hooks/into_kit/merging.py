@@ -4,6 +4,7 @@ import ast
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from difflib import SequenceMatcher
 
 from hooks.into_kit.imports import with_imports_of
 from hooks.into_kit.pieces import (
@@ -54,6 +55,21 @@ def merge_texts(base: str, edited: str, released: str) -> Merged:
     """Merge as git does, line by line."""
     merged, _ = merge(base.encode(), edited.encode(), released.encode())
     return Merged(merged.decode())
+
+
+def merge_plain(base: str, edited: str, released: str) -> Merged:
+    """Merge line by line; what was added at the end goes to the end if it conflicts otherwise."""
+    merged = merge_texts(base, edited, released)
+    if not merged.has_conflicts:
+        return merged
+    before, after = base.splitlines(keepends=True), edited.splitlines(keepends=True)
+    kind, start, _, at, _ = SequenceMatcher(None, before, after, autojunk=False).get_opcodes()[-1]
+    if kind != "insert" or start != len(before):
+        return merged
+    rest = merge_texts(base, "".join(after[:at]), released)
+    if rest.has_conflicts:
+        return merged
+    return Merged(rest.text + "".join(after[at:]))
 
 
 def merge_modules(base: str, edited: str, released: str, elsewhere: Elsewhere) -> Merged:
@@ -146,7 +162,7 @@ class _PieceMerge:
             new = after.get(old.key)
             if new is None:
                 self._taken_out.append(old.key[1].partition("\n")[0])
-            elif new.lines == old.lines:
+            elif new.dedented_to(0).lines == old.dedented_to(0).lines:
                 self._change(new.start, new.end, [])
             else:
                 self._change(new.start, new.end, [BEFORE, MIDDLE, *new.lines, AFTER])

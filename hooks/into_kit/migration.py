@@ -19,11 +19,12 @@ import os
 import sys
 import tempfile
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 from hooks.into_kit import kept
 from hooks.into_kit.makefiles import merge_makefiles
-from hooks.into_kit.merging import merge_texts
+from hooks.into_kit.merging import merge_plain
 from hooks.into_kit.modules import ModuleMerger
 from hooks.into_kit.names import Names, Table, defined, dotted
 from hooks.into_kit.projects import merge_projects
@@ -34,9 +35,9 @@ from hooks.into_kit.trees import list_conflicts, read_commit, read_folder, remov
 from hooks.rename import git, render_release
 
 BEGIN = """
-Moving the service's machinery from app/ and devservices/ into kit/: your last commit is compared with
-both releases, files move with your edits, imports and names are rewritten in all files of the project,
-and what was done is printed. Nothing is committed.
+Moving the service's machinery from app/ and devservices/ into kit/: your last commit is compared
+with both releases, files move with your edits, imports and names are rewritten in all files of the
+project, and what was done is printed. Nothing is committed.
 """
 UNDO = """
 The move into kit/ failed. Your last commit is untouched; what the update changed since goes with
@@ -44,6 +45,10 @@ The move into kit/ failed. Your last commit is untouched; what the update change
     git reset --hard && git clean -fd
 
 run in the project's folder. Please report what stands above.
+"""
+NEXT = """
+
+Next: settle conflicts, then `make setup format lint typecheck test` (`format` sorts imports).
 """
 KIT_MAKEFILE = "kit/kit.mk"
 
@@ -73,8 +78,12 @@ def migrate(template: str, answers_file: str) -> None:
         old, new = Path(folder, "old-release"), Path(folder, "new-release")
         edited = read_commit()
         answers = Path(answers_file)
-        render_release(template, edited.get(answers.as_posix()), os.environ["VERSION_FROM"], old)
-        render_release(template, answers.read_bytes(), os.environ["VERSION_TO"], new)
+        renders = (
+            (template, edited.get(answers.as_posix()), os.environ["VERSION_FROM"], old),
+            (template, answers.read_bytes(), os.environ["VERSION_TO"], new),
+        )
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda arguments: render_release(*arguments), renders))
         base, released = read_folder(old), read_folder(new)
         for version in (base, edited, released):
             version.pop(answers.as_posix(), None)
@@ -86,8 +95,9 @@ def migrate(template: str, answers_file: str) -> None:
                 remove(path)
             else:
                 write(path, content, like=new / path)
+        _offer_deleted(state)
         list_conflicts(state.conflicts(), settled=set(state.result))
-    print(state.report, flush=True)
+    print(f"{state.report}{NEXT}", flush=True)
 
 
 def calculate(state: State) -> None:
@@ -132,7 +142,7 @@ def _moved(state: State, old: str, new: str) -> None:
         state.keep(old, f"no longer in the release, and you had edited it (see {new})")
     elif not old.endswith(".py"):
         base, edited = state.rewritten(old)
-        state.put_merged(new, merge_texts(base, edited, state.text(new)).text, old)
+        state.put_merged(new, merge_plain(base, edited, state.text(new)).text, old)
         state.report.add(Topic.MOVED, f"{old} -> {new}")
     else:
         _merge_module(state, old, new)
@@ -168,7 +178,7 @@ def _merge(state: State, path: str) -> None:
         if path == "pyproject.toml":
             _merge_project(state, base, edited)
         else:
-            state.put_merged(path, merge_texts(base, edited, state.text(path)).text, path)
+            state.put_merged(path, merge_plain(base, edited, state.text(path)).text, path)
 
 
 def _plain(state: State, path: str) -> tuple[str, str]:
@@ -184,7 +194,7 @@ def _merge_module(state: State, old: str, new: str) -> None:
             merger.into_kit(new)
     except SyntaxError as error:
         base, edited = state.rewritten(old)
-        state.put_merged(new, merge_texts(base, edited, state.text(new)).text, old)
+        state.put_merged(new, merge_plain(base, edited, state.text(new)).text, old)
         state.report.add(Topic.LOOK, f"{old} is no valid Python (line {error.lineno})")
 
 
@@ -231,18 +241,21 @@ def _own(state: State, path: str) -> None:
 
 
 def _look_for_deleted(state: State) -> None:
-    """Report what needs the files that the owner had deleted, and how to have them back."""
-    deleted = [path for path in state.new if state.result.get(path, b"") is None]
-    final = {path: state.text(path) for path in {**state.new, **state.result}}
-    for path in sorted(deleted):
+    """Report what needs the files that the owner had deleted."""
+    texts = {path: state.text(path) for path in {**state.edited, **state.new, **state.result}}
+    for path in state.deleted():
         line = f"{path} stays deleted"
-        if path.endswith(".py"):
-            module = dotted(path)
-            needing = [each for each, text in final.items() if _imports(text, each, module)]
-            if needing:
-                line += f", but {', '.join(sorted(needing)[:3])} import it"
+        needing = [each for each, text in texts.items() if _imports(text, each, dotted(path))]
+        if needing:
+            line += f", but {', '.join(sorted(needing)[:3])} would import it"
+        state.report.add(Topic.LOOK, line)
+
+
+def _offer_deleted(state: State) -> None:
+    """Report how to have files back that the owner had deleted."""
+    for path in state.deleted():
         blob = git("hash-object", "-w", "--stdin", stdin=state.new[path]).decode().strip()
-        state.report.add(Topic.LOOK, f"{line}; to have it: git cat-file -p {blob[:12]} > {path}")
+        state.report.add(Topic.LOOK, f"to have {path}: git cat-file -p {blob[:12]} > {path}")
 
 
 def _imports(text: str, path: str, module: str) -> bool:

@@ -83,9 +83,9 @@ class ModuleMerger:
             text = self._state.text(path)
             if (found := _located(text, [each.key for each in context], old)) is not None:
                 yield path, found, text
-        if not context and (path := self._path(self._target)):
-            text = self._state.text(path)
-            yield from ((path, found, text) for found in _methods(text) if found.key == old.key)
+        if not context and (target := self._path(self._target)):
+            text = self._state.text(target)
+            yield from ((target, found, text) for found in _methods(text) if found.key == old.key)
         if context and context[0].is_definition:
             yield from self._in_functions(old)
 

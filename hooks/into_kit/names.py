@@ -30,7 +30,7 @@ class Table:
     """The moves of release 0.5.0, by path as rendered.
 
     Args:
-        moves: old path to new path.
+        moves: old path to new path; the release may lack the new one, where it was given up.
         short: old paths at which a short file of the owner's stays.
         testing: helpers of tests that moved into the kit.
         kit_tests: tests of the kit, which are no longer rendered, and where they are.

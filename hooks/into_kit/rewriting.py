@@ -101,8 +101,12 @@ class Rewriter:
         if name is None:
             if module in self._names.short:
                 return module
-            runs = before.rstrip().endswith("-m") or module.startswith("tests.")
-            return target if runs else face_of(target)
+            # Run, or named alone in a string, as the logger of a module is.
+            is_exact = text[found.start() - 1 : found.start()] in {'"', "'"} and (
+                text[found.end() : found.end() + 1] in {'"', "'"}
+            )
+            is_exact = is_exact or before.rstrip().endswith("-m") or module.startswith("tests.")
+            return target if is_exact else face_of(target)
         if PATCHING.search(before):
             return self._patched(found, text)
         place = self._names.place(module, name)
@@ -329,6 +333,10 @@ class _Code:
         start, end = self.span(node)
         inner = "\n".join(self._lines)[start:end]
         comments = re.findall(r"#[^\n]*", inner)
+        line = self._lines[(node.end_lineno or node.lineno) - 1]
+        trailing = line.encode()[node.end_col_offset or 0 :].decode().strip()
+        if trailing.startswith("#"):  # stays behind the last one
+            statements = [f"{x}  {trailing}" for x in statements[:-1]] + statements[-1:]
         text = "\n".join(statements).strip()
         if comments:
             first, *rest = text.split("\n")

@@ -65,6 +65,10 @@ class State:
             self.put(path, self.rewriter(path).rewrite(text, path))
         self.report.add(Topic.KEPT, f"{path}: {reason}")
 
+    def deleted(self) -> list[str]:
+        """Files of the new release that the owner had deleted."""
+        return sorted(path for path in self.new if self.result.get(path, b"") is None)
+
     def conflicts(self) -> dict[str, list[bytes]]:
         """Base, edited and new version of each file that has conflict markers."""
         return {

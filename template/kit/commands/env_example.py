@@ -6,7 +6,7 @@ an extension it prints that one's, for the `.env.example` in its folder.
 
 import argparse
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
 from inspect import getsource
 from typing import Any, get_args
@@ -18,13 +18,17 @@ from pydantic_core import PydanticUndefined
 from kit.extensions import extension_dir
 from kit.http import extension_title
 from kit.places import service
-from kit.settings import ServiceSettings, setting_name
+from kit.settings import ServiceSettings, Settings, setting_name
 
 HEADING = """\
 # Copy to .env, which git ignores, and fill in what is needed; a blank value counts as unset.
 # A value that holds a #, a space or a quote stands in quotes: POSTGRES_PASSWORD='a#b c'
 # The environment wins over .env, .env over [tool.service] of pyproject.toml, and that table over
 # the defaults shown here. Settings of an extension: app/extensions/<name>/.env.example
+"""
+
+YOURS = """
+# --- Yours ---
 """
 
 
@@ -37,8 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def env_example() -> str:
-    """The text of `.env.example`: each setting of the core."""
-    return HEADING + "".join(_described(service.module("core.config").Settings))
+    """The text of `.env.example`: each setting of the core, the service's own below the kit's."""
+    cls = service.module("core.config").Settings
+    kit = Settings.model_fields.keys()
+    own = [name for name in cls.model_fields if name not in kit]
+    return "".join([HEADING, *_described(cls, kit), YOURS, *_described(cls, own)])
 
 
 def env_example_of(extension: str) -> str:
@@ -51,14 +58,15 @@ def env_example_of(extension: str) -> str:
         for found in vars(module).values()
         if isinstance(found, type) and issubclass(found, ServiceSettings)
         if found.__module__ == module.__name__
-        for line in _described(found)
+        for line in _described(found, found.model_fields)
     ]
     return "".join([f"# --- {extension_title(extension)} ---\n", *lines])
 
 
-def _described(cls: type[ServiceSettings]) -> Iterator[str]:
+def _described(cls: type[ServiceSettings], names: Iterable[str]) -> Iterator[str]:
     groups = _groups(cls)
-    for name, field in cls.model_fields.items():
+    for name in names:
+        field = cls.model_fields[name]
         if name in groups:
             yield f"\n# --- {groups[name]} ---\n"
         yield f"\n# {field.description}\n"

@@ -1,5 +1,6 @@
 """The kit's fixtures, as a plugin of pytest: `pytest_plugins = ["kit.testing.fixtures"]`."""
 
+from kit.places import service
 from kit.testing._certificates import certificates
 from kit.testing._databases import database_for_migrations, fresh_database, test_database
 from kit.testing._processes import running_service, worker
@@ -14,3 +15,6 @@ from kit.testing._sessions import (
     sync_db_session,
     sync_session_connection,
 )
+
+# Making the application binds session makers, which fixtures then point at the test's transaction.
+service.module("main")

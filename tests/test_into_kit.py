@@ -1,0 +1,593 @@
+"""Release 0.5.0 moves the machinery into `kit/`: what owners had changed goes along.
+
+Rehearsed from the real releases to the working tree. Most tests ask what the migration calculates,
+which takes a second; the others run `copier update` as owners do.
+"""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+import pytest
+from copier import run_copy, run_update
+
+from hooks.into_kit.makefiles import merge_makefiles
+from hooks.into_kit.merging import merge_modules
+from hooks.into_kit.migration import calculate
+from hooks.into_kit.names import Names, Table
+from hooks.into_kit.projects import merge_projects
+from hooks.into_kit.report import Topic
+from hooks.into_kit.rewriting import Rewriter
+from hooks.into_kit.state import State
+from hooks.into_kit.trees import Files, read_folder
+from tests.fast_copier import fast_copier
+from tests.owner_edits import EDITS, Edit, apply, at_end, instead
+from tests.releases import clone_with_releases, released_versions
+from tests.repositories import REPOSITORY, WORKING_TREE, commit_all, edit, git, tree
+
+STARTS = [version for version in released_versions() if version < "0.5.0"]
+OLDEST, *BETWEEN, NEWEST = STARTS
+QUICK = [OLDEST, *(pytest.param(each, marks=pytest.mark.full) for each in BETWEEN), NEWEST]
+TABLE = Table.load()
+GONE = {"kit/database/_shared_connections.py"}
+"""Targets that were given up before the release; the table has them for imports to be reported."""
+
+Calculate = Callable[..., State]
+
+
+@pytest.fixture(scope="session")
+def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The template with all its releases."""
+    return clone_with_releases(tmp_path_factory.mktemp("releases") / "groundwork")
+
+
+@pytest.fixture(scope="session")
+def rendered(releases: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A function that renders a version, once for all tests."""
+
+    @cache
+    def render(version: str) -> Path:
+        folder = tmp_path_factory.mktemp("rendered") / "project"
+        with fast_copier():
+            run_copy(
+                str(releases), folder, vcs_ref=f"v{version}", defaults=True, unsafe=True, quiet=True
+            )
+        (folder / ".copier-answers.yml").unlink()
+        return folder
+
+    return render
+
+
+@pytest.fixture(scope="session")
+def new(rendered: Callable[[str], Path]) -> Files:
+    """The files of the new release."""
+    return read_folder(rendered(WORKING_TREE))
+
+
+@pytest.fixture(scope="session")
+def names(new: Files) -> Names:
+    """Where names are in the new release."""
+    return Names(TABLE, new)
+
+
+@pytest.fixture(scope="session")
+def crossing(
+    rendered: Callable[[str], Path], new: Files, tmp_path_factory: pytest.TempPathFactory
+) -> Calculate:
+    """A function that calculates what becomes of a project with edits and deleted files."""
+
+    def cross(version: str, edits: Sequence[Edit] = (), deleted: Sequence[str] = ()) -> State:
+        base = read_folder(rendered(version))
+        project = tmp_path_factory.mktemp("edited") / "project"
+        shutil.copytree(rendered(version), project)
+        apply(edits, project)
+        for path in deleted:
+            (project / path).unlink()
+        state = State(Names(TABLE, new), base, read_folder(project), new)
+        calculate(state)
+        return state
+
+    return cross
+
+
+@pytest.fixture(scope="session")
+def edited(crossing: Calculate) -> Callable[[str], State]:
+    """A function that calculates what becomes of a version with all edits, once for all tests."""
+    return cache(lambda version: crossing(version, EDITS))
+
+
+def outcome(state: State) -> Files:
+    """All files of the project after the migration."""
+    files = {**state.edited, **state.result}
+    return {path: content for path, content in files.items() if content is not None}
+
+
+def misplaced(files: Files, edits: list[Edit] = EDITS) -> dict[str, list[str]]:
+    """Edits that are not where they belong, with the files that hold them instead."""
+    return {
+        f"{edit.path}: {edit.word}": [
+            path for path, content in files.items() if edit.word.encode() in content
+        ]
+        for edit in edits
+        if edit.word.encode() not in files.get(edit.place, b"")
+    }
+
+
+def imports_of(path: str, content: bytes) -> Iterator[tuple[str, str]]:
+    """Modules of the service that a module imports, and the names that it takes from them."""
+    for node in ast.walk(ast.parse(content)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, ""
+        elif isinstance(node, ast.ImportFrom):
+            package = Path(path).parent.parts[: len(Path(path).parent.parts) - node.level + 1]
+            module = ".".join([*(package if node.level else ()), *filter(None, [node.module])])
+            for alias in node.names:
+                yield module, alias.name
+
+
+def broken_imports(files: Files) -> list[str]:
+    """Imports of what the service does not have."""
+    modules = {
+        path.removesuffix(".py").removesuffix("/__init__").replace("/", "."): content
+        for path, content in files.items()
+        if path.endswith(".py")
+    }
+    packages = {".".join(Path(path).parts[:n]) for path in files for n in range(1, 9)}
+    found = []
+    for path, content in files.items():
+        if not path.endswith(".py"):
+            continue
+        for module, name in imports_of(path, content):
+            if module.split(".")[0] not in {"app", "kit", "tests", "devservices"}:
+                continue
+            is_module = f"{module}.{name}" in {*modules, *packages} or name in {"", "*"}
+            known = modules.get(module, b"" if module in packages else None)
+            if known is None or not (is_module or name in bound_in(known)):
+                found.append(f"{path}: {module} {name}")
+    return found
+
+
+def bound_in(content: bytes) -> set[str]:
+    """Names that a module binds at its top, those that types alone need included."""
+    return {
+        name
+        for node in ast.walk(ast.parse(content))
+        for name in (
+            [node.name]
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+            else [alias.asname or alias.name for alias in node.names]
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            else [node.id]
+            if isinstance(node, ast.Name)
+            else []
+        )
+    }
+
+
+class TestTable:
+    def test_has_each_path_of_the_newest_release_before(
+        self, rendered: Callable[[str], Path]
+    ) -> None:
+        there = read_folder(rendered(NEWEST))
+        assert {*TABLE.moves, *TABLE.testing} - there.keys() == set()
+
+    def test_leads_to_files_of_the_new_one(self, new: Files) -> None:
+        assert set(TABLE.paths.values()) - new.keys() == GONE
+        assert TABLE.short - new.keys() == set()
+
+    def test_leaves_out_no_module_that_has_gone(
+        self, rendered: Callable[[str], Path], new: Files
+    ) -> None:
+        gone = read_folder(rendered(NEWEST)).keys() - new.keys()
+        assert gone - TABLE.paths.keys() - TABLE.kit_tests.keys() == set()
+
+
+@pytest.mark.parametrize("version", QUICK)
+class TestFromEachRelease:
+    def test_a_project_without_edits_becomes_what_a_copy_is(
+        self, version: str, crossing: Calculate, new: Files
+    ) -> None:
+        state = crossing(version)
+        assert outcome(state) == new
+        assert [state.report.lines(topic) for topic in Topic] == [[]] * len(Topic)
+
+    def test_every_edit_is_where_it_belongs(
+        self, version: str, edited: Callable[[str], State]
+    ) -> None:
+        state = edited(version)
+        assert misplaced(outcome(state)) == {}
+        assert state.conflicts() == {}
+        assert broken_imports(outcome(state)) == []
+
+    def test_the_owner_s_code_imports_faces(
+        self, version: str, edited: Callable[[str], State]
+    ) -> None:
+        state = edited(version)
+        reported = "\n".join(state.report.lines(Topic.LOOK))
+        for path, content in outcome(state).items():
+            if path.endswith(".py") and not path.startswith("kit/"):
+                for module, name in imports_of(path, content):
+                    is_private = module.startswith("kit") and "._" in f"{module}.{name}"
+                    assert not is_private or path in reported, f"{path}: {module} {name}"
+
+
+class TestReport:
+    @pytest.fixture
+    def state(self, edited: Callable[[str], State]) -> State:
+        """A project with edits in every kind of file."""
+        return edited(NEWEST)
+
+    def test_says_what_moved_with_edits(self, state: State) -> None:
+        assert "app/core/errors.py -> kit/errors/_problems.py" in state.report.lines(Topic.MOVED)
+
+    def test_says_what_stays_the_owner_s(self, state: State) -> None:
+        lines = "\n".join(state.report.lines(Topic.SHORT))
+        assert "app/core/config.py: FINE, CURRENCY, REDIS_POOL_SIZE, LOAN_DAYS" in lines
+        assert "Makefile: shelves, inventory" in lines
+        assert "pyproject.toml: stamina>=25, respx>=0.22" in lines
+
+    def test_says_what_stands_in_the_kit_now(self, state: State) -> None:
+        lines = "\n".join(state.report.lines(Topic.KIT))
+        assert "kit/settings/_service.py: allowed_origins (from app/core/config.py)" in lines
+        assert "kit/kit.mk: lint (from Makefile)" in lines
+
+    def test_names_each_rewritten_file(self, state: State) -> None:
+        assert "app/api/desk.py" in state.report.lines(Topic.REWRITTEN)
+        assert ".github/workflows/nightly.yml" in state.report.lines(Topic.REWRITTEN)
+
+    def test_says_what_was_kept_and_why(self, state: State) -> None:
+        lines = "\n".join(state.report.lines(Topic.KEPT))
+        assert "tests/core/test_errors.py: the kit's, and you had edited it" in lines
+        assert "tests/queue_tasks.py: tests/core/test_opening_hours.py needs it" in lines
+
+    def test_says_where_a_test_replaces_something(self, state: State) -> None:
+        lines = "\n".join(state.report.lines(Topic.LOOK))
+        assert re.search(r"tests/test_desk\.py:\d+ replaces kit\.errors\._problems\.problem", lines)
+
+
+class TestNames:
+    """In code of the owner's own."""
+
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            ("from app.core.errors import Problem", "from kit.errors import Problem"),
+            ("from ..core.errors import Problem as P", "from kit.errors import Problem as P"),
+            ("from app.core.config import settings", "from app.core.config import settings"),
+            ("from ..core.config import settings", "from ..core.config import settings"),
+            ("from .pages import router", "from .pages import router"),
+            ("from app.core import messages", "from kit import messages"),
+            ("from app.core.health import router", "from kit.http import health_router as router"),
+            ("from app.models.book import Book", "from app.models.book import Book"),
+            ("from app.commands import mine", "from app.commands import mine"),
+            ("from app.commands import doctor", "from kit.commands import doctor"),
+            ("from devservices import lease", "from kit.devservices import lease"),
+            ("import devservices", "from kit import devservices"),
+            ("x = 'app.core.errors.Problem'", "x = 'kit.errors.Problem'"),
+            ("x = 'app.tasks.heartbeat'", "x = 'app.tasks.heartbeat'"),
+            ("x = 1  # see app/core/errors.py", "x = 1  # see kit/errors/_problems.py"),
+            ("devservices = app.core.errors", "devservices = app.core.errors"),
+        ],
+    )
+    def test_are_rewritten_where_they_moved(self, names: Names, before: str, after: str) -> None:
+        assert Rewriter(names).rewrite(f"{before}\n", "app/api/own.py") == f"{after}\n"
+
+    def test_of_one_statement_go_where_each_is(self, names: Names) -> None:
+        code = "from app.core.config import LOOPBACK_HOSTS, settings  # noqa: F401\n"
+        assert Rewriter(names).rewrite(code, "app/own.py").splitlines() == [
+            "from kit.settings import LOOPBACK_HOSTS  # noqa: F401",
+            "from app.core.config import settings  # noqa: F401",
+        ]
+
+    def test_of_a_short_file_s_module_are_imported_from_the_kit(self, names: Names) -> None:
+        code = "from app.core import database\n\nX = database.engine, database.ReadOnlySession\n"
+        new = Rewriter(names).rewrite(code, "app/own.py")
+        assert "X = database.engine, ReadOnlySession\n" in new
+        assert "from kit.database import ReadOnlySession\n" in new
+
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            ("python -m app.commands.doctor", "python -m kit.commands.doctor"),
+            ("python -m app.commands.mine", "python -m app.commands.mine"),
+            ("celery --app app.core.celery:celery_app", "celery --app app.core.celery:celery_app"),
+            ("mypy app devservices tests", "mypy app kit tests"),
+            ("COPY devservices/ devservices/", "COPY kit/devservices/ kit/devservices/"),
+            ("cat ./app/core/errors.py", "cat ./kit/errors/_problems.py"),
+        ],
+    )
+    def test_of_commands_and_paths_too(self, names: Names, before: str, after: str) -> None:
+        assert Rewriter(names).rewrite(f"{before}\n", "x.yml") == f"{after}\n"
+
+    def test_that_are_nowhere_any_more_are_reported(self, names: Names) -> None:
+        notes: list[str] = []
+        rewriter = Rewriter(names, lambda line, text: notes.append(f"{line} {text}"))
+        rewriter.rewrite("from app.core.errors import gone\n", "app/own.py")
+        assert notes == ["1 kit.errors._problems.gone is not there any more"]
+
+
+LIFESPAN = """\
+async def lifespan(_):
+    begin()
+    yield
+    end()
+"""
+SHORT_LIFESPAN = """\
+async def lifespan(_):
+    async with kit_lifespan():
+        yield
+"""
+
+
+def nowhere(*_: object) -> bool:
+    """The kit has no such piece."""
+    return False
+
+
+class TestMerge:
+    """Of a module whose text moved, leaving a short one."""
+
+    def test_puts_steps_inside_the_kit_s(self) -> None:
+        edited = LIFESPAN.replace("    yield\n", "    mine()\n    yield\n    done()\n")
+        merged = merge_modules(LIFESPAN, edited, SHORT_LIFESPAN, nowhere)
+        assert merged.text == (
+            "async def lifespan(_):\n    async with kit_lifespan():\n"
+            "        mine()\n        yield\n        done()\n"
+        )
+
+    def test_keeps_a_step_around_the_yield(self) -> None:
+        edited = LIFESPAN.replace("    yield\n", "    async with mine():\n        yield\n")
+        merged = merge_modules(LIFESPAN, edited, SHORT_LIFESPAN, nowhere)
+        assert "        async with mine():\n            yield\n" in merged.text
+        assert not merged.has_conflicts
+
+    def test_of_a_step_around_what_moved_is_a_conflict(self) -> None:
+        edited = (
+            "async def lifespan(_):\n    async with mine():\n        begin()\n        yield\n"
+            "        end()\n    done()\n"
+        )
+        merged = merge_modules(LIFESPAN, edited, SHORT_LIFESPAN, nowhere)
+        assert merged.has_conflicts
+        assert "async with mine()" in merged.text
+
+    def test_of_a_change_that_has_no_place_is_a_conflict(self) -> None:
+        edited = LIFESPAN.replace("begin()", "begin(1)").replace("end()", "end()  # last")
+        merged = merge_modules(LIFESPAN, edited, SHORT_LIFESPAN, nowhere)
+        assert "begin(1)" in merged.text
+        assert "# last" in merged.text
+
+    def test_reports_what_the_owner_had_taken_out(self) -> None:
+        base = "def a(): ...\n\n\ndef b(): ...\n\n\ndef c(): ...\n"
+        edited = "def a(): ...\n\n\ndef c(): ...\n\n\ndef mine(): ...\n"
+        merged = merge_modules(base, edited, '"""Short."""\n\nfrom kit import a, c\n', nowhere)
+        assert merged.taken_out == ["b"]
+        assert merged.text.endswith("\n\n\ndef mine(): ...\n")
+
+    def test_keeps_a_list_s_own_entries(self) -> None:
+        base = 'plugins = [\n    "a",\n    "b",\n]\n'
+        edited = 'plugins = [\n    "a",\n    # mine\n    "c",\n    "b",\n]\n'
+        merged = merge_modules(base, edited, 'plugins = ["kit"]\n', lambda *_: True)
+        assert "c" in merged.text
+
+    def test_keeps_a_comment_whose_code_moved(self) -> None:
+        base = '"""Long."""\n\nimport a\n\nx = a.x()\ny = a.y()\n'
+        edited = base.replace("x = a.x()", "# why it is x\nx = a.x()")
+        merged = merge_modules(base, edited, '"""Short."""\n\nfrom kit import x, y\n', nowhere)
+        assert "# why it is x" in merged.text
+        assert not merged.has_conflicts
+
+
+class TestMakefile:
+    BASE = ".PHONY: a b\n\n# Variables.\nx := 1\n\na: ## first\n\t@echo a\n\nb:\n\t@echo b\n"
+
+    def test_own_parts_stay_and_changed_recipes_go_into_the_kit(self) -> None:
+        edited = self.BASE.replace("@echo b", "@echo mine").replace(": a b", ": a b c")
+        edited += "\n# Why.\nc: a ## third\n\t@echo $(x) $(gone)\n\nifdef y\nz := 1\nendif\n"
+        merged = merge_makefiles(self.BASE, edited, "include kit/kit.mk\n", self.BASE)
+        assert merged.own == (
+            "include kit/kit.mk\n\n.PHONY: c\n\n# Why.\nc: a ## third\n\t@echo $(x) $(gone)\n\n"
+            "ifdef y\nz := 1\nendif\n"
+        )
+        assert merged.kit == self.BASE.replace("@echo b", "@echo mine")
+        assert merged.changed == ["b"]
+        assert merged.look == ["your targets use $(gone), which no Makefile sets any more"]
+
+
+class TestDependencies:
+    BASE = '[project]\ndependencies = [\n    "a>=1",\n    "b[x]>=2", # why ]\n    "c>=3",\n]\n'
+    NEW = '[project]\ndependencies = []\n\n[dependency-groups]\nkit = [\n    "a>=1",\n]\n'
+
+    def test_of_the_owner_s_stand_apart(self) -> None:
+        edited = self.BASE.replace('    "c', '    "mine>=1", # mine\n    "c').replace(
+            "a>=1", "a>=9"
+        )
+        merged = merge_projects(self.BASE, edited, self.NEW)
+        assert merged.text == self.NEW.replace(
+            "dependencies = []", 'dependencies = [\n    "a>=9",\n    "mine>=1", # mine\n]'
+        )
+        assert merged.own == ["a>=9", "mine>=1"]
+
+    def test_that_were_taken_out_are_reported(self) -> None:
+        edited = self.BASE.replace('    "c>=3",\n', "")
+        assert merge_projects(self.BASE, edited, self.NEW).removed == ["c"]
+
+
+class TestDeletedFiles:
+    def test_stay_deleted_and_what_needs_them_is_reported(self, crossing: Calculate) -> None:
+        deleted = ("app/core/api_docs.py", "app/api/pages.py", "AGENTS.md", "tests/test_flower.py")
+        state = crossing(NEWEST, deleted=deleted)
+        files = outcome(state)
+        assert {"app/api/pages.py", "AGENTS.md", "tests/test_flower.py"} & files.keys() == set()
+        assert "kit/http/_scalar.py" not in files
+        lines = state.report.lines(Topic.LOOK)
+        assert (
+            "kit/http/_scalar.py stays deleted, but kit/http/__init__.py would import it" in lines
+        )
+        assert any(
+            re.match("app/api/pages.py stays deleted, but app/main.py.* would import it", line)
+            for line in lines
+        )
+
+
+def test_a_line_that_both_changed_is_a_conflict(crossing: Calculate) -> None:
+    line = "# Lower bounds that the tests pass with (`uv sync --resolution lowest-direct`)."
+    mine = Edit("pyproject.toml", instead(line, "# Bounds of ours."), "Bounds of ours")
+    state = crossing(NEWEST, [mine])
+    assert list(state.conflicts()) == ["pyproject.toml"]
+    assert "Bounds of ours" in state.text("pyproject.toml")
+    assert state.report.lines(Topic.CONFLICTS) == ["pyproject.toml"]
+
+
+def test_an_edit_that_is_no_python_is_merged_as_a_text(crossing: Calculate) -> None:
+    state = crossing(NEWEST, [Edit("app/core/errors.py", at_end("\ndef broken(:\n"), "broken(")])
+    assert "def broken(:" in state.text("kit/errors/_problems.py")
+    assert any("no valid Python" in line for line in state.report.lines(Topic.LOOK))
+
+
+def start(releases: Path, version: str, folder: Path) -> Path:
+    """A committed project of a release."""
+    run_copy(str(releases), folder, vcs_ref=f"v{version}", defaults=True, unsafe=True, quiet=True)
+    commit_all(folder, "Start")
+    return folder
+
+
+def update(project: Path, version: str = WORKING_TREE) -> None:
+    """What `copier update --trust --defaults` does."""
+    run_update(
+        project, vcs_ref=f"v{version}", defaults=True, overwrite=True, unsafe=True, quiet=True
+    )
+
+
+def unmerged(project: Path) -> list[str]:
+    """Files that git lists as unmerged."""
+    return git(project, "diff", "--name-only", "--relative", "--diff-filter=U").splitlines()
+
+
+@pytest.mark.usefixtures("fast_copier")
+class TestUpdate:
+    """As owners run it."""
+
+    def test_keeps_edits_and_lists_what_conflicts(
+        self, releases: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        project = start(releases, NEWEST, tmp_path / "project")
+        apply(EDITS, project)
+        edit(project / "pyproject.toml", "# Lower bounds that the tests", "# Bounds of ours")
+        (project / "app/core/api_docs.py").unlink()
+        commit_all(project, "Work")
+        before = git(project, "rev-parse", "HEAD")
+
+        update(project)
+
+        assert misplaced(files_of(project)) == {}
+        assert unmerged(project) == ["pyproject.toml"]
+        assert "<<<<<<< before updating\n" in (project / "pyproject.toml").read_text()
+        assert git(project, "rev-parse", "HEAD") == before
+        assert not (project / "kit/http/_scalar.py").exists()
+        report = capfd.readouterr().out
+        assert "Nothing is committed" in report
+        assert "Conflicts, to settle before the commit" in report
+        command = re.search(r"git (cat-file -p \w+) > kit/http/_scalar\.py", report)
+        assert command is not None
+        assert "OPENAPI_URL" in git(project, *command[1].split())
+
+    @pytest.mark.full
+    @pytest.mark.parametrize("version", STARTS)
+    def test_from_each_release(
+        self, version: str, releases: Path, tmp_path: Path, rendered: Callable[[str], Path]
+    ) -> None:
+        untouched = start(releases, version, tmp_path / "untouched")
+        update(untouched)
+        assert unmerged(untouched) == []
+        fresh = files_of(rendered(WORKING_TREE))
+        assert {**files_of(untouched), ".copier-answers.yml": b""} == {
+            **fresh,
+            ".copier-answers.yml": b"",
+        }
+
+        project = start(releases, version, tmp_path / "project")
+        apply(EDITS, project)
+        commit_all(project, "Work")
+        update(project)
+        assert unmerged(project) == []
+        assert misplaced(files_of(project)) == {}
+        assert broken_imports(files_of(project)) == []
+        commit_all(project, "Update")
+        update(project)
+        assert git(project, "status", "--porcelain") == "", "a second update changes nothing"
+
+    @pytest.mark.full
+    def test_release_by_release(self, releases: Path, tmp_path: Path) -> None:
+        project = start(releases, OLDEST, tmp_path / "project")
+        apply(EDITS, project)
+        commit_all(project, "Work")
+        for version in [*STARTS[1:], WORKING_TREE]:
+            update(project, version)
+            settle(project)
+            commit_all(project, f"Update to {version}")
+        assert misplaced(files_of(project)) == {}
+        assert broken_imports(files_of(project)) == []
+
+    @pytest.mark.full
+    def test_in_a_folder_of_a_larger_repository(self, releases: Path, tmp_path: Path) -> None:
+        whole = tmp_path / "whole"
+        (whole / "other").mkdir(parents=True)
+        (whole / "other/app.py").write_text("import devservices\n", encoding="utf-8")
+        commit_all(whole, "Other")
+        project = whole / "service"
+        run_copy(str(releases), project, vcs_ref=f"v{NEWEST}", defaults=True, quiet=True)
+        apply(EDITS, project)
+        commit_all(whole, "Service")
+        update(project)
+        assert misplaced(files_of(project)) == {}
+        assert unmerged(whole) == []
+        assert (whole / "other/app.py").read_text(encoding="utf-8") == "import devservices\n"
+
+
+def files_of(project: Path) -> Files:
+    """Files of a project, without those of git."""
+    return {
+        path: content
+        for path, content in read_folder(project).items()
+        if not path.startswith(".git/")
+    }
+
+
+def settle(project: Path) -> None:
+    """Take both sides of each conflict, the owner's last."""
+    for path in unmerged(project):
+        text = (project / path).read_text(encoding="utf-8")
+        text = re.sub(
+            r"^<<<<<<< .*?\n(.*?)^=======\n(.*?)^>>>>>>> .*?\n",
+            lambda found: found[2] + found[1],
+            text,
+            flags=re.MULTILINE | re.DOTALL,
+        )
+        (project / path).write_text(text, encoding="utf-8")
+
+
+class TestFailure:
+    def test_says_how_to_undo_and_changes_nothing(self, tmp_path: Path) -> None:
+        project = tmp_path / "project"
+        project.mkdir()
+        (project / "app.py").write_text("x = 1\n", encoding="utf-8")
+        (project / "answers.yml").write_text("{}\n", encoding="utf-8")
+        commit_all(project, "Start")
+        before = tree(project)
+        done = subprocess.run(
+            [sys.executable, REPOSITORY / "hooks/into_kit", tmp_path / "nowhere", "answers.yml"],
+            cwd=project,
+            check=False,
+            capture_output=True,
+            text=True,
+            env={"VERSION_FROM": "v0.4.0", "VERSION_TO": "v0.5.0", "PATH": "/usr/bin:/bin"},
+        )
+        assert done.returncode == 1
+        assert "git reset --hard && git clean -fd" in done.stderr
+        assert tree(project) == before
