@@ -174,7 +174,7 @@ def _usable_keys(body: bytes) -> dict[str, jwt.PyJWK]:
     return {key.key_id: key for key in keys if key.key_id}
 
 
-def _usable_key(entry: Any) -> jwt.PyJWK | None:  # noqa: ANN401 (any JSON)
+def _usable_key(entry: Any) -> jwt.PyJWK | None:
     if not isinstance(entry, dict) or not isinstance(entry.get("kid"), str):
         return None
     if entry.get("use", "sig") != "sig" or entry.get("alg", ALGORITHMS[0]) not in ALGORITHMS:

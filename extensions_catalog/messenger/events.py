@@ -87,7 +87,7 @@ def incoming_messages(body: bytes) -> list[IncomingMessage]:
     return [message for message in messages if message is not None]
 
 
-def _incoming_message(told: Any) -> IncomingMessage | None:  # noqa: ANN401 (any JSON)
+def _incoming_message(told: Any) -> IncomingMessage | None:
     try:
         event = _Event.model_validate(told)
     except ValidationError as error:
@@ -117,11 +117,11 @@ def _incoming_message(told: Any) -> IncomingMessage | None:  # noqa: ANN401 (any
     return None
 
 
-def _objects(value: Any) -> list[dict[str, Any]]:  # noqa: ANN401 (any JSON)
+def _objects(value: Any) -> list[dict[str, Any]]:
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
-def _storable(value: Any) -> Any:  # noqa: ANN401 (any JSON)
+def _storable(value: Any) -> Any:
     """The value without what JSON can say and PostgreSQL cannot store: NUL, half a surrogate."""
     if isinstance(value, str):
         return value.replace("\0", "").encode(errors="replace").decode()

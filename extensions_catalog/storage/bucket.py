@@ -50,7 +50,7 @@ class Listed:
     modified_at: datetime
 
 
-async def in_thread(call: Callable[..., Result], *args: Any) -> Result:  # noqa: ANN401 (any call's)
+async def in_thread(call: Callable[..., Result], *args: Any) -> Result:
     """Run one of this module's functions from async code; few at once, the others wait."""
     return await to_thread.run_sync(call, *args, limiter=_threads)
 
@@ -143,7 +143,7 @@ def _sign(
 
 
 @cache
-def _client() -> Any:  # noqa: ANN401 (botocore makes its methods at run time)
+def _client() -> Any:
     """Made when it is first needed: boto3 takes half a second to import."""
     import boto3  # type: ignore[import-untyped]  # noqa: PLC0415
     from botocore.config import Config  # type: ignore[import-untyped]  # noqa: PLC0415

@@ -197,6 +197,6 @@ class _Stream(httpcore2.NetworkStream):
             self._stream.start_tls(ssl_context, server_hostname, remaining), self._deadline
         )
 
-    def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 (as the base class has it)
+    def get_extra_info(self, info: str) -> Any:
         """What the connection knows of itself."""
         return self._stream.get_extra_info(info)

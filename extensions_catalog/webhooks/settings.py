@@ -15,7 +15,7 @@ class WebhooksSettings(ServiceSettings):
         50, ge=1, le=500, description="Most subscriptions or deliveries that one answer lists."
     )
     ALLOW_PRIVATE_TARGETS: bool = Field(
-        False,  # noqa: FBT003
+        False,
         description="Allow receivers in private networks and without TLS; for development.",
     )
     TIMEOUT: float = Field(

@@ -131,7 +131,7 @@ def setup_message_handlers() -> None:
 
 
 def _publish(
-    session: Any,  # noqa: ANN401 (run_sync gives SQLAlchemy's Session, ours is SQLModel's)
+    session: Any,
     *,
     name: str,
     payload: Mapping[str, Any],

@@ -82,7 +82,7 @@ class Service:
         """`app.core.openapi_tags.GROUPS`: groups of the navigation, with their tags."""
         return self._get("core.openapi_tags", "GROUPS")
 
-    def _get(self, module: str, name: str) -> Any:  # noqa: ANN401 (each property says what it is)
+    def _get(self, module: str, name: str) -> Any:
         return getattr(self.module(module), name)
 
 

@@ -33,8 +33,8 @@ class HotelView(ModelView):
     async def on_model_change(
         self,
         data: dict[str, Any],
-        model: Any,  # noqa: ANN401, ARG002 (SQLAdmin's hook)
-        is_created: bool,  # noqa: ARG002, FBT001
+        model: Any,  # noqa: ARG002 (SQLAdmin's hook)
+        is_created: bool,  # noqa: ARG002
         request: Request,  # noqa: ARG002
     ) -> None:
         """Check what was entered.

@@ -21,13 +21,13 @@ from kit.admin import DateRangeFilter, EnumFilterBase
 SENT_OR_ABOUT_TO_BE = (MailState.QUEUED, MailState.SENDING, MailState.SENT)
 
 
-def short_time(row: Any, name: str) -> str:  # noqa: ANN401 (a row of any view)
+def short_time(row: Any, name: str) -> str:
     """A column formatter: the time in UTC, to the minute."""
     moment: datetime | None = getattr(row, name)
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}" if moment else ""
 
 
-def preview_frame(mail: Any, _: str) -> Markup | str:  # noqa: ANN401 (as SQLAdmin calls it)
+def preview_frame(mail: Any, _: str) -> Markup | str:
     """A formatter: the mail's HTML in a frame that lets nothing of it out."""
     if mail.html_body is None:
         return ""
@@ -56,7 +56,7 @@ class MailMessageAdmin(ModelView, model=MailMessage):
         *("state", "error", "attempts", "created_at", "due_at", "sent_at", "message_id"),
         *("template", "to_name", "to_address", "subject", "text_body", "html_body", "payload"),
     )
-    column_labels = {  # noqa: RUF012 (as SQLAdmin types it)
+    column_labels = {
         "id": "No.",
         "message_id": "Message-ID",
         "to_address": "To",
@@ -74,7 +74,7 @@ class MailMessageAdmin(ModelView, model=MailMessage):
         DateRangeFilter(MailMessage.created_at, title="Queued"),
     )
     column_formatters = dict.fromkeys(("created_at", "sent_at"), short_time)
-    column_formatters_detail = {  # noqa: RUF012
+    column_formatters_detail = {
         **dict.fromkeys(("created_at", "due_at", "sent_at"), short_time),
         "text_body": lambda mail, _: Markup("<pre>{}</pre>").format(mail.text_body or ""),
         "html_body": preview_frame,
@@ -138,7 +138,7 @@ class MailSuppressionAdmin(ModelView, model=MailSuppression):
     column_searchable_list = ("address",)
     column_sortable_list = ("address", "created_at")
     column_default_sort = ("id", True)
-    column_formatters = {"created_at": short_time}  # noqa: RUF012
+    column_formatters = {"created_at": short_time}
     column_formatters_detail = column_formatters
     form_columns = ("address", "reason")
 
@@ -146,7 +146,7 @@ class MailSuppressionAdmin(ModelView, model=MailSuppression):
         self,
         data: dict[str, Any],
         model: MailSuppression,  # noqa: ARG002
-        is_created: bool,  # noqa: ARG002, FBT001 (SQLAdmin's hook)
+        is_created: bool,  # noqa: ARG002 (SQLAdmin's hook)
         request: Request,  # noqa: ARG002
     ) -> None:
         """Keep the address as mails are compared with it.

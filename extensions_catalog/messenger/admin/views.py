@@ -22,7 +22,7 @@ LIST_CHARACTERS = 40
 NOT_SENT = (MessageState.FAILED, MessageState.KEPT)
 
 
-def short_time(row: Any, name: str) -> str:  # noqa: ANN401 (a row of any view)
+def short_time(row: Any, name: str) -> str:
     """A column formatter: the time in UTC, to the minute."""
     moment: datetime | None = getattr(row, name)
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}" if moment else ""
@@ -55,7 +55,7 @@ class MessengerMessageAdmin(ModelView, model=MessengerMessage):
         *("direction", "state", "error", "attempts", "psid", "page_id", "mid", "text"),
         *("attachments", "postback", "created_at", "due_at", "sent_at"),
     )
-    column_labels = {  # noqa: RUF012 (as SQLAdmin types it)
+    column_labels = {
         "id": "No.",
         "psid": "Person",
         "page_id": "Page",
@@ -71,7 +71,7 @@ class MessengerMessageAdmin(ModelView, model=MessengerMessage):
         MessageStateFilter(MessengerMessage.state, title="State"),
         DateRangeFilter(MessengerMessage.created_at, title="Stored"),
     )
-    column_formatters = {  # noqa: RUF012
+    column_formatters = {
         **dict.fromkeys(("created_at", "sent_at"), short_time),
         "text": lambda message, _: textwrap.shorten(message.text, LIST_CHARACTERS, placeholder="…"),
     }

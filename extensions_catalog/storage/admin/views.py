@@ -9,13 +9,13 @@ from app.extensions.storage.models import ObjectState, StorageObject
 from kit.admin import DateRangeFilter, EnumFilterBase
 
 
-def short_time(row: Any, name: str) -> str:  # noqa: ANN401 (as SQLAdmin calls it)
+def short_time(row: Any, name: str) -> str:
     """A column formatter: the time in UTC, to the minute."""
     moment: datetime | None = getattr(row, name)
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}" if moment else ""
 
 
-def readable_size(row: Any, _: str) -> str:  # noqa: ANN401
+def readable_size(row: Any, _: str) -> str:
     """A column formatter: bytes, kB or MB."""
     if row.size < 1_000:  # noqa: PLR2004
         return f"{row.size} B"

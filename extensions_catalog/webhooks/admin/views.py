@@ -35,7 +35,7 @@ class WebhookSubscriptionAdmin(ModelView, model=WebhookSubscription):
     category = "Webhooks"
     category_icon = "fa-solid fa-share-nodes"
     column_list = ("url", "description", "is_active", "events", "dead_letters")
-    column_labels = {  # noqa: RUF012 (as SQLAdmin types it)
+    column_labels = {
         "url": "URL",
         "is_active": "Active",
         "dead_letters": "Given up in a row",
@@ -46,12 +46,12 @@ class WebhookSubscriptionAdmin(ModelView, model=WebhookSubscription):
         *column_list,
         *("switched_off_because", "previous_secret_until", "created_at"),
     )
-    column_export_list = [*column_list]  # noqa: RUF012
+    column_export_list = [*column_list]
     column_searchable_list = ("url", "description")
     column_sortable_list = ("url", "dead_letters", "created_at")
     column_default_sort = "id"
     column_filters = (BooleanFilter("is_active", title="Active"),)
-    column_formatters = {  # noqa: RUF012
+    column_formatters = {
         "events": lambda row, _: ", ".join(row.events),
         "created_at": short_time,
         "previous_secret_until": short_time,
@@ -63,7 +63,7 @@ class WebhookSubscriptionAdmin(ModelView, model=WebhookSubscription):
         self,
         data: dict[str, Any],
         model: WebhookSubscription,
-        is_created: bool,  # noqa: FBT001 (SQLAdmin's hook)
+        is_created: bool,
         request: Request,  # noqa: ARG002
     ) -> None:
         """Hold a form to the API's rules, and give a new subscription its secret.
@@ -85,7 +85,7 @@ class WebhookSubscriptionAdmin(ModelView, model=WebhookSubscription):
         self,
         data: dict[str, Any],  # noqa: ARG002
         model: WebhookSubscription,
-        is_created: bool,  # noqa: FBT001
+        is_created: bool,
         request: Request,
     ) -> None:
         """Show a new subscription's secret, this once."""
@@ -114,7 +114,7 @@ class WebhookDeliveryAdmin(ModelView, model=WebhookDelivery):
     category_icon = "fa-solid fa-share-nodes"
     can_create = can_edit = False
     column_list = ("id", "state", "event", "subscription", "attempts", "next_attempt_at")
-    column_labels = {  # noqa: RUF012
+    column_labels = {
         "last_error": "What went wrong",
         "next_attempt_at": "Next attempt",
         "created_at": "Written",
@@ -123,7 +123,7 @@ class WebhookDeliveryAdmin(ModelView, model=WebhookDelivery):
         *column_list,
         *("last_attempt_at", "last_status", "last_error", "created_at", "message_id", "body"),
     )
-    column_export_list = [  # noqa: RUF012 (as SQLAdmin types it)
+    column_export_list = [
         *("id", "state", "event", "subscription_id", "attempts", "next_attempt_at"),
         *("last_attempt_at", "last_status", "last_error", "created_at", "message_id"),
     ]
@@ -134,8 +134,8 @@ class WebhookDeliveryAdmin(ModelView, model=WebhookDelivery):
         DeliveryStateFilter(WebhookDelivery.state),
         DateRangeFilter(WebhookDelivery.created_at, title="Written"),
     )
-    column_formatters = {"next_attempt_at": short_time}  # noqa: RUF012
-    column_formatters_detail = {  # noqa: RUF012
+    column_formatters = {"next_attempt_at": short_time}
+    column_formatters_detail = {
         "next_attempt_at": exact_time,
         "created_at": exact_time,
         "last_attempt_at": exact_time,

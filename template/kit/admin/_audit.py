@@ -59,7 +59,7 @@ class AuditedSession(Session):
     SQLAdmin would show and log: they may hold hashes.
     """
 
-    def flush(self, objects: Any = None) -> None:  # noqa: ANN401 (as SQLAlchemy has it)
+    def flush(self, objects: Any = None) -> None:
         """Flush.
 
         Raises:
@@ -79,7 +79,7 @@ admin_session_maker = sessionmaker(class_=AuditedSession, expire_on_commit=False
 """Makes every session of the admin."""
 
 
-def audit_entry(action: AuditAction, **values: Any) -> AuditEntry | None:  # noqa: ANN401
+def audit_entry(action: AuditAction, **values: Any) -> AuditEntry | None:
     """An entry on behalf of the administrator who is at work; nothing when there is none."""
     request = current_admin_request.get()
     if request is None or not request.actor:
@@ -124,7 +124,7 @@ def _record_bulk_change(state: ORMExecuteState) -> None:
         state.session.add(entry)
 
 
-def _entries(changed: Any, action: AuditAction) -> Iterator[AuditEntry]:  # noqa: ANN401
+def _entries(changed: Any, action: AuditAction) -> Iterator[AuditEntry]:
     for instance in changed:
         if isinstance(instance, AuditEntry):
             continue
@@ -187,7 +187,7 @@ def _key(instance: object) -> str:
     return ",".join(map(str, state.mapper.primary_key_from_instance(instance)))
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 (a column's value, whatever its type)
+def _plain(value: Any) -> Any:
     """The value as JSON can hold it, cut where it is long."""
     if isinstance(value, bytes):
         return f"({len(value)} bytes)"

@@ -36,7 +36,7 @@ class SimpleFilter(StaticValuesFilter):
 
     def __init__(
         self,
-        column: Any,  # noqa: ANN401 (SQLModel types a model's column as its value)
+        column: Any,
         title: str | None = None,
         parameter_name: str | None = None,
     ) -> None:
@@ -46,7 +46,7 @@ class SimpleFilter(StaticValuesFilter):
         """Pairs of value and label to choose from."""
         return []
 
-    def condition(self, column: Any, value: str) -> ColumnElement[bool]:  # noqa: ANN401
+    def condition(self, column: Any, value: str) -> ColumnElement[bool]:
         """What rows have to fulfil; `false()` for a value that makes no sense."""
         raise NotImplementedError
 
@@ -54,7 +54,7 @@ class SimpleFilter(StaticValuesFilter):
         self,
         query: Select[Any],
         value: str | None,
-        model: Any,  # noqa: ANN401 (as SQLAdmin calls it)
+        model: Any,
     ) -> Select[Any]:
         """The list's query with this filter's condition."""
         if value in (None, "", ALL):
@@ -78,7 +78,7 @@ class EnumFilterBase(SimpleFilter):
         """The members, by name: a value may be no text, or none that fits into an address."""
         return [(member.name, self.label(member)) for member in self.enum]
 
-    def condition(self, column: Any, value: str) -> ColumnElement[bool]:  # noqa: ANN401
+    def condition(self, column: Any, value: str) -> ColumnElement[bool]:
         """Rows with this member."""
         member = self.enum.__members__.get(value)
         if member is None:
@@ -96,7 +96,7 @@ class IsSetFilter(SimpleFilter):
         """Yes and no."""
         return [("yes", "Yes"), ("no", "No")]
 
-    def condition(self, column: Any, value: str) -> ColumnElement[bool]:  # noqa: ANN401
+    def condition(self, column: Any, value: str) -> ColumnElement[bool]:
         """Rows that hold something, or nothing."""
         if value not in ("yes", "no"):
             return false()
@@ -112,7 +112,7 @@ class DateRangeFilter(SimpleFilter):
 
     template = "sqladmin/filters/date_range_filter.html"
 
-    def condition(self, column: Any, value: str) -> ColumnElement[bool]:  # noqa: ANN401
+    def condition(self, column: Any, value: str) -> ColumnElement[bool]:
         """Rows within the days.
 
         Raises:

@@ -94,7 +94,7 @@ def model_views(app: FastAPI) -> list[ModelView]:
 class ServiceAdmin(Admin):
     """SQLAdmin's `Admin` with our template search order and what it leaves open mended."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 (SQLAdmin's)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.admin.mount("/kit", StaticFiles(directory=KIT_STATIC_DIR), name="kit")
 

@@ -21,13 +21,13 @@ from kit.models import AdminUser, ApiToken, AuditAction, AuditEntry
 from kit.security import forget_known_tokens, generate_password, hash_password, normalise_username
 
 
-def short_time(row: Any, name: str) -> str:  # noqa: ANN401 (a row of any view)
+def short_time(row: Any, name: str) -> str:
     """A column formatter: the time in UTC, to the minute."""
     moment: datetime | None = getattr(row, name)
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}" if moment else ""
 
 
-def exact_time(row: Any, name: str) -> str:  # noqa: ANN401 (a row of any view)
+def exact_time(row: Any, name: str) -> str:
     """A column formatter: the time in UTC, to the second."""
     moment: datetime | None = getattr(row, name)
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if moment else ""
@@ -41,7 +41,7 @@ class AdminUserAdmin(ModelView, model=AdminUser):
     category = "Access"
     category_icon = "fa-solid fa-lock"
     column_list = ("username", "is_active", "last_login_at", "created_at")
-    column_labels = {  # noqa: RUF012 (as SQLAdmin types it)
+    column_labels = {
         "is_active": "Active",
         "last_login_at": "Last log-in",
         "created_at": "Since",
@@ -56,13 +56,13 @@ class AdminUserAdmin(ModelView, model=AdminUser):
     )
     column_formatters_detail = column_formatters
     form_columns = ("username", "is_active")
-    form_edit_rules = ["is_active"]  # noqa: RUF012 (as SQLAdmin types it)
+    form_edit_rules = ["is_active"]
 
     async def on_model_change(
         self,
         data: dict[str, Any],
         model: AdminUser,
-        is_created: bool,  # noqa: FBT001 (SQLAdmin's hook)
+        is_created: bool,
         request: Request,
     ) -> None:
         """Give a new account its password, and end the sessions of one that is disabled.
@@ -83,7 +83,7 @@ class AdminUserAdmin(ModelView, model=AdminUser):
         self,
         data: dict[str, Any],  # noqa: ARG002
         model: AdminUser,
-        is_created: bool,  # noqa: FBT001
+        is_created: bool,
         request: Request,
     ) -> None:
         """Show a new account's password, this once."""
@@ -114,7 +114,7 @@ class ApiTokenAdmin(ModelView, model=ApiToken):
     can_create = can_edit = can_delete = False
     column_list = ("name", "hint", "created_at", "expires_at", "last_used_at", "revoked_at")
     column_details_list = column_list
-    column_labels = {  # noqa: RUF012
+    column_labels = {
         "hint": "Begins with",
         "created_at": "Since",
         "expires_at": "Expires",
@@ -178,7 +178,7 @@ class AuditEntryAdmin(ModelView, model=AuditEntry):
     can_create = can_edit = can_delete = False
     column_list = ("occurred_at", "actor", "action", "subject_type", "subject_id", "client")
     column_details_list = (*column_list, "details")
-    column_labels = {  # noqa: RUF012
+    column_labels = {
         "occurred_at": "When",
         "actor": "Who",
         "action": "What",
@@ -186,7 +186,7 @@ class AuditEntryAdmin(ModelView, model=AuditEntry):
         "subject_id": "Key",
         "client": "From",
     }
-    column_export_list = [*column_details_list]  # noqa: RUF012 (as SQLAdmin types it)
+    column_export_list = [*column_details_list]
     column_searchable_list = ("actor", "subject_type", "subject_id", "client")
     column_sortable_list = ("occurred_at", "actor", "action")
     column_default_sort = ("id", True)
@@ -195,8 +195,8 @@ class AuditEntryAdmin(ModelView, model=AuditEntry):
         DateRangeFilter(AuditEntry.occurred_at, title="When"),
         OperationColumnFilter("actor", title="Who"),
     )
-    column_formatters = {"occurred_at": exact_time}  # noqa: RUF012
-    column_formatters_detail = {  # noqa: RUF012
+    column_formatters = {"occurred_at": exact_time}
+    column_formatters_detail = {
         "occurred_at": exact_time,
         "details": lambda row, _: Markup("<pre>{}</pre>").format(json.dumps(row.details, indent=2)),
     }

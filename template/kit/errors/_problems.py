@@ -59,7 +59,7 @@ class Problem(HTTPException):
         title: str | None = None,
         type: str = "about:blank",  # noqa: A002 (the RFC's name)
         headers: dict[str, str] | None = None,
-        **members: Any,  # noqa: ANN401 (any JSON)
+        **members: Any,
     ) -> None:
         super().__init__(status, detail, headers)
         self.title = title

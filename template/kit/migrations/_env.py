@@ -62,7 +62,7 @@ class AlembicCommand:
             start_local_services()
             asyncio.run(self.run_async_migrations())
 
-    def configure(self, creators: dict[str, str] | None = None, **where: Any) -> None:  # noqa: ANN401 (Alembic's)
+    def configure(self, creators: dict[str, str] | None = None, **where: Any) -> None:
         """Set up the context; `where` says which database, if any."""
         request = RevisionRequest(
             branch=self.x_arguments.get("extension") or SERVICE,

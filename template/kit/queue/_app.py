@@ -68,7 +68,7 @@ class TaskQueue(Celery):
 
     control_cls = CONTROL
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 (Celery's)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         # In every thread: the kit's own tasks are shared ones, which ask for the default.
         self.set_default()
@@ -81,9 +81,9 @@ class TaskQueue(Celery):
     def send_task(  # type: ignore[override]  # the options are passed on, whatever they are
         self,
         name: str,
-        args: Any = None,  # noqa: ANN401
-        kwargs: Any = None,  # noqa: ANN401
-        **options: Any,  # noqa: ANN401
+        args: Any = None,
+        kwargs: Any = None,
+        **options: Any,
     ) -> AsyncResult[Any]:
         """Send a task by name; `delay()`, `apply_async()`, retries and schedules come here too.
 
@@ -101,8 +101,8 @@ class TaskQueue(Celery):
 
 async def enqueue(
     task: Task[..., Any] | Signature[Any],
-    *args: Any,  # noqa: ANN401 (whatever the task takes)
-    **kwargs: Any,  # noqa: ANN401
+    *args: Any,
+    **kwargs: Any,
 ) -> AsyncResult[Any]:
     """Send a task from async code without blocking the event loop; gives its id and state.
 
@@ -179,12 +179,12 @@ def configuration() -> dict[str, Any]:
 
 
 @signals.setup_logging.connect
-def _log_as_the_api_does(**_: Any) -> None:  # noqa: ANN401
+def _log_as_the_api_does(**_: Any) -> None:
     configure_logging()
 
 
 @signals.celeryd_init.connect
-def _prepare_worker(**_: Any) -> None:  # noqa: ANN401
+def _prepare_worker(**_: Any) -> None:
     from celery.worker.consumer.gossip import Gossip  # noqa: PLC0415 (needed in workers only)
     from celery.worker.consumer.mingle import Mingle  # noqa: PLC0415
 
@@ -199,12 +199,12 @@ def _prepare_worker(**_: Any) -> None:  # noqa: ANN401
 
 
 @signals.worker_init.connect
-def _begin_worker(sender: Any, **_: Any) -> None:  # noqa: ANN401
+def _begin_worker(sender: Any, **_: Any) -> None:
     begin_process("worker", children=_children(sender))
     setup_message_handlers()
 
 
-def _children(worker: Any) -> int:  # noqa: ANN401
+def _children(worker: Any) -> int:
     """How many processes a worker will fork, as its command line or configuration says."""
     pool = get_implementation(worker.pool_cls)
     if pool.__module__ != "celery.concurrency.prefork":
@@ -216,7 +216,7 @@ def _children(worker: Any) -> int:  # noqa: ANN401
 
 
 @signals.worker_process_init.connect
-def _leave_connections_to_parent(**_: Any) -> None:  # noqa: ANN401
+def _leave_connections_to_parent(**_: Any) -> None:
     if this_process.is_forked:  # the solo pool sends this signal too, in the worker itself
         this_process.become("worker-child")
     # Without closing them: a forked child shares its parent's sockets.
@@ -225,12 +225,12 @@ def _leave_connections_to_parent(**_: Any) -> None:  # noqa: ANN401
 
 
 @signals.before_task_publish.connect
-def _send_request_id(headers: dict[str, Any], **_: Any) -> None:  # noqa: ANN401
+def _send_request_id(headers: dict[str, Any], **_: Any) -> None:
     headers["request_id"] = get_request_id()
 
 
 @signals.task_prerun.connect
-def _begin_task(task_id: str, task: Task[..., Any], **_: Any) -> None:  # noqa: ANN401
+def _begin_task(task_id: str, task: Task[..., Any], **_: Any) -> None:
     bind_task_id(task_id)
     request = task.request
     token = bind_request_id(request.get("request_id") or get_request_id())
@@ -238,7 +238,7 @@ def _begin_task(task_id: str, task: Task[..., Any], **_: Any) -> None:  # noqa: 
 
 
 @signals.task_postrun.connect
-def _end_task(task: Task[..., Any], **_: Any) -> None:  # noqa: ANN401
+def _end_task(task: Task[..., Any], **_: Any) -> None:
     seconds = time.monotonic() - task.request.get("began")
     if seconds > settings.CELERY_TASK_MAX_SECONDS:
         logger.warning(

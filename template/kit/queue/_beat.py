@@ -73,7 +73,7 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc]
         super().setup_schedule()
         self._is_written = True
 
-    def tick(self, *args: Any, **kwargs: Any) -> float:  # noqa: ANN401 (RedBeat's signature)
+    def tick(self, *args: Any, **kwargs: Any) -> float:
         """Send what is due; gives the seconds until the next look."""
         try:
             if self.lock is None:

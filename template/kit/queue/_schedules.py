@@ -78,7 +78,7 @@ def _read(module_name: str) -> dict[str, Any]:
     return schedules
 
 
-def _check(module_name: str, name: str, entry: Any) -> None:  # noqa: ANN401 (whatever is written there)
+def _check(module_name: str, name: str, entry: Any) -> None:
     where = f"{module_name.replace('.', '/')}.py: entry {name!r}"
     if not isinstance(entry, dict) or not {"task", "schedule"} <= entry.keys() <= ENTRY_KEYS:
         raise ScheduleError(

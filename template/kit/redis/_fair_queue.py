@@ -27,7 +27,7 @@ class FairQueue(LifoQueue[Item]):
         super().__init__(maxsize)
         self._takers: deque[_Taker[Item]] = deque()
 
-    def put(self, item: Item, block: bool = True, timeout: float | None = None) -> None:  # noqa: ARG002, FBT001, FBT002 (the base's signature)
+    def put(self, item: Item, block: bool = True, timeout: float | None = None) -> None:  # noqa: ARG002 (the base's signature)
         """Give an item to the taker that has waited longest, or keep it; never waits.
 
         Raises:
@@ -43,7 +43,7 @@ class FairQueue(LifoQueue[Item]):
                 raise Full
             self._put(item)
 
-    def get(self, block: bool = True, timeout: float | None = None) -> Item:  # noqa: FBT001, FBT002
+    def get(self, block: bool = True, timeout: float | None = None) -> Item:
         """An item, at once or after waiting.
 
         Raises:

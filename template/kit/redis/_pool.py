@@ -41,7 +41,7 @@ _Base: Any = object
 
 
 @cache
-def leaving_none_behind(base: Any) -> Any:  # noqa: ANN401 (redis-py has no type for them all)
+def leaving_none_behind(base: Any) -> Any:
     """The class of connections that is `base` and leaves none behind."""
     return type(base.__name__, (_LeavingNoneBehind, base), {})
 
@@ -49,7 +49,7 @@ def leaving_none_behind(base: Any) -> Any:  # noqa: ANN401 (redis-py has no type
 class _LeavingNoneBehind(_Base):  # type: ignore[misc]
     _identity: Identity | None = None
 
-    def on_connect_check_health(self, check_health: bool = True) -> None:  # noqa: FBT001, FBT002
+    def on_connect_check_health(self, check_health: bool = True) -> None:
         super().on_connect_check_health(check_health)
         left = _given_up.copy()
         kills = [("CLIENT", "KILL", "ID", number, "ADDR", address) for number, address in left]
@@ -58,7 +58,7 @@ class _LeavingNoneBehind(_Base):  # type: ignore[misc]
         if found := re.match(r"id=(\d+) addr=(\S+)", said):
             self._identity = found[1], found[2]
 
-    def disconnect(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+    def disconnect(self, *args: Any, **kwargs: Any) -> None:
         super().disconnect(*args, **kwargs)
         # After a fork the parent's connections are not the child's to end.
         if self._identity and self.pid == os.getpid():
@@ -96,7 +96,7 @@ class RedisPoolBusyError(LimitExceeded):
 class BlockingPool(redis.BlockingConnectionPool):
     """A pool that makes its callers wait for a free connection, and says so when none comes."""
 
-    def get_connection(self, *_args: Any, **_options: Any) -> redis.Connection:  # noqa: ANN401
+    def get_connection(self, *_args: Any, **_options: Any) -> redis.Connection:
         """A connection, at once or after waiting.
 
         Raises:

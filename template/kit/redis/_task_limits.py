@@ -24,8 +24,8 @@ class DelayTooLongError(TaskRefusedError):
 
 def refuse_large_payload(
     name: str,
-    args: Any,  # noqa: ANN401 (whatever the sender passes)
-    kwargs: Any,  # noqa: ANN401
+    args: Any,
+    kwargs: Any,
     options: Mapping[str, Any],
 ) -> None:
     """Measure a task's arguments, and those of the tasks linked to it, as they would be sent.

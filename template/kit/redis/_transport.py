@@ -74,7 +74,7 @@ class QoS(_KombuQoS):  # type: ignore[misc]
         except self.channel.connection_errors as error:
             logger.warning("cannot tell Redis yet that a task has ended: %s", error)
 
-    def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: FBT001, FBT002
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Give a message back, or drop it; without Redis its visibility timeout gives it back."""
         try:
             super().reject(delivery_tag, requeue=requeue)
@@ -93,7 +93,7 @@ class QoS(_KombuQoS):  # type: ignore[misc]
             pipe.execute()
             _finished_tags.difference_update(tags)
 
-    def append(self, message: Any, delivery_tag: str) -> None:  # noqa: ANN401
+    def append(self, message: Any, delivery_tag: str) -> None:
         """Note a message, in this process and in Redis."""
         if delivery_tag == self.noted_tag:
             virtual.QoS.append(self, message, delivery_tag)
@@ -119,18 +119,18 @@ class Channel(_KombuChannel):  # type: ignore[misc]
     _next_queue_key: str | None = None
     _shared_client: Any = None
 
-    def _get_pool(self, asynchronous: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002
+    def _get_pool(self, asynchronous: bool = False) -> Any:
         if asynchronous:
             return super()._get_pool(asynchronous=True)
         database = self._prepare_virtual_host(self.connection.client.virtual_host)
         self.keyprefix_fanout = self.keyprefix_fanout.format(db=database)
         return redis_client().connection_pool
 
-    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         parameters: dict[str, Any] = super()._connparams(asynchronous=asynchronous)
         return parameters | {"client_name": client_name(settings, this_process.role)}
 
-    def _create_client(self, asynchronous: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002
+    def _create_client(self, asynchronous: bool = False) -> Any:
         if not asynchronous:
             # kombu makes one for each command, which takes a fifth of the time to send a task.
             if self._shared_client is None or self._shared_client.connection_pool is not self.pool:
@@ -145,7 +145,7 @@ class Channel(_KombuChannel):  # type: ignore[misc]
         self._pool = None  # a channel that closes must not close everybody's pool
         super()._disconnect_pools()
 
-    def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401, FBT001
+    def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:
         """Begin to receive a queue's messages."""
         if no_ack and queue not in self._fanout_queues:
             self._acknowledges = False
@@ -167,7 +167,7 @@ class Channel(_KombuChannel):  # type: ignore[misc]
                 *("BLMOVE", key, key, "RIGHT", "RIGHT", timeout or self.brpop_timeout)
             )
 
-    def _brpop_read(self, **options: Any) -> bool:  # noqa: ANN401
+    def _brpop_read(self, **options: Any) -> bool:
         if not self._acknowledges:
             return bool(super()._brpop_read(**options))
         try:
@@ -240,7 +240,7 @@ class Poller(_KombuPoller):  # type: ignore[misc]
 
     _checked_at = 0.0
 
-    def get(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+    def get(self, *args: Any, **kwargs: Any) -> None:
         """Wait for a message once."""
         now = time.monotonic()
         if now - self._checked_at >= WAITING_CHECK_INTERVAL:
@@ -264,7 +264,7 @@ class Transport(_KombuTransport):  # type: ignore[misc]
     # What a worker survives by connecting again.
     connection_errors = (*kombu_redis.Transport.connection_errors, RedisPoolBusyError)
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.cycle = Poller()
 
@@ -274,15 +274,15 @@ class Backend(SyncBackendMixin, _CeleryBackend):  # type: ignore[misc]
 
     connection_errors: tuple[type[Exception], ...]
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # Storing a result may wait for the pool again: a result given up is a result lost.
         self.connection_errors = (*self.connection_errors, RedisPoolBusyError)
 
-    def _get_pool(self, **_parameters: Any) -> Any:  # noqa: ANN401
+    def _get_pool(self, **_parameters: Any) -> Any:
         return redis_client().connection_pool
 
-    def on_task_call(self, producer: Any, task_id: str) -> None:  # noqa: ANN401
+    def on_task_call(self, producer: Any, task_id: str) -> None:
         """Nothing: Celery's own subscribes to the result here, a connection for each sender."""
 
     def wait_for(
@@ -290,9 +290,9 @@ class Backend(SyncBackendMixin, _CeleryBackend):  # type: ignore[misc]
         task_id: str,
         timeout: float | None = None,
         interval: float = 0.5,
-        no_ack: bool = True,  # noqa: ARG002, FBT001, FBT002 (the base's signature)
+        no_ack: bool = True,  # noqa: ARG002 (the base's signature)
         on_interval: Callable[[], None] | None = None,
-    ) -> Any:  # noqa: ANN401
+    ) -> Any:
         """What is stored of a task that has ended; `AsyncResult.get` waits here.
 
         Args:
@@ -322,7 +322,7 @@ class Backend(SyncBackendMixin, _CeleryBackend):  # type: ignore[misc]
         lasts = self.expires if expires is None else expires
         self.client.set(key, value, ex=lasts or None)
 
-    def encode(self, data: Any) -> Any:  # noqa: ANN401
+    def encode(self, data: Any) -> Any:
         """What is stored.
 
         Raises:
@@ -351,7 +351,7 @@ class Mailbox(_KombuMailbox):  # type: ignore[misc]
         limit: int | None = None,
         timeout: float | None = 1,
         callback: Callable[[Any], None] | None = None,
-        channel: Any = None,  # noqa: ANN401
+        channel: Any = None,
         accept: list[str] | None = None,
     ) -> list[Any]:
         """Answers to one question, until `limit` are in or none came for `timeout` seconds."""
@@ -378,7 +378,7 @@ class Mailbox(_KombuMailbox):  # type: ignore[misc]
         return answers
 
 
-def _pop(channel: Any, queue: str, accept: list[str]) -> Any:  # noqa: ANN401
+def _pop(channel: Any, queue: str, accept: list[str]) -> Any:
     """The next message of a queue, None when it is empty; one command, kombu's has eight."""
     with channel.conn_or_acquire() as client:
         content = client.rpop(queue)
@@ -395,7 +395,7 @@ class Control(CeleryControl):
     Mailbox = Mailbox
 
 
-def _is_result(data: Any) -> bool:  # noqa: ANN401
+def _is_result(data: Any) -> bool:
     return isinstance(data, dict) and data.get("status") == states.SUCCESS
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     settings: Settings
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 (of a module)
+def __getattr__(name: str) -> Any:
     """Find `settings` where the service makes them, when they are first asked for."""
     if name == "settings":
         return import_module("app.core.config").settings

@@ -45,7 +45,7 @@ class StartupError(SystemExit):
         return self.message
 
 
-def _split_commas(value: Any) -> Any:  # noqa: ANN401 (whatever a source holds)
+def _split_commas(value: Any) -> Any:
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
     return value

@@ -137,7 +137,7 @@ class Settings(ServiceSettings):
     REDIS_DB: int = Field(0, ge=0, description="Number of the database; Redis Cloud has only 0.")
     REDIS_USERNAME: str = Field("default", description="User of Redis.")
     REDIS_PASSWORD: SecretStr | None = Field(None, description="Password of Redis, as it is.")
-    REDIS_TLS: bool = Field(False, description="Whether Redis is reached over TLS.")  # noqa: FBT003
+    REDIS_TLS: bool = Field(False, description="Whether Redis is reached over TLS.")
     REDIS_CA_FILE: Path | None = Field(
         None, description="Certificate file to verify Redis with; the system's are used otherwise."
     )

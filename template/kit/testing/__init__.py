@@ -34,7 +34,7 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 (of a module)
+def __getattr__(name: str) -> Any:
     """Import what is asked for."""
     if name in _MODULES:
         return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
