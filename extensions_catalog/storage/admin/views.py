@@ -1,18 +1,11 @@
 """Views of the extension's table."""
 
-from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from sqladmin import ModelView
 
 from app.extensions.storage.models import ObjectState, StorageObject
-from kit.admin import DateRangeFilter, EnumFilterBase
-
-
-def short_time(row: Any, name: str) -> str:
-    """A column formatter: the time in UTC, to the minute."""
-    moment: datetime | None = getattr(row, name)
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}" if moment else ""
+from kit.admin import DateRangeFilter, EnumFilterBase, short_time
 
 
 def readable_size(row: Any, _: str) -> str:

@@ -43,7 +43,8 @@ def pyproject_and_extensions() -> tuple[str, list[str]]:
 
 def kit_paths() -> Iterator[str]:
     for context in iter_route_contexts(app.routes):
-        if context.path and getattr(context.endpoint, "__module__", "").startswith("kit."):
+        module = getattr(context.endpoint, "__module__", "")
+        if context.path and module.startswith("kit.") and not module.startswith("kit.tests."):
             yield context.path
     yield from ("/admin", "/static", "/openapi.json")
 
