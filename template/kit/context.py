@@ -1,4 +1,4 @@
-"""What runs right now: the ids of the request and of the task, for log lines.
+"""The ids of the current request and of the running task, for log lines.
 
 A module that imports nothing, so that logging and models can use it.
 """
@@ -21,12 +21,12 @@ def get_request_id() -> str:
 
 
 def bind_request_id(request_id: str) -> Token[str]:
-    """Bind a request id to the running context; give the token to `unbind_request_id`."""
+    """Bind a request id to the running context; pass the token to `unbind_request_id`."""
     return _request_id.set(request_id)
 
 
 def unbind_request_id(token: Token[str]) -> None:
-    """Put back what was bound before `bind_request_id` returned this token."""
+    """Restore the request id that was bound before `bind_request_id` returned this token."""
     _request_id.reset(token)
 
 
@@ -38,7 +38,7 @@ def accepted_request_id(candidate: str | None) -> str:
 
 
 PREFIX_LENGTH = 8
-"""Characters of a task's id that a log line shows: enough to tell the tasks of a day apart."""
+"""Characters of a task's id that a log line shows: enough to distinguish the tasks of a day."""
 
 # A tuple, since a task may run another one in place (`apply()`).
 _running: ContextVar[tuple[str, ...]] = ContextVar("running_tasks", default=())
@@ -51,10 +51,10 @@ def get_task_id() -> str:
 
 
 def bind_task_id(task_id: str) -> None:
-    """Note that a task begins."""
+    """Bind the id of a task that begins."""
     _running.set((*_running.get(), task_id))
 
 
 def unbind_task_id() -> None:
-    """Note that the task that began last has ended."""
+    """Unbind the id of the task that was bound last."""
     _running.set(_running.get()[:-1])

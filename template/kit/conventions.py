@@ -1,4 +1,4 @@
-"""How constraints are named, in every table that is declared after this."""
+"""Naming convention of constraints, for every table that is declared after this import."""
 
 from sqlmodel import SQLModel
 

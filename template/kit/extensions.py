@@ -1,6 +1,6 @@
 """Extensions: which are on, and how their hooks are loaded.
 
-Core never names an extension. A hook is a module of the extension, as `models` or `api`; the
+Core never names an extension. A hook is a module of the extension, such as `models` or `api`; the
 part of core that owns the hook loads it here and takes what it needs from the module.
 """
 
@@ -53,7 +53,7 @@ def enabled_extensions() -> list[str]:
 
 
 def public_name(extension: str) -> str:
-    """What an extension's tables, routes, tasks and settings carry: `example` for `_example`."""
+    """The name in an extension's tables, routes, tasks and settings: `example` for `_example`."""
     return extension.strip("_")
 
 
@@ -87,26 +87,26 @@ def load_extensions(hook: str) -> list[LoadedHook]:
             place = _last_line_in(error, extension)
             raise ExtensionError(
                 f"extension {extension!r} is broken: {place}: {type(error).__name__}: {error}. "
-                f"Mend it, or take {extension} out of ENABLED_EXTENSIONS "
+                f"Fix it, or remove {extension} from ENABLED_EXTENSIONS "
                 f"({where_set('ENABLED_EXTENSIONS')})."
             ) from error
     return loaded
 
 
 def _refuse_wrong_settings() -> None:
-    """Name all that is wrong at once, not what the first extension to be loaded meets."""
+    """Report the wrong settings of all extensions at once, not only those of the first one."""
     if problems := extension_problems(enabled_extensions()):
         raise StartupError(*problems)
 
 
 def _refuse_misspelling(extension: str, hook: str) -> None:
-    """A hook that is missing may stand there under a name that nothing would ever load."""
+    """Refuse a module whose name is almost the missing hook's: nothing would ever load it."""
     entries = {path.stem: path for path in extension_dir(extension).glob("[!_.]*")}
     names = [name for name, path in entries.items() if path.suffix == ".py" or path.is_dir()]
     for name in difflib.get_close_matches(hook, set(names) - set(HOOKS), n=1, cutoff=0.8):
         raise ExtensionError(
             f"extension {extension!r} is broken: app/extensions/{extension}/{entries[name].name} "
-            f"is no hook, so nothing loads it; did you mean {hook}? Rename it."
+            f"is no hook, so nothing loads it. Rename it; did you mean {hook}?"
         )
 
 

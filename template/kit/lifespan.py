@@ -1,4 +1,4 @@
-"""What the API does before its first request and after its last."""
+"""The lifespan of the API: the kit's steps before the first request and after the last."""
 
 import gc
 import logging
@@ -16,10 +16,10 @@ logger = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def kit_lifespan() -> AsyncIterator[None]:
-    """Make database and message handlers ready, and close every connection at the end.
+    """Prepare the database and the message handlers, and close every connection at the end.
 
     Raises:
-        StartupError: when the service cannot start; its message says what to mend.
+        StartupError: when the service cannot start; its message says what to fix.
     """
     for finding in unknown_settings():
         logger.warning("%s", finding)
@@ -28,8 +28,8 @@ async def kit_lifespan() -> AsyncIterator[None]:
     await init_db()
     setup_message_handlers()
     if not settings.is_local:
-        # What is there by now stays: the garbage collector need not walk all of it under load. And
-        # a request makes thousands of objects that reference counts free without it.
+        # The objects that exist by now stay: the garbage collector need not walk all of them under
+        # load. And a request makes thousands of objects that reference counts free without it.
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000)

@@ -1,4 +1,4 @@
-"""Messages: what happened in one part of the service, told to those parts that want to know.
+"""Messages: one part of the service publishes what happened, handlers in other parts react.
 
     @handles("hotel.room-booked")
     def note_booking(message: Message) -> None:
@@ -11,12 +11,13 @@ Handlers are ordinary functions, registered in `app/message_handlers.py` and in 
 another extension, without importing it. There are two kinds:
 
 * **Before commit** (the default): runs inside `publish`, on the sender's session, each handler in
-  a savepoint of its own. What it writes is committed with the sender's work, or undone with it.
-  When it raises, its own writes alone are undone. A savepoint that is used costs two round trips.
+  a savepoint of its own. Its writes are committed with the sender's work, or rolled back with it.
+  When it raises, only its own writes are rolled back. A savepoint that is used costs two round
+  trips.
 * **After commit** (`after_commit=True`): runs when the sender's transaction has been committed and
-  has given its connection back; for mail, tasks and whatever cannot be undone. It gets a session
+  has returned its connection; for mail, tasks and all that cannot be undone. It gets a session
   of its own, which is committed when it returns. If the sender's transaction, or the savepoint in
-  which it published, is rolled back, it does not run. If the process dies in between, neither.
+  which it published, is rolled back, it does not run; nor if the process dies in between.
 
 Async code waits for handlers of both kinds. Those before commit share the session's connection;
 those after commit run in a thread, so that they may block. A handler that raises is logged and
@@ -49,7 +50,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Message:
-    """What a handler gets."""
+    """A published message, as a handler receives it."""
 
     name: str
     """For example `hotel.room-booked`: the sender's part of the service, and what happened."""
@@ -82,12 +83,12 @@ class _Pending:
 
 
 EVERY_MESSAGE = "*"
-"""Name under which a handler gets every message: for what passes them on, such as webhooks."""
+"""Name under which a handler gets every message: for forwarding them, such as webhooks do."""
 
 _handlers: dict[str, dict[str, _Registered]] = {}
 _PENDING = "pending_messages"
 
-# Of their own, so that slow handlers do not use up the threads that sync endpoints need.
+# Threads of their own: slow handlers must not use up those that sync endpoints need.
 _after_commit_threads = CapacityLimiter(4)
 
 
@@ -106,16 +107,16 @@ def handles(name: str, *, after_commit: bool = False) -> Callable[[Handler], Han
 
 
 async def publish(session: AsyncSession, name: str, payload: Mapping[str, Any]) -> None:
-    """Send a message from async code; nobody needs to handle it.
+    """Publish a message from async code; it need not have a handler.
 
     Raises:
-        sqlalchemy.exc.SQLAlchemyError: when what the sender added before does not pass its flush.
+        sqlalchemy.exc.SQLAlchemyError: when the flush of the sender's own rows fails.
     """
     await session.run_sync(partial(_publish, name=name, payload=payload))
 
 
 def publish_sync(session: Session, name: str, payload: Mapping[str, Any]) -> None:
-    """Send a message from a task or any other sync code; see `publish`."""
+    """Publish a message from a task or any other sync code; see `publish`."""
     _publish(session, name=name, payload=payload)
 
 
@@ -168,7 +169,7 @@ def _wait_for_commit(session: Session, name: str, payload: Mapping[str, Any]) ->
 
 @event.listens_for(OrmSession, "after_commit")
 def _note_commit(session: OrmSession) -> None:
-    """The innermost transaction has committed: its messages now hang on the one around it."""
+    """Hand the messages of a committed savepoint over to the transaction around it."""
     transaction = session.get_nested_transaction() or session.get_transaction()
     for pending in session.info.get(_PENDING, ()):
         if transaction is None or pending.transaction is not transaction:
@@ -181,7 +182,7 @@ def _note_commit(session: OrmSession) -> None:
 
 @event.listens_for(OrmSession, "after_transaction_end")
 def _run_committed(session: OrmSession, transaction: SessionTransaction) -> None:
-    """A transaction has ended and given its connection back: run or forget its messages."""
+    """Run the handlers of a committed transaction's messages; drop those of one rolled back."""
     waiting: list[_Pending] = session.info.get(_PENDING, [])
     ended = [pending for pending in waiting if pending.transaction is transaction]
     # Taken out first: a handler may use this session again.
@@ -209,7 +210,7 @@ def _run_after_commit(name: str, payload: Mapping[str, Any]) -> None:
 
 
 def _log_failure(handler: _Registered, name: str, error: Exception) -> None:
-    # During an outage every message fails alike; the stack would say nothing that is not known.
+    # During an outage every message fails alike; the stack trace would add nothing.
     logger.error(
         "handler %s failed for message %s: %s: %s",
         handler.label,

@@ -28,7 +28,7 @@ class AdminUser(SQLModel, table=True):
     is_active: bool = Field(
         default=True,
         sa_column_kwargs={"server_default": true()},
-        description="Someone inactive cannot log in, and an open session ends at the next request",
+        description="An inactive account cannot log in; an open session ends at its next request",
     )
     session_version: int = Field(
         default=1,
@@ -88,17 +88,17 @@ class ApiToken(SQLModel, table=True):
     expires_at: datetime | None = Field(
         default=None,
         sa_type=DateTime(timezone=True),
-        description="From then on the token is refused; never when empty",
+        description="The token is refused from then on; without it, the token never expires",
     )
     revoked_at: datetime | None = Field(
         default=None,
         sa_type=DateTime(timezone=True),
-        description="Since when the token is refused for good",
+        description="Since when the token is permanently refused",
     )
     last_used_at: datetime | None = Field(
         default=None,
         sa_type=DateTime(timezone=True),
-        description="Late by a minute at most: so long a process remembers a token",
+        description="Late by a minute at most, for which a process caches a token",
     )
 
     def __str__(self) -> str:
@@ -106,7 +106,7 @@ class ApiToken(SQLModel, table=True):
 
 
 class AuditAction(StrEnum):
-    """What was done. Stored as text, so that a new kind needs no migration."""
+    """Kinds of actions in the audit. Stored as text, so that a new kind needs no migration."""
 
     CREATE = "create"
     UPDATE = "update"
@@ -119,9 +119,9 @@ class AuditAction(StrEnum):
 
 
 class AuditEntry(SQLModel, table=True):
-    """One thing that somebody did in the admin, written in the transaction of the change itself.
+    """One action in the admin, recorded in the transaction of the change itself.
 
-    It names its subject by table and key, without a foreign key: it outlives what it tells of.
+    It names its subject by table and key, without a foreign key: it outlives its subject.
     """
 
     __tablename__ = "audit_entry"
@@ -137,13 +137,13 @@ class AuditEntry(SQLModel, table=True):
     )
     action: str = Field(max_length=32, description="One of AuditAction")
     actor: str = Field(
-        default="", max_length=64, description="Username; empty when nobody is known"
+        default="", max_length=64, description="Username; empty when no account is known"
     )
     client: str = Field(
         default="", max_length=64, description="Network address that the request came from"
     )
-    subject_type: str = Field(default="", max_length=128, description="Table of what was changed")
-    subject_id: str = Field(default="", max_length=255, description="Its primary key")
+    subject_type: str = Field(default="", max_length=128, description="Table of the changed row")
+    subject_id: str = Field(default="", max_length=255, description="Primary key of that row")
     details: dict[str, Any] = Field(
         default_factory=dict,
         sa_type=JSONB,

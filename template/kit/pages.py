@@ -1,4 +1,4 @@
-"""Pages: where templates are looked for, and how they are rendered."""
+"""Pages: the search path of templates, and the environment that renders them."""
 
 from pathlib import Path
 
@@ -17,9 +17,9 @@ def extension_template_dirs() -> list[Path]:
 
 
 def page_environment() -> Environment:
-    """The environment in which pages are rendered.
+    """The Jinja2 environment in which pages are rendered.
 
-    A name that a page misspells is an error instead of a gap; everything is escaped but plain text.
+    A misspelt variable is an error instead of a gap. Everything but plain text is escaped.
     """
     environment = Environment(
         loader=FileSystemLoader([*extension_template_dirs(), TEMPLATES_DIR]),

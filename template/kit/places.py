@@ -1,6 +1,6 @@
-"""What the kit finds of the service, each thing at one documented place.
+"""The documented places at which the kit finds the service's own objects.
 
-Looked up when it is used, never at import: the modules that make these things import the kit.
+Looked up when they are used, never at import: the modules that make these objects import the kit.
 """
 
 # mypy: disable-error-code="no-any-return"
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 class Service:
-    """The service's own modules, and what the kit takes from them."""
+    """The service's own modules, and the objects that the kit takes from them."""
 
     def module(self, name: str) -> ModuleType:
         """A module of the service, for example `models` for `app.models`."""
         return import_module(f"app.{name}")
 
     def load(self) -> None:
-        """Import what has effects by being imported, as a handler of a Celery signal."""
+        """Import the modules that have an effect on import, such as handlers of Celery signals."""
         for name in ("core.celery", "core.admin", "core.database", "core.templates"):
             self.module(name)
 

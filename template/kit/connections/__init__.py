@@ -1,4 +1,4 @@
-"""Connections to Redis and PostgreSQL: what processes may hold, and what they do hold."""
+"""Connections to Redis and PostgreSQL: the budget of the processes, and what they hold now."""
 
 from kit.connections._budget import (
     postgres_budget,

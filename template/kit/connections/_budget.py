@@ -1,7 +1,7 @@
-"""How many connections to Redis and PostgreSQL the service's processes may hold, by its settings.
+"""The budget: how many connections the service's processes may hold, as its settings define it.
 
-One source for all who ask: the size of the pools, the refusal to start more processes than the plan
-carries, `make doctor` and `make connections`. All numbers are upper bounds that the pools keep.
+The one source for the size of the pools, the refusal to start more processes than the plan allows,
+`make doctor` and `make connections`. All numbers are upper bounds that the pools keep.
 """
 
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ LISTENING_CONNECTIONS: dict[Role, int] = {
 """Connections to Redis that a process of each role may hold beside its pool."""
 
 COMMAND_CONNECTIONS = 1
-"""Kept free on either server for migrations, `make doctor` and health checks, one at a time."""
+"""Reserved on either server for migrations, `make doctor` and health checks, one at a time."""
 
 LARGEST_COMPUTED_POOL = 10
-"""Most connections of an API process whose pool is computed; more rarely make it faster."""
+"""Upper limit of a computed pool of an API process; more connections rarely make it faster."""
 
 LABELS: dict[Role, str] = {
     "api": "API",
@@ -37,7 +37,7 @@ LABELS: dict[Role, str] = {
 
 @dataclass(frozen=True)
 class Line:
-    """Processes of one kind, and what each of them may hold."""
+    """Processes of one kind, and the connections that each of them may hold."""
 
     label: str
     processes: int
@@ -46,7 +46,7 @@ class Line:
 
     @property
     def connections(self) -> int:
-        """What the processes of this line may hold together."""
+        """Connections that the processes of this line may hold together."""
         return self.processes * self.each
 
     def __str__(self) -> str:
@@ -55,7 +55,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Budget:
-    """What processes may hold together, and the limit that this has to stay within."""
+    """The connections that all processes may hold together, and their limit."""
 
     lines: tuple[Line, ...]
     limit: int
@@ -68,22 +68,22 @@ class Budget:
 
     @property
     def is_exceeded(self) -> bool:
-        """Whether the processes could hold more than there is."""
+        """Whether the processes may hold more connections than the limit."""
         return self.total > self.limit
 
     def spelled_out(self) -> str:
-        """The sum, as `1 API x 2 + 1 worker x 4 + 1 for commands = 7 of REDIS_… 30`."""
+        """Spell out the sum: `1 API x 2 + 1 worker x 4 + 1 for commands = 7 of REDIS_… 30`."""
         lines = [str(line) for line in self.lines if line.connections]
         summands = " + ".join([*lines, f"{COMMAND_CONNECTIONS} for commands"])
         return f"{summands} = {self.total} of {self.limit_name} {self.limit}"
 
 
 def redis_allowance(configuration: Settings, role: Role, *, children: int | None = None) -> int:
-    """Connections to Redis that one process may hold; a prefork worker's children are its own.
+    """Connections to Redis that one process may hold, a prefork worker with its children.
 
     Args:
         configuration: the settings.
-        role: what the process is.
+        role: of the process.
         children: of a worker; `CELERY_WORKER_CHILDREN` when left out.
     """
     if role == "command":
@@ -95,7 +95,7 @@ def redis_allowance(configuration: Settings, role: Role, *, children: int | None
 
 
 def postgres_allowance(configuration: Settings, role: Role) -> int:
-    """Connections to PostgreSQL that one process may hold, a prefork worker's children aside."""
+    """Connections to PostgreSQL that one process may hold, without a prefork worker's children."""
     match role:
         case "api":
             return postgres_pool_size(configuration) + configuration.POSTGRES_SYNC_POOL_SIZE
@@ -108,7 +108,7 @@ def postgres_allowance(configuration: Settings, role: Role) -> int:
 
 
 def redis_budget(configuration: Settings, *, children: int | None = None) -> Budget:
-    """What the processes that the settings name may hold of Redis.
+    """The budget of connections to Redis, for the processes that the settings name.
 
     Args:
         configuration: the settings.
@@ -128,7 +128,7 @@ def redis_budget(configuration: Settings, *, children: int | None = None) -> Bud
 
 
 def postgres_budget(configuration: Settings, *, children: int | None = None) -> Budget:
-    """What the processes that the settings name may hold of PostgreSQL; see `redis_budget`."""
+    """The budget of connections to PostgreSQL; see `redis_budget`."""
     return Budget(
         (
             Line("API", _api_processes(configuration), postgres_pool_size(configuration)),
@@ -145,10 +145,10 @@ def postgres_budget(configuration: Settings, *, children: int | None = None) -> 
 
 
 def postgres_pool_size(configuration: Settings) -> int:
-    """Most connections of one API process for requests: as set, else its share of the limit.
+    """Size of one API process's pool for requests: as set, else its share of the limit.
 
-    What admin, workers and commands need comes first; the rest is divided by the API's processes.
-    It is at least 1, so the sum may still exceed the limit, and at most 10.
+    Admin, workers and commands come first; the rest is divided by the API's processes. It is at
+    least 1, so the sum may still exceed the limit, and at most 10.
     """
     if configuration.POSTGRES_POOL_SIZE is not None:
         return configuration.POSTGRES_POOL_SIZE
@@ -159,7 +159,7 @@ def postgres_pool_size(configuration: Settings) -> int:
 
 
 def refuse_more_than_the_plan(configuration: Settings, *, children: int | None = None) -> None:
-    """Check that the plan carries all processes, without asking a server.
+    """Check that the plan has enough connections for all processes, without asking a server.
 
     Raises:
         StartupError: with the sum spelled out and what to change, when it does not.
@@ -176,25 +176,25 @@ def refuse_more_than_the_plan(configuration: Settings, *, children: int | None =
 
 
 def redis_remedy() -> str:
-    """What to do where the processes may hold more of Redis than the plan gives."""
+    """Remedy for a budget that exceeds the connections that Redis's plan allows."""
     return (
         "Run fewer processes (API_INSTANCES, API_WORKERS, CELERY_WORKERS, CELERY_WORKER_CHILDREN, "
-        "CELERY_BEATS), or raise REDIS_CONNECTION_LIMIT if the plan gives more."
+        "CELERY_BEATS), or raise REDIS_CONNECTION_LIMIT if the plan allows more."
     )
 
 
 def postgres_remedy(configuration: Settings) -> str:
-    """What to do where the processes may hold more of PostgreSQL than plan or pooler give."""
+    """Remedy for a budget that exceeds the connections that PostgreSQL's plan or pooler allows."""
     sizes = "POSTGRES_POOL_SIZE, " if configuration.POSTGRES_POOL_SIZE else ""
     return (
         f"Lower {sizes}API_INSTANCES, API_WORKERS or CELERY_WORKERS, or raise "
-        "POSTGRES_CONNECTION_LIMIT if the plan gives more."
+        "POSTGRES_CONNECTION_LIMIT if the plan allows more."
     )
 
 
 def _explain(server: str, budget: Budget, remedy: str) -> str:
     return (
-        f"the service's processes may hold more connections to {server} than there are: "
+        f"the service's processes may hold more connections to {server} than it allows: "
         f"{budget.spelled_out()} ({where_set(budget.limit_name)}). {remedy}"
     )
 
@@ -204,6 +204,6 @@ def _api_processes(configuration: Settings) -> int:
 
 
 def _task_processes(configuration: Settings, children: int | None) -> int:
-    """Processes that run tasks: a worker itself, or its children where it has some."""
+    """Number of processes that run tasks: workers, or their children where they have some."""
     forked = configuration.CELERY_WORKER_CHILDREN if children is None else children
     return configuration.CELERY_WORKERS * max(1, forked)

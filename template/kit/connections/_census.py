@@ -1,4 +1,4 @@
-"""Who holds how many connections to Redis and to PostgreSQL, against what each may hold."""
+"""The connections to Redis and PostgreSQL that each process holds now, and its allowance."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ from kit.connections._processes import redis_clients, redis_limit
 from kit.process import POSTGRES_SERVICE_BYTES, ProcessName, Role, parse_process_name, service_name
 from kit.settings import settings
 
-# Whoever may not see another user's sessions sees their names but not what kind they are.
+# Without the right to see another user's sessions, their names are visible but not their kind.
 POSTGRES_CLIENTS = text(
     "SELECT coalesce(application_name, '') FROM pg_stat_activity "
     "WHERE datname IS NOT NULL AND coalesce(backend_type, 'client backend') = 'client backend'"
@@ -29,48 +29,48 @@ POSTGRES_CLIENTS = text(
 
 @dataclass(frozen=True)
 class Holder:
-    """One process of this service, or all others together."""
+    """One process of this service, or all other clients together."""
 
     role: str
     host: str
     pid: int | None
     connections: int
     allowance: int | None
-    """What it may hold; None for others."""
+    """Connections that it may hold; None for others."""
 
     @property
     def is_over(self) -> bool:
-        """Whether it holds more than it may."""
+        """Whether it holds more connections than it may."""
         return self.allowance is not None and self.connections > self.allowance
 
 
 @dataclass(frozen=True)
 class Census:
-    """The connections to one server, and what the settings' processes may hold of it."""
+    """The connections to one server, and the budget of the processes that the settings name."""
 
     holders: tuple[Holder, ...]
     in_use: int | None
-    """None where the server does not see what the limit counts."""
+    """None where the server does not see the connections that the limit counts."""
     limit: int
     limit_name: str
     plan: Budget
     note: str = ""
-    """What is not known, and why."""
+    """The part that is not known, and why."""
 
     @property
     def is_over(self) -> bool:
-        """Whether a process, all of them, or the plan exceed what there is."""
+        """Whether a process, all connections, or the budget exceed their limit."""
         over = [self.is_crowded, self.plan.is_exceeded, *(each.is_over for each in self.holders)]
         return any(over)
 
     @property
     def is_crowded(self) -> bool:
-        """Whether more connections are in use than there are."""
+        """Whether more connections are in use than the limit."""
         return self.in_use is not None and self.in_use > self.limit
 
 
 def count_redis(client: redis.Redis) -> Census:
-    """The connections to Redis.
+    """Count the connections to Redis, by the process that holds them.
 
     Raises:
         redis.RedisError: when it cannot be reached.
@@ -80,12 +80,12 @@ def count_redis(client: redis.Redis) -> Census:
     clients = redis_clients(client)
     if clients is None:
         in_use = client.info("clients")["connected_clients"]
-        note = "this Redis does not tell whose they are: it forbids CLIENT LIST"
+        note = "this Redis does not show whose they are: it forbids CLIENT LIST"
         return Census((), in_use, limit, limit_name, plan, note)
     allowances = {role: redis_allowance(settings, role) for role in get_args(Role)}
-    # Of a prefork worker's allowance its children hold their own part.
+    # A prefork worker's allowance includes its children's, which hold their own part here.
     allowances["worker"] = redis_allowance(settings, "worker", children=0)
-    # A command asks one thing at a time, and so the plan counts one; its pool is as all others.
+    # A command uses one connection at a time, so the budget counts one; its pool is as all others.
     allowances["command"] = settings.REDIS_POOL_SIZE
     names = [each.process for each in clients]
     holders = _holders(names, service_name(settings), allowances)
@@ -93,14 +93,14 @@ def count_redis(client: redis.Redis) -> Census:
 
 
 async def count_postgres(connection: AsyncConnection) -> Census:
-    """The connections to PostgreSQL, this one included."""
+    """Count the connections to PostgreSQL, this one included, by the process that holds them."""
     names = list(await connection.scalars(POSTGRES_CLIENTS))
     plan = postgres_budget(settings)
     limit, limit_name = settings.POSTGRES_CONNECTION_LIMIT, "POSTGRES_CONNECTION_LIMIT"
     if settings.pooler_mode != "none":
         note = (
-            f"behind the pooler in {settings.pooler_mode} mode PostgreSQL sees connections of the "
-            f"pooler's, {len(names)} now, not whose they are"
+            f"behind the pooler in {settings.pooler_mode} mode PostgreSQL sees the pooler's "
+            f"connections, {len(names)} now, not whose they are"
         )
         return Census((), None, limit, limit_name, plan, note)
     allowances = {role: postgres_allowance(settings, role) for role in get_args(Role)}
@@ -112,7 +112,7 @@ async def count_postgres(connection: AsyncConnection) -> Census:
 def _holders(
     names: Iterable[ProcessName | None], service: str, allowances: dict[Role, int]
 ) -> tuple[Holder, ...]:
-    """Each process of the service in the order of its role, then everybody else."""
+    """Each process of the service in the order of its role, then all other clients."""
     roles: dict[str, tuple[int, int]] = {
         role: (order, allowance) for order, (role, allowance) in enumerate(allowances.items())
     }

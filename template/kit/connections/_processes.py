@@ -1,7 +1,7 @@
-"""Who is connected to Redis, and whether the server has room for one process more.
+"""The processes that are connected to Redis, and whether it has room for one more.
 
-The settings say how many processes there are meant to be; a process that was started beside them,
-as by `docker compose up --scale`, is only seen here.
+The settings define how many processes there should be; one that was started beside them, for
+example by `docker compose up --scale`, is only seen here.
 """
 
 import logging
@@ -31,9 +31,9 @@ class RedisClient(NamedTuple):
     """One connection to Redis."""
 
     id: int
-    """The server counts them up."""
+    """Assigned by the server, in ascending order."""
     process: ProcessName | None
-    """Whose it is; None of a stranger, which carries no name of ours."""
+    """The process that holds it; None for a client without a name of this form."""
 
 
 def redis_clients(client: redis.Redis) -> list[RedisClient] | None:
@@ -59,11 +59,11 @@ class ConnectedProcess:
     name: ProcessName
     connections: int
     first_id: int
-    """Number of its oldest connection; the server counts them up."""
+    """Number of its oldest connection; the server assigns them in ascending order."""
 
 
 def connected_processes(clients: Iterable[RedisClient]) -> list[ConnectedProcess]:
-    """Group connections by the processes of this and other services; strangers are left out."""
+    """Group connections by the processes of this and other services; other clients are left out."""
     ids: dict[ProcessName, list[int]] = {}
     for client in clients:
         if client.process:
@@ -72,10 +72,10 @@ def connected_processes(clients: Iterable[RedisClient]) -> list[ConnectedProcess
 
 
 def redis_limit(client: redis.Redis) -> tuple[int, str]:
-    """Connections that Redis gives, and who says so: the lower of server and settings.
+    """Connections that Redis allows, and the limit's name: the lower of server and settings.
 
     Raises:
-        redis.RedisError: when it cannot be reached, or does not tell.
+        redis.RedisError: when it cannot be reached, or forbids the question.
     """
     information: dict[str, Any] = client.info("clients")
     server_limit = int(information.get("maxclients") or settings.REDIS_CONNECTION_LIMIT)
@@ -87,11 +87,12 @@ def redis_limit(client: redis.Redis) -> tuple[int, str]:
 def refuse_more_than_redis_gives(*, children: int | None = None, starting: int = 1) -> None:
     """Check that Redis has room for this process beside those that are connected.
 
-    Each is counted with all that it may hold. Of processes that start at the same moment the one
-    that connected first goes first: those behind see it, so they cannot overlook each other.
+    Each is counted with all connections that it may hold. Of processes that start at the same
+    moment, the one that connected first has precedence: later ones see it, so they cannot overlook
+    each other.
 
     Nothing is refused where Redis cannot be asked: a process that finds no free slot waits for one,
-    and where `CLIENT LIST` is forbidden the settings' sum has to do.
+    and where `CLIENT LIST` is forbidden, only the settings' sum is checked.
 
     Args:
         children: those that this process forks, if it is a worker.
@@ -116,14 +117,14 @@ def refuse_more_than_redis_gives(*, children: int | None = None, starting: int =
     budget = Budget(_lines(before, allowance, starting), limit, limit_name)
     if budget.is_exceeded:
         raise StartupError(
-            f"with this {LABELS[this_process.role]} the processes that are connected to Redis may "
-            f"hold more connections than it gives: {budget.spelled_out()}. Stop one of them first "
+            f"with this {LABELS[this_process.role]}, the processes that are connected to Redis may "
+            f"hold more connections than it allows: {budget.spelled_out()}. Stop one of them first "
             "(`make connections` lists them), or choose a larger plan."
         )
 
 
 def _lines(before: list[ConnectedProcess], own_allowance: int, starting: int) -> tuple[Line, ...]:
-    """The processes of this service by role; other services with what they hold."""
+    """The processes of this service by role; other services with the connections that they hold."""
     roles: Counter[tuple[Role, int]] = Counter()
     others = children = 0
     own_service = service_name(settings)
@@ -147,14 +148,14 @@ def _lines(before: list[ConnectedProcess], own_allowance: int, starting: int) ->
 
 
 def begin_process(role: Role, *, children: int | None = None) -> None:
-    """Say what this process is, have its servers run, and make sure that they carry it.
+    """Set the role of this process, start its embedded servers, and check that it fits the budget.
 
     Args:
-        role: what it is.
+        role: of this process.
         children: processes that it forks, if it is a worker.
 
     Raises:
-        StartupError: when plan or server have no room for it, or a server cannot be started.
+        StartupError: when the plan or Redis has no room for it, or a server cannot be started.
     """
     refuse_more_than_the_plan(settings, children=children)
     this_process.become(role)

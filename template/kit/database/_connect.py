@@ -16,7 +16,7 @@ from kit.settings import StartupError, settings, where_set
 
 
 def name_connections(engine: Engine) -> None:
-    """Have each connection of the engine carry `service:role@host:pid` as its application's name.
+    """Set `service:role@host:pid` as the application name of each connection of the engine.
 
     The name is made when a connection is: an engine exists before its process knows its role, and
     a forked worker has another process id.
@@ -42,11 +42,11 @@ NO_CONNECTION_LEFT = "53300"
 async def connect(
     url: str | None = None, connect_args: dict[str, Any] | None = None
 ) -> AsyncIterator[AsyncConnection]:
-    """A connection of its own, closed at the end.
+    """Open a connection outside the pools, and close it at the end.
 
     Args:
         url: an asyncpg URL; the configured database when left out.
-        connect_args: what asyncpg is told beside the URL; as configured when left out.
+        connect_args: arguments for asyncpg beside the URL; as configured when left out.
 
     Raises:
         StartupError: when the database cannot be reached or refuses the login.
@@ -117,6 +117,6 @@ def _explain_refusal(error: BaseException | None, server: str) -> str:
 
 
 def _settings(*names: str) -> str:
-    """The settings that decide, and where each is set: `DATABASE_URL` stands for all the parts."""
+    """The settings to correct, and where each is set: `DATABASE_URL` where that is in use."""
     decisive = ["DATABASE_URL"] if settings.database_url_override else list(names)
     return " and ".join(f"{name} ({where_set(name)})" for name in decisive)

@@ -1,6 +1,6 @@
 """Row level security on every table, so that nothing is readable through Supabase's REST API.
 
-Supabase publishes the schema `public`: whoever knows the project's URL and its public key reads
+Supabase publishes the schema `public`: anyone with the project's URL and its public key can read
 each table there that has no row level security. With it enabled and no policy written, only the
 table's owner sees rows, and the owner is the user that this service connects as.
 
@@ -21,7 +21,7 @@ TABLES_WITHOUT_ROW_SECURITY = """
       )
     ORDER BY 1
 """
-"""Tables of PostgreSQL extensions are theirs: this service cannot alter them."""
+"""Without the tables of PostgreSQL extensions, which this service cannot alter."""
 
 _ENABLE = DDL("ALTER TABLE %(fullname)s ENABLE ROW LEVEL SECURITY")  # type: ignore[no-untyped-call]
 

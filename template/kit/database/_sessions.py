@@ -1,4 +1,4 @@
-"""Sessions for requests: one that is closed whatever happens, and one that refuses to write."""
+"""Sessions for requests: one that is closed in every case, and one that refuses to write."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,7 +14,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 @asynccontextmanager
 async def request_session(maker: Callable[[], AsyncSession]) -> AsyncIterator[AsyncSession]:
-    """Open a session, and close it whatever becomes of the request.
+    """Open a session, and close it however the request ends.
 
     Not `async with maker()`: that closes in a task of its own, so that no cancellation stops it
     half-way. A shield does the same, and spares each request the 50 µs of the task.
@@ -28,11 +28,11 @@ async def request_session(maker: Callable[[], AsyncSession]) -> AsyncIterator[As
 
 
 class ReadOnlyViolationError(RuntimeError):
-    """A read-only session was asked to write; the endpoint wants `SessionDep` instead."""
+    """A read-only session was used to write; the endpoint needs `SessionDep` instead."""
 
 
 class ReadOnlySession(Session):
-    """A session that refuses flushes and anything but reads."""
+    """A session that refuses flushes and all statements but reads."""
 
 
 @event.listens_for(ReadOnlySession, "before_flush")
@@ -53,6 +53,6 @@ def _refuse_anything_but_reads(state: ORMExecuteState) -> None:
 
 
 class AsyncReadOnlySession(AsyncSession):
-    """The async face of `ReadOnlySession`."""
+    """The async counterpart of `ReadOnlySession`."""
 
     sync_session_class = ReadOnlySession

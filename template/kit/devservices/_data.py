@@ -1,4 +1,4 @@
-"""What `.data/` keeps: files that are generated once, and the logins of this machine's service."""
+"""Files in `.data/`: generated once and kept, such as the logins of this machine's service."""
 
 import fcntl
 import json
@@ -12,18 +12,18 @@ from pathlib import Path
 
 
 class DevServicesError(Exception):
-    """A development server cannot be had; the message says what, where and what to do."""
+    """A development server cannot be started; the message says which, why and what to do."""
 
 
 class PortTakenError(DevServicesError):
-    """Another program listens on the port that a server was to have."""
+    """Another program listens on the port that is reserved for a server."""
 
 
 _POLL_SECONDS = 0.02
 
 
 def data_directory(base_dir: Path) -> Path:
-    """The project's `.data/`, made when missing: unreadable to others and ignored by git.
+    """The project's `.data/`, made when missing: not readable by others and ignored by git.
 
     Raises:
         DevServicesError: when it cannot be written, usually because another user made it.
@@ -43,8 +43,8 @@ def data_directory(base_dir: Path) -> Path:
     return directory
 
 
-def remember(path: Path, generate: Callable[[], Mapping[str, object]]) -> dict[str, object]:
-    """The JSON object in `path`; what `generate` gives is written there the first time.
+def load_or_generate(path: Path, generate: Callable[[], Mapping[str, object]]) -> dict[str, object]:
+    """Load the JSON object in `path`; the first time, generate and write it.
 
     Raises:
         DevServicesError: when the file cannot be read or is not a JSON object.
@@ -56,7 +56,7 @@ def remember(path: Path, generate: Callable[[], Mapping[str, object]]) -> dict[s
             content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DevServicesError(
-            f"{path} is not valid JSON ({error}). Mend it, or remove it to have it made again."
+            f"{path} is not valid JSON ({error}). Fix it, or remove it to have it made again."
         ) from error
     if not isinstance(content, dict):
         raise DevServicesError(f"{path} holds no JSON object. Remove it to have it made again.")
@@ -65,13 +65,13 @@ def remember(path: Path, generate: Callable[[], Mapping[str, object]]) -> dict[s
 
 @contextmanager
 def locked(path: Path, *, seconds: float) -> Iterator[int]:
-    """Hold the lock that `path` stands for; yields its file descriptor.
+    """Hold the lock on the file `path`; yields its file descriptor.
 
-    The lock is the kernel's (flock): it is gone with the last process that has the descriptor.
+    The lock is the kernel's (flock): it ends with the last process that has the descriptor.
 
     Raises:
         DevServicesError: when the file is another user's.
-        TimeoutError: when somebody else holds it for longer than `seconds`.
+        TimeoutError: when another process holds it for longer than `seconds`.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -92,7 +92,7 @@ def locked(path: Path, *, seconds: float) -> Iterator[int]:
 
 
 def try_lock(descriptor: int) -> bool:
-    """Lock an open file if nobody else holds it; False when somebody does."""
+    """Lock an open file without waiting; returns False when another process holds the lock."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -101,7 +101,7 @@ def try_lock(descriptor: int) -> bool:
 
 
 def _write(path: Path, content: Mapping[str, object]) -> None:
-    # Renamed into place, so that a reader never meets half a file, not even after a crash.
+    # Renamed into place, so that a reader never sees half a file, not even after a crash.
     unfinished = path.with_suffix(".new")
     unfinished.unlink(missing_ok=True)
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -116,7 +116,7 @@ FILE_NAME = "credentials.json"
 
 @dataclass(frozen=True, repr=False)
 class Credentials:
-    """What a developer logs in with; stays the same until `.data/credentials.json` is removed."""
+    """A developer's credentials, which stay the same until `.data/credentials.json` is removed."""
 
     secret_key: str
     admin_username: str
@@ -126,13 +126,13 @@ class Credentials:
 
 
 def local_credentials(base_dir: Path) -> Credentials:
-    """The credentials of the project in `base_dir`; generated now, when there are none yet.
+    """The credentials of the project in `base_dir`; generated when there are none yet.
 
     Raises:
         DevServicesError: when `.data/credentials.json` cannot be written or read.
     """
     path = data_directory(base_dir) / FILE_NAME
-    content = remember(path, lambda: asdict(_generate()))
+    content = load_or_generate(path, lambda: asdict(_generate()))
     texts = {key: value for key, value in content.items() if isinstance(value, str)}
     missing = {field.name for field in fields(Credentials)} - texts.keys()
     if missing:

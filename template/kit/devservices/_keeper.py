@@ -1,12 +1,12 @@
-"""The process that owns the servers: it runs them while anybody holds a lease, and no longer.
+"""The keeper: the process that owns the servers, and runs them while there is a lease on them.
 
 A lease is a connection to the keeper's socket. The kernel closes it when its holder ends, even by
 SIGKILL, so no lease is ever left over. The keeper starts the servers that a lease asks for,
-answers that they are ready, and stops them when the last lease is gone. Should a server end by
-itself, the keeper says so on every lease, stops the rest and ends too: the next lease starts anew.
+answers that they are ready, and stops them when the last lease ends. Should a server end by
+itself, the keeper reports it on every lease, stops the rest and exits: the next lease starts anew.
 
 Should the keeper be killed, Linux signals the servers. They share its lock (`keeper.lock`), so the
-next keeper waits until they are gone. Where the kernel gives no such signal, it ends them itself.
+next keeper waits until they have ended. Where the kernel has no such signal, it ends them itself.
 
 Run as `python -m kit.devservices._keeper DATA LEASE_DESCRIPTOR [--temporary]`.
 """
@@ -44,8 +44,8 @@ class Server:
 
 
 def main(data: Path, first_lease: socket.socket, *, temporary: bool) -> None:
-    """Keep the servers of the directory `data` until the last lease is gone."""
-    os.umask(0o077)  # logs and data are nobody else's
+    """Keep the servers of the directory `data` running until the last lease ends."""
+    os.umask(0o077)  # logs and data are private
     with _sole_keeper(data) as lock:
         for log in data.glob("*.log"):
             if log.name != LOG_NAME:
@@ -68,7 +68,7 @@ def main(data: Path, first_lease: socket.socket, *, temporary: bool) -> None:
                     valkey.STOP_SIGNAL,
                 ),
             },
-            # Nobody but its starter shares a temporary server.
+            # A temporary server is used only by the process that starts it.
             listener=None if temporary else _listen(data),
             pids_file=data / LOCK_NAME,
         )
@@ -80,12 +80,12 @@ def main(data: Path, first_lease: socket.socket, *, temporary: bool) -> None:
                 shutil.rmtree(data, ignore_errors=True)
             else:
                 (data / SOCKET_NAME).unlink(missing_ok=True)
-    # Only now: the end of the connection tells the holders of leases that all is over.
+    # Only now: the end of the connection shows the holders of leases that all servers have ended.
     keeper.close()
 
 
 class Keeper:
-    """The servers that run, and the leases on them."""
+    """The running servers, and the leases on them."""
 
     def __init__(
         self, servers: dict[str, Server], *, listener: socket.socket | None, pids_file: Path
@@ -95,10 +95,10 @@ class Keeper:
         self._leases: list[socket.socket] = []
         self._listener = listener
         self._pids_file = pids_file
-        self._told_to_stop = False
+        self._is_stopping = False
 
     def run(self, first_lease: socket.socket) -> None:
-        """Serve leases; returns when the last is gone, a server ended or SIGTERM came."""
+        """Serve leases; returns when the last lease or a server has ended, or at SIGTERM."""
         with selectors.DefaultSelector() as selector, _signals_as_bytes(self._stop) as signals:
             selector.register(signals, selectors.EVENT_READ, lambda: signals.recv(64))
             if self._listener:
@@ -106,14 +106,14 @@ class Keeper:
                     self._listener, selectors.EVENT_READ, lambda: self._accept(selector)
                 )
             self._add(first_lease, selector)
-            while self._leases and not self._told_to_stop:
+            while self._leases and not self._is_stopping:
                 for key, _ in selector.select():
                     key.data()
                 if self._report_ended_server():
                     return
 
     def stop_servers(self) -> None:
-        """End all servers and wait until they are gone."""
+        """Stop all servers and wait until they have ended."""
         if self._listener:
             self._listener.close()
         for name, process in self._running.items():
@@ -122,12 +122,12 @@ class Keeper:
             wait_until_gone(process)
 
     def close(self) -> None:
-        """Close the leases that are left."""
+        """Close the remaining leases."""
         for lease in self._leases:
             lease.close()
 
     def _stop(self) -> None:
-        self._told_to_stop = True
+        self._is_stopping = True
 
     def _accept(self, selector: selectors.BaseSelector) -> None:
         assert self._listener is not None  # noqa: S101 (it is what the selector reported)
@@ -139,24 +139,24 @@ class Keeper:
         selector.register(lease, selectors.EVENT_READ, lambda: self._read(lease, selector))
 
     def _read(self, lease: socket.socket, selector: selectors.BaseSelector) -> None:
-        """Take a lease's request, or notice that its holder is gone."""
+        """Handle a lease's request, or the end of its holder."""
         try:
             request = lease.recv(4096)
         except ConnectionError:
             request = b""
         if request:
-            _send(lease, self._have_running(json.loads(request)))
+            _send(lease, self._start_missing(json.loads(request)))
             return
         selector.unregister(lease)
-        # The last lease is closed after the servers are gone: its holder may wait for that.
+        # The last lease is closed after the servers have ended: its holder may wait for that.
         if len(self._leases) > 1:
             self._leases.remove(lease)
             lease.close()
         else:
-            self._told_to_stop = True
+            self._is_stopping = True
 
-    def _have_running(self, names: list[str]) -> dict[str, object]:
-        """Start those of the servers that do not run yet; gives the answer to the lease."""
+    def _start_missing(self, names: list[str]) -> dict[str, object]:
+        """Start those of the servers that do not run yet; returns the answer to the lease."""
         try:
             for name in names:
                 if name not in self._running:
@@ -183,7 +183,7 @@ class Keeper:
 
 @contextmanager
 def _sole_keeper(data: Path) -> Iterator[int]:
-    """Hold the lock that keeper and servers share; yields its descriptor.
+    """Hold the lock that the keeper and its servers share; yields its descriptor.
 
     Raises:
         TimeoutError: when servers of an earlier keeper do not end.
@@ -191,11 +191,11 @@ def _sole_keeper(data: Path) -> Iterator[int]:
     path = data / LOCK_NAME
     with ExitStack() as stack:
         try:
-            # Linux has told the servers of a killed keeper to end; elsewhere nobody has.
+            # Linux has signalled the servers of a killed keeper; other systems have not.
             patience = STOP_SECONDS if sys.platform == "linux" else 1
             lock = stack.enter_context(locked(path, seconds=patience))
         except TimeoutError:
-            # Whoever holds the lock are the servers whose numbers are in it.
+            # The lock is held by the servers whose process ids are in the file.
             for pid in path.read_text(encoding="ascii").split():
                 with suppress(ProcessLookupError):
                     os.kill(int(pid), signal.SIGTERM)
@@ -218,7 +218,7 @@ def _listen(data: Path) -> socket.socket:
 
 @contextmanager
 def _signals_as_bytes(on_terminate: Callable[[], None]) -> Iterator[socket.socket]:
-    """A socket that gets a byte for each ended child and for SIGTERM, to wait for among others."""
+    """Turn signals into bytes: a socket gets one for each ended child and for SIGTERM."""
     receiver, sender = socket.socketpair()
     sender.settimeout(0)
     with receiver, sender:
@@ -232,13 +232,13 @@ def _signals_as_bytes(on_terminate: Callable[[], None]) -> Iterator[socket.socke
 
 
 def _send(lease: socket.socket, message: dict[str, object]) -> None:
-    with suppress(ConnectionError):  # Its holder may be gone; that is noticed when it is read.
+    with suppress(ConnectionError):  # Its holder may have ended; that is noticed when it is read.
         lease.sendall(json.dumps(message).encode() + b"\n")
 
 
 if __name__ == "__main__":
     if os.fork() != 0:
-        os._exit(0)  # The keeper outlives whoever started it, while others hold leases.
+        os._exit(0)  # The keeper outlives the process that started it, while others hold leases.
     main(
         Path(sys.argv[1]),
         socket.socket(fileno=int(sys.argv[2])),

@@ -1,4 +1,4 @@
-"""Having the development servers run for as long as this process needs them."""
+"""Leases: they keep the development servers running for as long as a process needs them."""
 
 import json
 import os
@@ -18,32 +18,32 @@ SOCKET_NAME = "keeper.sock"
 LOG_NAME = "keeper.log"
 
 START_SECONDS = 90
-"""Longest time that servers may take to start; on a fast machine it is under one second."""
+"""Timeout for the start of the servers; on a fast machine it takes under one second."""
 
 _LONGEST_SOCKET_PATH = 100
 """Bytes; the kernels' limits are 104 (macOS) and 108 (Linux)."""
 
 
 class Lease:
-    """A hold on running servers; they stop when the last one is released or its process ends.
+    """A lease on running servers; they stop when the last one is released or its process ends.
 
-    Forked children share the hold. It is a context manager, which releases at the end.
+    Forked children share the lease. It is a context manager, which releases it at the end.
     """
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
 
     def fileno(self) -> int:
-        """A descriptor that turns readable when the servers are gone; see `reason_of_loss`."""
+        """A descriptor that turns readable when the servers have ended; see `reason_of_loss`."""
         return self._connection.fileno()
 
     def reason_of_loss(self) -> str:
-        """Why the servers are gone, once `fileno()` is readable."""
+        """Why the servers have ended, once `fileno()` is readable."""
         answer = _receive(self._connection)
         return str(answer["error"]) if answer else "the keeper of the servers was ended"
 
     def release(self) -> None:
-        """Give the servers up; if nobody else holds them, returns when they are gone."""
+        """Release the servers; the last lease waits here until they have ended."""
         with self._connection, suppress(OSError):
             self._connection.shutdown(socket.SHUT_WR)
             while self._connection.recv(4096):
@@ -62,9 +62,9 @@ class Lease:
 
 
 def lease(base_dir: Path, *, postgres: bool = True, redis: bool = True) -> Lease:
-    """Have the development servers of the project in `base_dir` run and be ready.
+    """Start the development servers of the project in `base_dir`, and wait until they are ready.
 
-    Processes that ask at the same time share one set of servers.
+    All processes share one set of servers.
 
     Raises:
         DevServicesError: when a server cannot be started; the message says what to do.
@@ -84,7 +84,7 @@ def lease(base_dir: Path, *, postgres: bool = True, redis: bool = True) -> Lease
 
 
 def start_keeper(data: Path, *, postgres: bool, redis: bool, temporary: bool = False) -> Lease:
-    """Start a keeper for the directory `data`; gives the first lease, its servers ready.
+    """Start a keeper for the directory `data`; returns the first lease, with its servers ready.
 
     Raises:
         DevServicesError: when a server cannot be started; the message says what to do.
@@ -93,7 +93,7 @@ def start_keeper(data: Path, *, postgres: bool, redis: bool, temporary: bool = F
     command = [sys.executable, "-m", "kit.devservices._keeper", str(data), str(keepers.fileno())]
     log_descriptor = os.open(data / LOG_NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with keepers, os.fdopen(log_descriptor, "wb") as log:
-        # What is started here only forks off the keeper, which thus is nobody's child to wait for.
+        # This process only forks the keeper and exits, so no one has to wait for the keeper.
         starter = subprocess.Popen(
             [*command, "--temporary"] if temporary else command,
             cwd="/",
@@ -143,14 +143,14 @@ def _request(connection: socket.socket, data: Path, *, postgres: bool, redis: bo
 
 
 def _receive(connection: socket.socket) -> dict[str, object] | None:
-    """One message of the keeper; None when it has ended instead."""
+    """Receive one message of the keeper; None when it has ended instead."""
     line = b""
     while not line.endswith(b"\n"):
         part = connection.recv(65536)
         if not part:
             return None
         line += part
-    # Of several, as when a server ended just after it was ready, the last one holds.
+    # Of several, as when a server ended just after it was ready, the last one counts.
     answer: dict[str, object] = json.loads(line.splitlines()[-1])
     return answer
 
@@ -168,7 +168,7 @@ def _connect(data: Path) -> socket.socket | None:
 
 @contextmanager
 def _short_name(directory: Path) -> Iterator[Path]:
-    """The directory under a name short enough for a socket in it."""
+    """Link the directory to a path short enough for a socket in it."""
     if len(os.fsencode(directory / SOCKET_NAME)) <= _LONGEST_SOCKET_PATH:
         yield directory
         return

@@ -1,4 +1,4 @@
-"""One PostgreSQL server: its data directory made, its password set, started and ready."""
+"""Start one PostgreSQL server: make its data directory, set its password, wait until ready."""
 
 import os
 import shutil
@@ -24,14 +24,14 @@ STOP_SIGNAL = signal.SIGINT
 READY_SECONDS = 60
 """A server that was killed replays its log first; on a slow disk that takes its time."""
 
-# Data that is thrown away needs no care for power cuts, which is most of the time of a commit.
+# Temporary data need not survive a power cut, and syncing is most of the time of a commit.
 _UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
 def start_postgres(
     data: Path, address: PostgresAddress, *, lock: int, temporary: bool
 ) -> subprocess.Popen[bytes]:
-    """Start the server of the data directory `data / "pg"` and wait until it takes connections.
+    """Start the server of the data directory `data / "pg"` and wait until it accepts connections.
 
     Raises:
         DevServicesError: when there are no programs, the port is taken, the data is of another
@@ -70,7 +70,7 @@ def start_postgres(
 
 
 def _make_data_directory(programs: PostgresPrograms, directory: Path, identity: Identity) -> None:
-    # Made beside its place and renamed, so that an interrupted initdb leaves nothing half made.
+    # Made beside its place and renamed, so that an interrupted initdb leaves no partial directory.
     unfinished = directory.with_name(f"{directory.name}.new")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(mode=0o700)
@@ -110,10 +110,10 @@ def _refuse_other_version(programs: PostgresPrograms, directory: Path) -> None:
 
 
 def _forget_dead_server(directory: Path) -> None:
-    """Remove `postmaster.pid` when the process it names is no PostgreSQL.
+    """Remove a stale `postmaster.pid`, whose process is not PostgreSQL.
 
-    PostgreSQL refuses to start when that number is in use at all. After a restart of a container
-    it usually is, by some other program: there are few numbers, given out in the same order.
+    PostgreSQL refuses to start when that process id is in use at all. After a restart of a
+    container it usually is, by another program: few ids are in use, assigned in the same order.
     """
     pid_file = directory / "postmaster.pid"
     if not pid_file.exists():
@@ -127,8 +127,8 @@ def _forget_dead_server(directory: Path) -> None:
 def _set_password(
     programs: PostgresPrograms, directory: Path, address: PostgresAddress, identity: Identity
 ) -> None:
-    # At every start, whatever became of services.json since the last one. The single-user mode
-    # needs no way in without a password, no socket and no client program; it takes 0.03 s.
+    # At every start, since services.json may have changed. The single-user mode needs no login
+    # without a password, no socket and no client program; it takes 0.03 s.
     statement = f"ALTER ROLE {address.username} PASSWORD '{address.password}'\n"
     command: list[str | Path] = [
         programs.directory / "postgres",
@@ -157,13 +157,13 @@ def _run(command: list[str | Path], identity: Identity, standard_input: str = ""
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment without what would reconfigure PostgreSQL behind our back."""
+    """This process's environment without the variables that would reconfigure PostgreSQL."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("PG", "LC_"))}
     return {**kept, "LC_ALL": "C"}
 
 
 def _becomes_ready(process: subprocess.Popen[bytes], directory: Path) -> bool:
-    """Wait until the server takes connections; False when it ended or took too long."""
+    """Wait until the server accepts connections; False when it ended or took too long."""
     status = directory / "postmaster.pid"
     deadline = time.monotonic() + READY_SECONDS
     while process.poll() is None and time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""Starting servers so that they cannot outlive whoever started them."""
+"""Start servers such that they cannot outlive the process that started them."""
 
 import ctypes
 import os
@@ -13,11 +13,11 @@ from typing import TypedDict
 from kit.devservices._data import DevServicesError
 
 STOP_SECONDS = 20
-"""Time that a server gets to end by itself before it is killed."""
+"""Grace period for a server to end by itself before it is killed."""
 
 
 class Identity(TypedDict, total=False):
-    """The user a program runs as, as `subprocess` takes it; empty: the user of this process."""
+    """The user that a program runs as, for `subprocess`; empty for the user of this process."""
 
     user: int
     group: int
@@ -25,7 +25,7 @@ class Identity(TypedDict, total=False):
 
 
 def unprivileged_identity() -> Identity:
-    """`nobody` when this process is root, else nothing: PostgreSQL refuses to run as root."""
+    """The user `nobody` when this process is root, else empty: PostgreSQL does not run as root."""
     if os.geteuid() != 0:
         return {}
     nobody = pwd.getpwnam("nobody")
@@ -44,8 +44,8 @@ def start_server(
 ) -> subprocess.Popen[bytes]:
     """Start a server that gets `stop_signal` when this process ends, killed or not (Linux).
 
-    To be called in the main thread: to Linux, the end of the starting thread is the parent's.
-    The server inherits `lock`, which thus stays held until the server is gone too.
+    To be called in the main thread: Linux treats the end of the starting thread as the parent's.
+    The server inherits `lock`, which thus stays held until the server has ended too.
     """
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -64,15 +64,15 @@ def start_server(
         with process.stdin:
             process.stdin.write(standard_input.encode())
     except BrokenPipeError:
-        pass  # It ended at once; whoever waits for it to be ready reports that.
+        pass  # It ended at once; the wait for its readiness reports that.
     return process
 
 
 def signal_at_end_of_parent(stop_signal: signal.Signals) -> Callable[[], None] | None:
-    """What a child does before its program runs, so that its parent's end reaches it.
+    """Make a `preexec_fn` by which a child receives `stop_signal` when its parent ends.
 
-    Linux alone knows this (prctl's PR_SET_PDEATHSIG). Elsewhere it is nothing, and a parent that
-    is killed with SIGKILL leaves its children behind until the next start, which ends them.
+    Only Linux has this (prctl's PR_SET_PDEATHSIG). Elsewhere it is None, and the children of a
+    parent that is killed with SIGKILL run on until the next start, which ends them.
     """
     if sys.platform != "linux":
         return None
@@ -82,13 +82,13 @@ def signal_at_end_of_parent(stop_signal: signal.Signals) -> Callable[[], None] |
     def ask_for_signal() -> None:
         prctl(1, stop_signal)  # 1 is PR_SET_PDEATHSIG
         if os.getppid() != parent:
-            os._exit(1)  # The parent ended before it could be watched.
+            os._exit(1)  # The parent ended before the signal was requested.
 
     return ask_for_signal
 
 
 def wait_until_gone(process: subprocess.Popen[bytes]) -> None:
-    """Wait for a server that was told to stop; kill it when it takes too long."""
+    """Wait for the end of a server that is stopping; kill it when it takes too long."""
     try:
         process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
@@ -97,19 +97,19 @@ def wait_until_gone(process: subprocess.Popen[bytes]) -> None:
 
 
 def describe_status(status: int) -> str:
-    """How a process ended, in words, from the status that `subprocess` gives."""
+    """Describe how a process ended, from the status that `subprocess` reports."""
     if status < 0:
         return f"was ended by {signal.Signals(-status).name}"
     return f"ended with status {status}"
 
 
 def not_started_error(server: str, process: subprocess.Popen[bytes], log: Path) -> DevServicesError:
-    """End a server that did not become ready; gives the error to raise for it."""
+    """Stop a server that did not become ready; returns the error to raise for it."""
     status = process.poll()
     result = "still runs" if status is None else describe_status(status)
     process.kill()
     process.wait()
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:]
     return DevServicesError(
-        "\n  ".join([f"{server} did not get ready: it {result}. {log} ends with:", *lines])
+        "\n  ".join([f"{server} did not become ready: it {result}. {log} ends with:", *lines])
     )

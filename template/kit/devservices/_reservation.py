@@ -1,6 +1,6 @@
-"""Where the development servers listen: chosen once, then remembered in `.data/services.json`.
+"""Addresses of the development servers: chosen once, then kept in `.data/services.json`.
 
-So a database URL is known, and stays the same, without a server being started to learn it.
+So a database URL is known, and stays the same, before a server is started.
 """
 
 import errno
@@ -10,19 +10,19 @@ import socket
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from kit.devservices._data import DevServicesError, PortTakenError, data_directory, remember
+from kit.devservices._data import DevServicesError, PortTakenError, data_directory, load_or_generate
 
 HOST = "127.0.0.1"
 FILE_NAME = "services.json"
 
-# Below the ports that systems hand out to outgoing connections (Linux: from 32768), which could
-# occupy a remembered port while its server is down.
+# Below the ports that systems assign to outgoing connections (Linux: from 32768), which could
+# occupy a reserved port while its server is down.
 _PORTS = range(20000, 32768)
 
 
 @dataclass(frozen=True)
 class PostgresAddress:
-    """Where PostgreSQL listens, and who may log in."""
+    """Address and login of PostgreSQL."""
 
     port: int
     password: str = field(repr=False)
@@ -37,7 +37,7 @@ class PostgresAddress:
 
 @dataclass(frozen=True)
 class RedisAddress:
-    """Where Valkey, which speaks Redis's protocol, listens, and who may log in."""
+    """Address and login of Valkey, which speaks Redis's protocol."""
 
     port: int
     password: str = field(repr=False)
@@ -59,7 +59,7 @@ class Addresses:
 
 
 def addresses(base_dir: Path) -> Addresses:
-    """The addresses reserved for the project in `base_dir`; reserved now, when they are not yet.
+    """The addresses reserved for the project in `base_dir`; chosen when there are none yet.
 
     Raises:
         DevServicesError: when `.data/services.json` cannot be written or read.
@@ -68,9 +68,9 @@ def addresses(base_dir: Path) -> Addresses:
 
 
 def addresses_in(data: Path) -> Addresses:
-    """The addresses that `services.json` in the directory `data` remembers; see `addresses`."""
+    """The addresses in `services.json` in the directory `data`; see `addresses`."""
     path = data / FILE_NAME
-    content = remember(path, lambda: asdict(_reserve()))
+    content = load_or_generate(path, lambda: asdict(_reserve()))
     try:
         return Addresses(
             postgres=PostgresAddress(**content["postgres"]),  # type: ignore[arg-type]
@@ -83,9 +83,9 @@ def addresses_in(data: Path) -> Addresses:
 
 
 def port_is_free(port: int) -> bool:
-    """Whether a server could listen on this port of 127.0.0.1 now."""
+    """Whether a server can listen on this port of 127.0.0.1 now."""
     with socket.socket() as probe:
-        # As servers set it: a port whose last connections are still timing out counts as free.
+        # As servers set it: a port with connections in TIME_WAIT counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
@@ -97,7 +97,7 @@ def port_is_free(port: int) -> bool:
 
 
 def refuse_taken_port(server: str, key: str, port: int, data: Path) -> None:
-    """Check that a reserved port is free for its server; `key` is the server's in the file.
+    """Check that a reserved port is free for its server; `key` is the server's key in the file.
 
     Raises:
         PortTakenError: when another program listens there; the message says how to choose another.

@@ -1,4 +1,4 @@
-"""Several programs under one command: their output together, their end together.
+"""Run several programs under one command: with one output, and one end for all.
 
 Each program is the leader of a process group of its own, so that a terminal's Ctrl-C reaches the
 runner alone, which then ends them in order. On Linux they also end when the runner is killed, or
@@ -22,7 +22,7 @@ from kit.devservices._lease import Lease
 from kit.devservices._processes import describe_status, signal_at_end_of_parent
 
 GRACE_SECONDS = 8.0
-"""Time that programs get to end by themselves, as a worker needs to finish its task."""
+"""Grace period for programs to end by themselves, as a worker needs to finish its task."""
 
 _COLOURS = ("36", "33", "32", "35", "34", "31")
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -30,7 +30,7 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(frozen=True)
 class Program:
-    """A program to run, what its environment has besides, and a URL that answers once it is up."""
+    """A program to run, its additional environment, and a URL that answers once it is up."""
 
     name: str
     command: Sequence[str]
@@ -39,20 +39,20 @@ class Program:
 
 
 def run_together(programs: Sequence[Program], *, lease: Lease | None, announcement: str) -> int:
-    """Run all programs until one ends or this process is told to stop; then end them all.
+    """Run all programs until one ends or this process is to stop; then end them all.
 
     Prints `announcement` when every URL answers. A second Ctrl-C does not wait for programs that
     take long to end. Losing the servers of `lease` counts as the end of a program.
 
     Returns:
-        0 when it was told to stop, 1 when a program or the servers ended by themselves.
+        0 after a signal to stop, 1 when a program or the servers ended by themselves.
     """
     return asyncio.run(_Runner(programs, lease, announcement).run())
 
 
 class _Runner:
-    # asyncio's own subprocesses count as running while anything holds their output open, as a
-    # child that they left behind does. So children are waited for on SIGCHLD instead.
+    # asyncio's own subprocesses count as running while a process holds their output open, such as
+    # an orphaned child. So children are waited for on SIGCHLD instead.
 
     def __init__(self, programs: Sequence[Program], lease: Lease | None, announcement: str) -> None:
         self._programs = programs
@@ -76,7 +76,7 @@ class _Runner:
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
         for number in _STOP_SIGNALS:
-            loop.add_signal_handler(number, self._told_to_stop)
+            loop.add_signal_handler(number, self._on_stop_signal)
         loop.add_signal_handler(signal.SIGCHLD, self._notice_ended)
         if self._lease is not None:
             loop.add_reader(self._lease.fileno(), self._servers_lost)
@@ -116,7 +116,7 @@ class _Runner:
         )
 
     def _forward_output(self, name: str, output: IO[bytes]) -> bool:
-        """Print what a program has written; whether there may be more at once."""
+        """Print a program's new output; returns whether there may be more at once."""
         piece = output.read(65536)
         if piece is None:
             return False
@@ -147,7 +147,7 @@ class _Runner:
             process.terminate()
         await _first_of(self._all_gone, self._impatient, seconds=GRACE_SECONDS)
         for process in self._processes.values():
-            # The whole group: also what a program started and did not end.
+            # The whole group: also processes that a program has started and not ended.
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
         for name, process in self._processes.items():
@@ -156,13 +156,13 @@ class _Runner:
             while output is not None and not output.closed and self._forward_output(name, output):
                 pass
 
-    def _told_to_stop(self) -> None:
+    def _on_stop_signal(self) -> None:
         if self._stopping.is_set():
             self._impatient.set()
         self._stopping.set()
 
     def _orphaned(self, ancestor: int) -> None:
-        # It stays readable for ever.
+        # It would stay readable, and wake the loop again and again.
         asyncio.get_running_loop().remove_reader(ancestor)
         self._stopping.set()
 
@@ -180,7 +180,7 @@ class _Runner:
         try:
             print(text, flush=True)
         except BrokenPipeError:
-            # Whoever read the output is gone, as `head` is when it has enough.
+            # The reader of the output has ended, as `head` does when it has enough.
             self._stopping.set()
 
 
@@ -192,9 +192,9 @@ async def _first_of(*events: asyncio.Event, seconds: float) -> None:
 
 
 def _ancestors_up_to_make() -> list[int]:
-    """The processes between this one and the `make` it runs under, that one included.
+    """Ids of the processes from this one's parent up to the `make` that it runs under.
 
-    `make` and `uv run` would not pass it on that they were killed. Nothing outside Linux.
+    `make` and `uv run` do not pass on that they were killed. Empty outside Linux.
     """
     if sys.platform != "linux":
         return []
@@ -213,7 +213,7 @@ def _ancestors_up_to_make() -> list[int]:
 
 
 async def _answers(url: str) -> None:
-    """Wait until the URL gives any answer, be it a refusal."""
+    """Wait until the URL answers, with any status."""
     while True:
         try:
             await asyncio.to_thread(urllib.request.urlopen, url, timeout=2)

@@ -1,4 +1,4 @@
-"""Throw-away servers, for a test run."""
+"""Temporary servers, for a test run."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +15,10 @@ _ATTEMPTS = 5
 
 @contextmanager
 def temporary_servers(*, postgres: bool = True, redis: bool = True) -> Iterator[Addresses]:
-    """Empty servers, gone with all their data at the end or when this process is killed.
+    """Start empty servers, removed with their data at the end or when this process is killed.
 
     PostgreSQL does not wait for its disk (fsync off), Valkey writes nothing. Ready in under a
-    second. The address of a server that was not asked for leads nowhere.
+    second. At the address of a server that was not requested, nothing listens.
 
     Raises:
         DevServicesError: when a server cannot be started; the message says what to do.
@@ -29,8 +29,8 @@ def temporary_servers(*, postgres: bool = True, redis: bool = True) -> Iterator[
 
 
 def _start(*, postgres: bool, redis: bool) -> tuple[Path, Lease]:
-    # A port is chosen before its server listens on it. Runs that start at the same moment can
-    # choose the same; the slower one then chooses another.
+    # A port is chosen before its server listens on it. Two runs that start at the same moment can
+    # choose the same port; the slower one then chooses another.
     for attempt in range(1, _ATTEMPTS + 1):
         directory = reachable_temporary_directory(unprivileged_identity())
         try:

@@ -1,8 +1,8 @@
-"""What `nobody` can reach: as root, PostgreSQL's programs and data have to be where that user can.
+"""Access for the user `nobody`, as whom PostgreSQL runs when this process is root.
 
-A project in a private home directory is closed to `nobody`, and opening the home directory is not
-ours to do. So programs are copied, and data is kept, in `/var/lib/devservices/`: root's own
-place, unlike `/var/tmp`, where anybody could have put something before.
+A project in a private home directory is closed to `nobody`, and the home directory must stay so.
+Therefore programs are copied to, and data is kept in, `/var/lib/devservices/`. Only root can write
+there, unlike `/var/tmp`, where another user could have prepared files.
 """
 
 import hashlib
@@ -18,11 +18,11 @@ from kit.devservices._processes import Identity
 
 STATE_DIRECTORY = Path("/var/lib/devservices")
 ORIGIN = "origin"
-"""File in a copy of the programs that names where they were copied from."""
+"""File in a copy of the programs, with the path of the original."""
 
 
 def reachable_programs(programs: PostgresPrograms, identity: Identity) -> PostgresPrograms:
-    """The same programs, copied (about 40 MB, once) when `identity` could not run them."""
+    """The same programs, or a copy (about 40 MB, made once) where `identity` cannot run them."""
     directory = programs.directory.resolve()
     if not identity or _others_can_enter(directory):
         return programs
@@ -39,21 +39,21 @@ def reachable_programs(programs: PostgresPrograms, identity: Identity) -> Postgr
             (unfinished / copy.name / ORIGIN).write_text(str(directory), encoding="utf-8")
             (unfinished / copy.name).rename(copy)
         except FileExistsError:
-            pass  # Another project's start was faster.
+            pass  # Another project has made the copy at the same time.
         finally:
             shutil.rmtree(unfinished)
     return PostgresPrograms(copy.joinpath(*directory.parts[-3:]), programs.major)
 
 
 def _remove_orphaned_copies() -> None:
-    """Remove the copies whose original is gone, with its environment, for example."""
+    """Remove the copies whose original no longer exists, for example after its venv was removed."""
     for origin in STATE_DIRECTORY.glob(f"postgresql-*/{ORIGIN}"):
         if not Path(origin.read_text(encoding="utf-8")).exists():
             shutil.rmtree(origin.parent, ignore_errors=True)
 
 
 def _copy_programs(tree: Path, destination: Path) -> None:
-    """Copy what `tree / "bin"` needs, in an unchanged layout, and open it to others.
+    """Copy the files that `tree / "bin"` needs, in their layout, and make them readable by others.
 
     In a wheel, programs load the libraries that auditwheel has put into `<package>.libs`.
     """
@@ -67,7 +67,7 @@ def _copy_programs(tree: Path, destination: Path) -> None:
 
 
 def reachable_data_directory(wanted: Path, identity: Identity) -> Path:
-    """Where PostgreSQL's data goes: `wanted`, or the place that `wanted` is made a link to.
+    """Directory of PostgreSQL's data: `wanted`, or another that `wanted` is made a link to.
 
     Raises:
         DevServicesError: when `wanted` links to the data of another project, as it does after
@@ -79,18 +79,18 @@ def reachable_data_directory(wanted: Path, identity: Identity) -> Path:
     if wanted.is_symlink():
         if wanted.readlink() != elsewhere:
             raise DevServicesError(
-                f"{wanted} links to the data of a project at another place ({wanted.readlink()}). "
+                f"{wanted} links to the data of a project in another folder ({wanted.readlink()}). "
                 f"Was this project moved? Then move the data to {elsewhere} and the link with it. "
                 f"Was it copied? Then remove {wanted} to begin with an empty database."
             )
         return elsewhere
     if wanted.exists():
         raise DevServicesError(
-            f"{wanted} was readable to the user that runs PostgreSQL when it was made, and no "
-            f"longer is. Open {wanted.parent} to others again (chmod o+x, its parents too), or "
-            f"remove {wanted} to begin with an empty database."
+            f"{wanted} is no longer readable by the user that runs PostgreSQL. Make "
+            f"{wanted.parent} accessible to others again (chmod o+x, its parents too), or remove "
+            f"{wanted} to begin with an empty database."
         )
-    # Without the link, `.data/` was removed, and with it, as its user would say, the data.
+    # A missing link means that `.data/` was removed: its user expects the data to be removed, too.
     shutil.rmtree(elsewhere, ignore_errors=True)
     _make_state_directory()
     wanted.symlink_to(elsewhere)
@@ -98,7 +98,7 @@ def reachable_data_directory(wanted: Path, identity: Identity) -> Path:
 
 
 def reachable_temporary_directory(identity: Identity) -> Path:
-    """A new short-named directory for temporary data, below the first place that can be used."""
+    """Make a directory with a short path for temporary data, in the first usable place."""
     places = [Path(tempfile.gettempdir())]
     if identity:
         places += [Path("/tmp"), Path("/var/tmp")]  # noqa: S108 (a fresh directory is made there)
@@ -109,7 +109,7 @@ def reachable_temporary_directory(identity: Identity) -> Path:
 
 
 def _others_can_enter(directory: Path) -> bool:
-    """Whether a user without any special right can go through all of the path."""
+    """Whether a user without special rights can traverse the whole path."""
     directory = directory.resolve()
     return all(path.stat().st_mode & stat.S_IXOTH for path in (directory, *directory.parents))
 

@@ -1,4 +1,4 @@
-"""One Valkey (or Redis) server, started and ready."""
+"""Start one Valkey (or Redis) server, and wait until it is ready."""
 
 import signal
 import socket
@@ -11,7 +11,7 @@ from kit.devservices._processes import not_started_error, start_server
 from kit.devservices._reservation import RedisAddress, refuse_taken_port
 
 STOP_SIGNAL = signal.SIGTERM
-"""Asks Valkey to write what it holds and end."""
+"""Asks Valkey to write its data and exit."""
 
 READY_SECONDS = 30
 
@@ -19,7 +19,7 @@ READY_SECONDS = 30
 def start_valkey(
     data: Path, address: RedisAddress, *, lock: int, temporary: bool
 ) -> subprocess.Popen[bytes]:
-    """Start the server of the directory `data / "valkey"` and wait until it takes commands.
+    """Start the server of the directory `data / "valkey"` and wait until it accepts commands.
 
     Raises:
         DevServicesError: when there is no program, the port is taken or the server does not
@@ -35,7 +35,7 @@ def start_valkey(
         log=log,
         lock=lock,
         stop_signal=STOP_SIGNAL,
-        # By standard input, as any user of the machine can read a program's arguments.
+        # By standard input, since any user of the machine can read a program's arguments.
         standard_input=_configuration(directory, address, temporary=temporary),
     )
     if not _becomes_ready(process, address):
@@ -53,13 +53,13 @@ def _configuration(directory: Path, address: RedisAddress, *, temporary: bool) -
         f'dir "{quoted}"',
         f"appendonly {'no' if temporary else 'yes'}",
         'save ""',  # no snapshots beside the append-only file
-        "databases 1",  # as many as Redis Cloud gives
+        "databases 1",  # as many as Redis Cloud has
     ]
     return "\n".join(lines) + "\n"
 
 
 def _becomes_ready(process: subprocess.Popen[bytes], address: RedisAddress) -> bool:
-    """Wait until the server takes commands; False when it ended or took too long."""
+    """Wait until the server accepts commands; False when it ended or took too long."""
     deadline = time.monotonic() + READY_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         if _answers(address):
@@ -69,7 +69,7 @@ def _becomes_ready(process: subprocess.Popen[bytes], address: RedisAddress) -> b
 
 
 def _answers(address: RedisAddress) -> bool:
-    """Whether the server takes commands; while it loads its data it says -LOADING instead."""
+    """Whether the server accepts commands; while it loads its data it answers -LOADING instead."""
     try:
         with socket.create_connection((address.host, address.port), timeout=1) as connection:
             connection.sendall(f"AUTH {address.password}\r\nPING\r\n".encode())

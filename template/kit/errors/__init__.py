@@ -1,4 +1,4 @@
-"""Errors: one shape for all of them (RFC 9457), and what stands behind an exception."""
+"""Errors: one document for all of them (RFC 9457), and the cause behind an exception."""
 
 from kit.errors._causes import first_line, is_outage
 from kit.errors._problems import (

@@ -1,4 +1,4 @@
-"""Which exceptions mean that something the service needs is missing, and which mean a conflict.
+"""Classifies exceptions: outage of a server that the service needs, conflict, value out of range.
 
 The SQLSTATE codes are those of https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
@@ -25,7 +25,7 @@ _OUTAGE_CLASSES = (
 )
 _OUTAGE_CODES = (
     "55P03",  # lock not available within lock_timeout
-    "XX000",  # what Supabase's pooler says when it has no connection left
+    "XX000",  # Supabase's pooler, when it has no connection left
 )
 _CONFLICT_CODES = (
     "23503",  # foreign key
@@ -58,16 +58,16 @@ _LOST_CONNECTIONS = (
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether a database, Redis or another server was lost, refused, too slow or full."""
+    """Whether a database, Redis or another server was lost, too slow, full, or refused the call."""
     return any(_is_outage(cause) for cause in _causes(error))
 
 
 def is_conflict(error: BaseException) -> bool:
-    """Whether the change contradicts rows that other requests wrote.
+    """Whether the change conflicts with rows that other requests wrote.
 
     Unique, exclusion and foreign key constraints: an endpoint that looks first cannot rule them
     out, since another request may come in between. A violated NOT NULL or CHECK is no conflict but
-    a mistake of the service, whatever else is stored.
+    a bug of the service, independent of other rows.
     """
     return any(_sqlstate(cause) in _CONFLICT_CODES for cause in _causes(error))
 
@@ -78,7 +78,7 @@ def is_unstorable(error: BaseException) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says of itself, without the rows and parameters that the database adds."""
+    """First line of an error's message, without the rows and parameters that the database adds."""
     message = str(error.orig if isinstance(error, DBAPIError) else error)
     return message.partition("\n")[0]
 
@@ -88,8 +88,8 @@ def _is_outage(error: BaseException) -> bool:
         code = _sqlstate(error)
         if code:
             return code[:2] in _OUTAGE_CLASSES or code in _OUTAGE_CODES
-        # Without a code the driver never got an answer. An InterfaceError may also be a mistake
-        # in our use of the driver; only a closed connection is an outage.
+        # Without a code the driver never got an answer. An InterfaceError may also be a bug in our
+        # use of the driver; only a closed connection is an outage.
         closed = isinstance(error, InterfaceError) and "closed" in str(error.orig)
         return error.connection_invalidated or isinstance(error, OperationalError) or closed
     return isinstance(error, _LOST_CONNECTIONS)
@@ -101,7 +101,7 @@ def _sqlstate(error: BaseException) -> str | None:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what it was explicitly raised from."""
+    """The error, and the errors that it was explicitly raised from."""
     current: BaseException | None = error
     while current is not None:
         yield current

@@ -1,8 +1,8 @@
-"""One shape for every error: problem details, RFC 9457, as `application/problem+json`.
+"""One document for every error: problem details, RFC 9457, as `application/problem+json`.
 
-Raise `Problem` (or FastAPI's `HTTPException`) for what the caller did; anything else that an
-endpoint lets through becomes 503 when a server it needs is gone, 409 when the change contradicts
-what is stored, and otherwise 500, with the cause in the log and not in the answer.
+Raise `Problem` (or FastAPI's `HTTPException`) for errors of the caller. Any other exception of an
+endpoint becomes 503 when a server it needs is lost, 409 when the change conflicts with stored rows,
+and otherwise 500, with the cause in the log and not in the answer.
 
 https://www.rfc-editor.org/rfc/rfc9457
 """
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 RETRY_AFTER_SECONDS = 5
-"""When a caller should try again after 503: a lost server is rarely back sooner."""
+"""The `Retry-After` of a 503: a lost server is rarely back sooner."""
 
 _DEFAULT_DETAILS: dict[int, str] = {
     HTTPStatus.NOT_FOUND: "There is nothing at this address.",
@@ -44,10 +44,10 @@ class Problem(HTTPException):
 
     Args:
         status: HTTP status, 400 to 599.
-        detail: What is wrong with this request, and what would be right.
-        title: Names the kind of problem; the status's own phrase when left out.
-        type: URI of the kind of problem, for callers that tell several of one status apart.
-        headers: Sent along, for example `Retry-After` in seconds.
+        detail: The mistake in this request, and what is expected instead.
+        title: The kind of problem; the status's own phrase when left out.
+        type: URI of the kind of problem, for callers that distinguish several of one status.
+        headers: Headers of the answer, for example `Retry-After` in seconds.
         **members: Further members of the document, as JSON values.
     """
 
@@ -68,24 +68,27 @@ class Problem(HTTPException):
 
 
 def problem_for(error: Exception) -> Problem:
-    """What the caller is told about an exception that no endpoint handled; nothing of its text."""
+    """The problem to answer for an exception that no endpoint handled, without its message."""
     if is_outage(error):
         return Problem(
             HTTPStatus.SERVICE_UNAVAILABLE,
-            "Something that this service needs is not available right now. Try again later.",
+            "A server that this service needs is not available right now. Try again later.",
             headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
         )
     if is_conflict(error):
-        return Problem(HTTPStatus.CONFLICT, "The change contradicts what is already stored.")
+        return Problem(HTTPStatus.CONFLICT, "The change conflicts with what is already stored.")
     if isinstance(error, PayloadTooLargeError):
         return Problem(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "This is more than one task can be given."
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "This is more data than one task may have."
         )
     if is_unstorable(error):
-        return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "A value is outside of what can be stored.")
+        return Problem(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "A value cannot be stored: too long, out of range, or with an unsupported character.",
+        )
     return Problem(
         HTTPStatus.INTERNAL_SERVER_ERROR,
-        "The service failed. What happened is in its log, under the request id.",
+        "The service failed. Its log has the error, under the request id.",
     )
 
 
@@ -104,7 +107,7 @@ def problem_response(request: Request, error: HTTPException) -> Response:
                 headers=error.headers,
             )
         except Exception:
-            # Maybe the page is what is broken; the document below needs nothing.
+            # The page itself may be broken; the document below needs no template.
             logger.exception("the error page failed")
     return JSONResponse(
         document,
@@ -115,23 +118,23 @@ def problem_response(request: Request, error: HTTPException) -> Response:
 
 
 async def answer_http_exception(request: Request, error: Exception) -> Response:
-    """Handles `HTTPException`: an endpoint's, and the router's own 404 and 405."""
+    """Answer `HTTPException`: an endpoint's, and the router's own 404 and 405."""
     return problem_response(request, cast("HTTPException", error))
 
 
 async def answer_validation_error(request: Request, error: Exception) -> Response:
-    """Handles a request that does not fit the endpoint's declaration: 422, with every mistake."""
+    """Answer a request that does not fit the endpoint's declaration: 422, with every mistake."""
     errors = cast("RequestValidationError", error).errors()
     problem = Problem(
         HTTPStatus.UNPROCESSABLE_ENTITY,
-        "The request does not have the form that is expected here.",
+        "The request does not have the expected form.",
         errors=[_validation_entry(entry) for entry in errors],
     )
     return problem_response(request, problem)
 
 
 async def answer_unhandled_error(request: Request, error: Exception) -> Response:
-    """Handles everything else, and logs it: outages in a line, mistakes with their stack trace."""
+    """Answer any other exception, and log it: outages in a line, bugs with their stack trace."""
     problem = problem_for(error)
     if problem.status_code < HTTPStatus.INTERNAL_SERVER_ERROR or is_outage(error):
         logger.warning(
@@ -155,15 +158,15 @@ class UnhandledErrorMiddleware:
     """Answers exceptions that nothing handled, inside of the CORS and request id middleware.
 
     A handler registered for `Exception` runs outside of all middleware: its answers lack the CORS
-    headers, so a browser's script would not even see the status, and it raises once more for the
-    server to log a second time.
+    headers, so a browser's script would not even see the status, and it raises the exception again,
+    which the server logs a second time.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, whatever comes of it."""
+        """Serve one request, and answer an exception with a problem."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -182,7 +185,7 @@ class UnhandledErrorMiddleware:
             if not started:
                 await response(scope, receive, send)
             elif not finished:
-                # The answer is under way: only closing the connection tells the caller.
+                # The answer has begun: only a closed connection shows the caller that it failed.
                 raise
 
 
@@ -204,9 +207,9 @@ def _document(request: Request, error: HTTPException) -> dict[str, Any]:
 
 
 def _validation_entry(entry: dict[str, Any]) -> dict[str, Any]:
-    """Where a mistake is (`in`, and within it a JSON pointer) and what it is.
+    """Describe one mistake: its place (`in`, and within it a JSON pointer), its message and code.
 
-    Pydantic's `input` and `ctx` are left out: they hold what was sent, maybe a password.
+    Pydantic's `input` and `ctx` are left out: they hold the sent value, maybe a password.
     """
     place, *path = entry["loc"]
     parts = (str(part).replace("~", "~0").replace("/", "~1") for part in path)

@@ -23,10 +23,10 @@ class ProblemError(BaseModel):
 
 
 class ProblemDetails(BaseModel):
-    """What every error answers: problem details for HTTP APIs, RFC 9457."""
+    """The body of every error: problem details for HTTP APIs, RFC 9457."""
 
     type: str = Field(
-        description="URI of the kind of problem; about:blank where the status says it all.",
+        description="URI of the kind of problem; about:blank where the status is enough.",
         examples=["about:blank"],
     )
     title: str = Field(description="The kind of problem, in words.", examples=["Not Found"])
@@ -40,7 +40,7 @@ class ProblemDetails(BaseModel):
 
 
 def document_problems(schema: dict[str, Any]) -> None:
-    """Put the problem document into an OpenAPI schema, for each operation's errors.
+    """Add the problem document to an OpenAPI schema, for each operation's errors.
 
     OpenAPI's `default` stands for every status that is not listed; FastAPI's own description of
     422 would be wrong here and is replaced.

@@ -1,4 +1,4 @@
-"""HTTP: middleware, health, the API's documentation, and routers found by themselves."""
+"""HTTP: middleware, health checks, the API's documentation, and the discovery of routers."""
 
 from kit.http._health import router as health_router
 from kit.http._middleware import middleware_stack

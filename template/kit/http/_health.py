@@ -1,8 +1,8 @@
-"""Health: is the process alive, and does it reach what it needs?
+"""Health checks: liveness of the process, and readiness of the database and Redis.
 
-`/health/live` answers as long as the process serves requests: what restarts a process asks it.
-`/health/ready` also asks the database and Redis: what routes requests asks it. Neither wants a
-principal, so neither tells more than up or down.
+`/health/live` answers as long as the process serves requests; it is for supervisors that restart a
+process. `/health/ready` also asks the database and Redis; it is for load balancers. Neither needs a
+principal, so neither shows more than up or down.
 """
 
 import asyncio
@@ -22,9 +22,9 @@ from kit.places import service
 from kit.redis import RedisPoolBusyError, redis_client
 
 TIMEOUT_SECONDS = 2.0
-"""How long one check may take; probes give up after a few seconds themselves."""
+"""Timeout of one check; probes themselves time out after a few seconds."""
 CACHE_SECONDS = 1.0
-"""How long a check's result is given out again, so that many probes cost as much as one."""
+"""How long a check's result is cached, so that many probes cost as much as one."""
 
 _redis_thread = CapacityLimiter(1)
 
@@ -32,7 +32,7 @@ router = APIRouter(prefix="/health", tags=["Health"])
 
 
 class DependencyHealth(BaseModel):
-    """How one thing that the service needs is doing."""
+    """The state of one server that the service needs."""
 
     state: Literal["up", "down"]
     reason: Literal["timeout", "busy", "unreachable"] | None = Field(
@@ -48,17 +48,17 @@ class Alive(BaseModel):
 
 
 class Ready(BaseModel):
-    """Everything that the service needs is up."""
+    """All servers that the service needs are up."""
 
     status: Literal["ready"] = "ready"
     checks: dict[str, DependencyHealth]
 
 
 class HealthCheck:
-    """One dependency's check: never more than one under way, its result kept for a second.
+    """The check of one dependency: at most one runs at a time, its result is cached for a second.
 
-    Whoever asks while a check is under way waits for that one, but not longer than the timeout. So
-    probes hold at most one connection, also when nothing comes back.
+    A probe that arrives while a check runs waits for that one, but not longer than the timeout. So
+    probes hold at most one connection, even when no answer comes.
 
     Args:
         ping: returns when the dependency has answered; has to end by itself when it does not.
@@ -71,7 +71,7 @@ class HealthCheck:
         self._checked_at = 0.0
 
     async def health(self) -> DependencyHealth:
-        """The dependency's state, at most `CACHE_SECONDS` old; comes within `TIMEOUT_SECONDS`."""
+        """Return the state, at most `CACHE_SECONDS` old, within `TIMEOUT_SECONDS`."""
         if self._latest and monotonic() - self._checked_at < CACHE_SECONDS:
             return self._latest
         if self._running is None or self._running.done():
@@ -89,7 +89,7 @@ class HealthCheck:
             result = DependencyHealth(state="down", reason="busy")
         except TimeoutError:
             result = DependencyHealth(state="down", reason="timeout")
-        except Exception:  # noqa: BLE001 (whatever it is, the dependency did not answer)
+        except Exception:  # noqa: BLE001 (after any error, the dependency counts as down)
             result = DependencyHealth(state="down", reason="unreachable")
         else:
             milliseconds = round((monotonic() - started) * 1000, 1)
@@ -99,7 +99,7 @@ class HealthCheck:
 
 
 async def ping_database() -> None:
-    """Ask the database for 1 on one of the pool's connections, so that probes add none."""
+    """Run `SELECT 1` on one of the pool's connections, so that probes add none."""
     async with asyncio.timeout(TIMEOUT_SECONDS), service.engine.connect() as connection:
         await connection.execute(text("SELECT 1"))
 
@@ -108,7 +108,7 @@ async def ping_redis() -> None:
     """Ping Redis on one of the pool's connections.
 
     A thread cannot be cancelled: it ends with the pool's and the socket's timeouts. Until then it
-    is the only one, see `HealthCheck`, and it is none of those that sync endpoints share.
+    is the only one, see `HealthCheck`, and it is not from the threads that sync endpoints share.
     """
     await to_thread.run_sync(redis_client().ping, limiter=_redis_thread)
 
@@ -133,7 +133,7 @@ async def read_readiness(response: Response) -> Ready:
     if any(result.state == "down" for result in results):
         raise Problem(
             HTTPStatus.SERVICE_UNAVAILABLE,
-            "Something that this service needs does not answer.",
+            "A server that this service needs does not answer.",
             headers={"Retry-After": str(RETRY_AFTER_SECONDS), "Cache-Control": "no-store"},
             checks={name: state.model_dump() for name, state in states.items()},
         )

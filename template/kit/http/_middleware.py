@@ -17,17 +17,17 @@ from kit.settings import StartupError, settings
 
 
 class StartupErrorMiddleware:
-    """Gives the server a `StartupError`'s message where Starlette would give it a stack trace.
+    """Reports a `StartupError` to the server as its message, without Starlette's stack trace.
 
     Starlette reports a lifespan that raised with the whole traceback as the message, which the
-    server then logs. Errors other than `StartupError` keep theirs: somebody has to debug them.
+    server then logs. Errors other than `StartupError` keep theirs, for debugging.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass everything on but a lifespan that fails."""
+        """Serve, and replace the report of a failed start-up."""
         if scope["type"] != "lifespan":
             await self.app(scope, receive, send)
             return
@@ -45,7 +45,7 @@ class StartupErrorMiddleware:
         except StartupError as error:
             if failure is None:
                 raise
-            # Not raised again: the server ends with a status of its own once it has the message.
+            # Not raised again: the server exits with its own status once it has the message.
             await send({**failure, "message": str(error)})
         except BaseException:
             if failure is not None:
@@ -63,8 +63,8 @@ class RequestContextMiddleware:
     """Binds the request id, answers with it, and logs method, path, status and milliseconds.
 
     The path is the route's template (`/api/rooms/{room_id}`), so that lines can be counted. The
-    query is never logged: it may hold what only the caller should know. Probes of `/health` that
-    succeed are logged at DEBUG, they would drown the rest.
+    query is never logged: it may hold secrets of the caller. Successful probes of `/health` are
+    logged at DEBUG, since they would drown all other lines.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -72,7 +72,7 @@ class RequestContextMiddleware:
         self._templates: dict[int, str] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request or connection under an id."""
+        """Serve one request or connection with a request id."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
@@ -92,7 +92,7 @@ class RequestContextMiddleware:
                 MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
             await send(message)
             if message["type"] == "http.response.body" and not message.get("more_body"):
-                # Here and not at the end: background tasks run on after the answer.
+                # Here and not at the end: background tasks continue after the answer.
                 is_logged = True
                 self._log(scope, status, perf_counter() - started)
 
@@ -159,7 +159,7 @@ def _sent_request_id(scope: Scope) -> str | None:
 
 
 def middleware_stack() -> list[Middleware]:
-    """What `FastAPI(middleware=…)` takes.
+    """The list for `FastAPI(middleware=…)`.
 
     All are plain ASGI: Starlette's `BaseHTTPMiddleware` would cost a task for each request, and
     would hide a context variable that an endpoint sets.
@@ -167,7 +167,7 @@ def middleware_stack() -> list[Middleware]:
     return [
         Middleware(StartupErrorMiddleware),
         Middleware(RequestContextMiddleware),
-        # Callers show who they are by a bearer token, never by a cookie, so no credentials: with
+        # Callers authenticate with a bearer token, never with a cookie, so no credentials: with
         # them, any listed origin could act as the browser's user.
         Middleware(
             CORSMiddleware,

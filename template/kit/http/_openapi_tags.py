@@ -1,7 +1,7 @@
 """Tags of the API's documentation, and the navigation that groups them.
 
 The service's routers take their tags from `app/core/openapi_tags.py`. An extension's router needs
-nothing but a tag of its own: its group in the navigation is made from what its routes carry.
+only a tag of its own: its group in the navigation is made from the tags of its routes.
 """
 
 from typing import Any
@@ -16,9 +16,9 @@ from kit.settings import settings
 
 
 def setup_openapi(application: FastAPI) -> None:
-    """Make the application's OpenAPI schema carry tag groups and the shape of errors.
+    """Add tag groups and the problem document to the application's OpenAPI schema.
 
-    The schema is made when it is first asked for, and kept.
+    The schema is made at the first request for it, and cached.
     """
 
     def openapi() -> dict[str, Any]:
@@ -39,7 +39,7 @@ def setup_openapi(application: FastAPI) -> None:
 
 
 def extension_prefix(extension: str) -> str:
-    """Where an extension's pages stand, and after `/api` its API: `/hotel`, for `_hotel` too."""
+    """Path of an extension's pages, and after `/api` of its API: `/hotel`, for `_hotel` too."""
     return f"/{public_name(extension)}"
 
 
@@ -51,8 +51,8 @@ def extension_title(extension: str) -> str:
 def group_tags(schema: dict[str, Any], extension_groups: dict[str, tuple[str, str]]) -> None:
     """Add `tags` and `x-tagGroups` to an OpenAPI schema.
 
-    An operation without a tag gets its group's name as one: with `x-tagGroups`, Scalar leaves out
-    whatever is in no group.
+    An operation without a tag gets its group's name as its tag: with `x-tagGroups`, Scalar leaves
+    out all that is in no group.
 
     Args:
         schema: the OpenAPI schema, changed in place.
@@ -82,12 +82,12 @@ def group_tags(schema: dict[str, Any], extension_groups: dict[str, tuple[str, st
 
 
 def own_group() -> str:
-    """The group of the service's own routes whose tags are in no other: the service's name."""
+    """Name of the group for the service's own tags that are in no other: the service's name."""
     return settings.PROJECT_NAME
 
 
 def _extension_groups() -> dict[str, tuple[str, str]]:
-    """For each extension with an API: the prefix of its paths, its title, what it is about."""
+    """For each extension with an API: the prefix of its paths, and its title and description."""
     groups = {}
     for hook in load_extensions("api"):
         first_line = (hook.module.__doc__ or "").strip().partition("\n")[0]

@@ -1,4 +1,4 @@
-"""The routers that are found by themselves: the service's own, and those of enabled extensions."""
+"""Discovery of routers: the service's own, and those of enabled extensions."""
 
 from fastapi import APIRouter, Depends
 
@@ -10,7 +10,7 @@ from kit.security import require_principal
 
 
 def build_api_router(package: str) -> APIRouter:
-    """Everything below `/api`, for callers that are known; see `require_principal`.
+    """Build the router of everything below `/api`; all of it needs a principal.
 
     Args:
         package: its modules that define `router` are included, but for `pages`.
@@ -34,7 +34,7 @@ def build_api_router(package: str) -> APIRouter:
 
 
 def build_extension_pages_router() -> APIRouter:
-    """What extensions offer as `page_router`, each below `/<name>`."""
+    """Build the router of the extensions' pages: each `page_router`, below `/<name>`."""
     router = APIRouter()
     for extension, module in load_extensions("api"):
         if hasattr(module, "page_router"):

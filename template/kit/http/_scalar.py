@@ -1,9 +1,9 @@
 """The API's documentation at `/scalar`, served from this machine alone.
 
-Scalar's script comes from the installed package `flask-openapi-scalar`, of which nothing but that
-file is used: importing it would need Flask, which the project leaves out. The page calls nobody:
-fonts, telemetry and hosted features are switched off, and its content security policy lets the
-browser talk to this service only.
+Scalar's script comes from the installed package `flask-openapi-scalar`, of which only that file is
+used: importing it would need Flask, which the project leaves out. The page contacts no other
+server: fonts, telemetry and hosted features are switched off, and its content security policy
+allows requests to this service only.
 """
 
 import html
@@ -67,7 +67,7 @@ def setup_api_docs(application: FastAPI) -> None:
 
     @router.get("/scalar/scalar.js")
     async def read_scalar_script() -> FileResponse:
-        # The page asks for it with the package's version, so a new one has a new address.
+        # The page requests it with the package's version, so a new one has a new address.
         caching = f"public, max-age={ONE_YEAR_SECONDS}, immutable"
         return FileResponse(
             script, media_type="text/javascript", headers={"Cache-Control": caching}
@@ -77,10 +77,10 @@ def setup_api_docs(application: FastAPI) -> None:
 
 
 def find_script() -> Path:
-    """Scalar's script, as the installed package carries it.
+    """Find Scalar's script in the installed package.
 
     Raises:
-        StartupError: when the package is missing or no longer carries it.
+        StartupError: when the package is missing or no longer contains it.
     """
     spec = find_spec(PACKAGE.replace("-", "_"))
     folders = (spec and spec.submodule_search_locations) or []

@@ -1,4 +1,4 @@
-"""Background tasks over the API: send one, ask how it is doing."""
+"""Routes of background tasks: send one, read its state."""
 
 from http import HTTPStatus
 from typing import Any
@@ -17,7 +17,7 @@ router = APIRouter(prefix="/tasks", tags=["Tasks"])
 
 
 class PingRequest(BaseModel):
-    """What the task is to give back."""
+    """The message that the task is to return."""
 
     message: str = Field("ping", max_length=200)
 
@@ -26,7 +26,7 @@ class TaskAccepted(BaseModel):
     """The queue has the task; a worker will run it."""
 
     id: UUID
-    status_url: str = Field(description="Where to ask for the result, which is also `Location`.")
+    status_url: str = Field(description="Path of the task's state and result, also in `Location`.")
 
 
 class TaskError(BaseModel):
@@ -37,22 +37,22 @@ class TaskError(BaseModel):
 
 
 class TaskStatus(BaseModel):
-    """How a task is doing."""
+    """The state of a task, and its result or error."""
 
     id: UUID
     state: str = Field(
         description="PENDING, RETRY, SUCCESS, FAILURE or REVOKED; STARTED too, of a task that is "
-        "declared with `track_started=True`. Celery knows no ids: one that it never gave, or whose "
-        "result has expired, is PENDING too."
+        "declared with `track_started=True`. Celery keeps no list of ids: an unknown task, or one "
+        "whose result has expired, is PENDING too."
     )
-    ready: bool = Field(description="Whether the task has ended, well or not.")
-    result: Any = Field(None, description="What the task gave back, once it has succeeded.")
+    ready: bool = Field(description="Whether the task has ended, successfully or not.")
+    result: Any = Field(None, description="The task's result, once it has succeeded.")
     error: TaskError | None = Field(None, description="Why it failed, once it has.")
 
 
 @router.post("/ping", status_code=HTTPStatus.ACCEPTED)
 async def send_ping(body: PingRequest, request: Request, response: Response) -> TaskAccepted:
-    """Send a task that gives a message back: it shows that queue and worker work."""
+    """Send a task that returns a message, to check that queue and worker run."""
     task = await enqueue(ping, body.message)
     status_url = request.url_for("read_task", task_id=task.id).path
     response.headers["Location"] = status_url
@@ -61,14 +61,14 @@ async def send_ping(body: PingRequest, request: Request, response: Response) -> 
 
 @router.get("/{task_id}")
 async def read_task(task_id: UUID) -> TaskStatus:
-    """State and result of a task that was sent within the last `CELERY_RESULT_EXPIRES` seconds."""
+    """Read a task's state and result, which is kept for `CELERY_RESULT_EXPIRES` seconds."""
     return await run_redis_call(lambda: _status(task_id))
 
 
 def _status(task_id: UUID) -> TaskStatus:
     task: AsyncResult[Any] = AsyncResult(str(task_id), app=service.celery_app)
     state = task.state
-    # An ended task's outcome came with its state and is kept; `task.ready()` before the end would
+    # An ended task's result came with its state and is cached; `task.ready()` before the end would
     # ask Redis once more, and might contradict the state.
     ready = state in service.celery_app.backend.READY_STATES
     status = TaskStatus(id=task_id, state=state, ready=ready)

@@ -1,9 +1,9 @@
-"""Migrations: which there are, which the database has, and bringing it up to date.
+"""Migrations: the revisions of the code, those of the database, and the upgrade between them.
 
 Three kinds of Alembic branches share one database. The kit's is in `kit/migrations/versions/`
 and each extension's in its own `migrations/`; both come with updates of the code they belong to.
-The service's own, in `alembic/versions/`, is what `make db-migrate` writes, with `depends_on` for
-what it needs of the others. So an update that brings a revision never forks the service's history.
+The service's own is in `alembic/versions/`, written by `make db-migrate`, with `depends_on` for the
+revisions of others that it needs. So an update with a new revision never forks its history.
 """
 
 from kit.migrations._autogenerate import REVISION_ID_LENGTH

@@ -1,4 +1,4 @@
-"""What `alembic revision --autogenerate` writes, and into which branch."""
+"""Completes the revision that `alembic revision --autogenerate` writes, and chooses its branch."""
 
 import secrets
 from collections.abc import Iterator, Mapping
@@ -20,17 +20,17 @@ from kit.migrations._branches import CORE, SERVICE, heads_of, version_location
 row_security_rewriter = Rewriter()
 
 REVISION_ID_LENGTH = 32
-"""Characters that the column of `alembic_version` holds."""
+"""Characters that fit into the column of `alembic_version`."""
 
 
 class RevisionRequest(NamedTuple):
-    """What the command line asked for, beside Alembic's own options."""
+    """The options of the command line beside Alembic's own."""
 
     branch: str
     """`service`, or the extension that `-x extension=…` names."""
     is_autogenerate: bool
     creators: Mapping[str, str]
-    """Branch whose revisions created a table, by the table's name."""
+    """The branch that created each table, by the table's name."""
 
 
 def complete_revision(
@@ -41,9 +41,9 @@ def complete_revision(
     _current: object,
     directives: list[ops.MigrationScript],
 ) -> None:
-    """Give a new revision its branch, folder, id and dependencies, and its tables their security.
+    """Set a new revision's branch, folder, id and dependencies, and add row level security.
 
-    What the command line says itself, as `--head` or `--rev-id`, stays as it is.
+    Values from the command line, such as `--head` or `--rev-id`, stay as they are.
 
     Raises:
         CommandError: when the extension is not enabled, its name is too long for a revision id, or
@@ -71,19 +71,19 @@ def complete_revision(
 
 
 def render_item(kind: str, item: object, _context: AutogenContext) -> str | Literal[False]:
-    """SQLModel's string type as SQLAlchemy's, which revisions import already."""
+    """Render SQLModel's string type as SQLAlchemy's, which revisions import already."""
     if kind == "type" and isinstance(item, AutoString):
         return f"sa.String(length={item.length})" if item.length else "sa.String()"
     return False
 
 
 class Owners:
-    """Which branch a table belongs to.
+    """Finds the branch that a table belongs to.
 
-    A table belongs to the extension that its model's module lies in. One without a model belongs
-    where it refers to, as an association table does; one that left the models belongs to the
-    branch that created it. Core's tables and the service's own lie in the same package, so there
-    the branch that created a table decides, too.
+    A table belongs to the extension that contains its model. One without a model, such as an
+    association table, belongs to the extension that it refers to; one that was removed from the
+    models belongs to the branch that created it. Core's tables and the service's own are in the
+    same package, so there the branch that created a table decides, too.
     """
 
     def __init__(self, metadata: MetaData, creators: Mapping[str, str]) -> None:
@@ -193,7 +193,7 @@ def _place(revision: ops.MigrationScript, branch: str, script: ScriptDirectory) 
 def _dependencies(
     revision: ops.MigrationScript, branch: str, script: ScriptDirectory, owners: Owners
 ) -> list[str]:
-    """Heads of the branches whose tables the revision changes or refers to; core's in any case."""
+    """Heads of core, and of the branches whose tables the revision changes or refers to."""
     if branch == CORE:
         return []
     touched = _tables(revision)
@@ -208,7 +208,7 @@ def _dependencies(
     return sorted(heads - builds_on)
 
 
-# SQLAlchemy's event in kit/database/_row_security.py would do; so the revision's reader sees it.
+# SQLAlchemy's event in kit/database/_row_security.py would do it too; here a reader can see it.
 @row_security_rewriter.rewrites(ops.CreateTableOp)
 def _enable_row_security(
     context: MigrationContext, _revision: object, operation: ops.CreateTableOp

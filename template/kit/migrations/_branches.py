@@ -1,4 +1,4 @@
-"""The Alembic branches: where their revisions lie and how they are named."""
+"""The Alembic branches: the folders of their revisions, and their names."""
 
 import re
 from pathlib import Path
@@ -31,15 +31,15 @@ def version_location(branch: str) -> Path:
 
 
 def version_locations() -> list[Path]:
-    """Folders of all revisions that are on: core's, the enabled extensions', the service's own."""
+    """Folders of all active revisions: core's, the enabled extensions', the service's own."""
     return [version_location(branch) for branch in (CORE, *enabled_extensions(), SERVICE)]
 
 
 def script_directory() -> ScriptDirectory:
-    """All revisions, read outside of an Alembic command.
+    """Read all revisions, outside of an Alembic command.
 
     Raises:
-        StartupError: when a revision depends on one that is not there.
+        StartupError: when a revision depends on a missing one.
     """
     script = ScriptDirectory(ALEMBIC_DIR, version_locations=version_locations())
     refuse_missing_dependencies(script)
@@ -47,12 +47,12 @@ def script_directory() -> ScriptDirectory:
 
 
 def refuse_missing_dependencies(script: ScriptDirectory) -> None:
-    """Read the revisions, so that one which depends on a missing one is named.
+    """Check that no revision depends on a missing one.
 
-    Alembic itself ends with a bare `KeyError` then.
+    Alembic itself would end with a bare `KeyError`.
 
     Raises:
-        StartupError: naming the missing revision, who needs it and what to do.
+        StartupError: naming the missing revision, the one that needs it, and what to do.
     """
     try:
         script.get_heads()
@@ -60,12 +60,12 @@ def refuse_missing_dependencies(script: ScriptDirectory) -> None:
         missing = str(error.args[0])
         needed_by = ", ".join(_files_that_name(missing)) or "another revision"
         extension = extension_of(missing)
-        remedy = "Put its file back; if it is gone for good, take it out of depends_on there."
+        remedy = "Restore its file, or, if it is permanently removed, remove it from depends_on there."
         if extension:
             remedy = (
-                f"Enable the extension {extension} in ENABLED_EXTENSIONS, or put its folder back. "
-                "If it is gone for good, take it out of depends_on there, and what changes its "
-                "tables out of upgrade() and downgrade(); its tables stay."
+                f"Enable the extension {extension} in ENABLED_EXTENSIONS, or restore its folder. "
+                "If it is permanently removed, remove it from depends_on there, and all changes of "
+                "its tables from upgrade() and downgrade(); its tables stay."
             )
         raise StartupError(
             f"there is no revision {missing}, but {needed_by} depends on it. {remedy}"
@@ -94,7 +94,7 @@ def heads_of(script: ScriptDirectory, branch: str) -> list[Script]:
 
 
 def load_metadata() -> MetaData:
-    """The tables of core's models and of the enabled extensions' models."""
+    """Import the models of core and of the enabled extensions, and return their tables."""
     service.module("models")  # declares the tables
     load_extensions("models")
     return SQLModel.metadata

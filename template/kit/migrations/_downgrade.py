@@ -1,4 +1,4 @@
-"""What has to be asked before a downgrade: Alembic takes along whatever depends on the target."""
+"""Confirmation before a downgrade, in which Alembic also reverts all that depends on the target."""
 
 import sys
 from collections.abc import Collection
@@ -13,13 +13,13 @@ from kit.settings import StartupError
 def confirm_downgrade(
     script: ScriptDirectory, rows: Collection[str], target: str, *, is_confirmed: bool
 ) -> None:
-    """Ask before a downgrade that takes more than the branch it names.
+    """Ask before a downgrade that reverts more than the branch it names.
 
     Args:
         script: the revisions.
-        rows: what `alembic_version` holds.
+        rows: of `alembic_version`.
         target: the downgrade's target, as `-1`, `hotel@base` or a revision id.
-        is_confirmed: whether the answer was given beforehand, with `-x yes`.
+        is_confirmed: whether it was confirmed beforehand, with `-x yes`.
 
     Raises:
         StartupError: when the target names no branch where several are applied, or the answer is
@@ -34,13 +34,13 @@ def confirm_downgrade(
     if not more or is_confirmed:
         return
     losses = [f"  {revision.revision}: {revision.doc}" for revision in revisions]
-    summary = "\n".join(["the downgrade takes back, with the data in their tables:", *losses])
+    summary = "\n".join(["the downgrade reverts, with the data in their tables:", *losses])
     if not sys.stdin.isatty():
         raise StartupError(
-            f"nothing was changed, since {summary}\n"
-            f"Run it in a terminal to be asked, or as `uv run alembic -x yes downgrade {target}`."
+            f"nothing was changed, since this needs a confirmation: {summary}\n"
+            f"Run it in a terminal, or as `uv run alembic -x yes downgrade {target}`."
         )
-    if input(f"Mind that {summary}\nGo on? [y/N] ").strip().lower() not in ("y", "yes"):
+    if input(f"Warning: {summary}\nContinue? [y/N] ").strip().lower() not in ("y", "yes"):
         raise StartupError("nothing was changed.")
 
 
@@ -48,7 +48,7 @@ def _revisions_to_go(script: ScriptDirectory, rows: Collection[str], target: str
     try:
         return list(script.iterate_revisions(tuple(rows), target, select_for_downgrade=True))
     except RevisionError:
-        # Alembic has a message for a target that it cannot go to.
+        # Alembic has a message for an impossible target.
         return []
 
 
@@ -70,6 +70,6 @@ def _explain_ambiguity(script: ScriptDirectory, rows: Collection[str]) -> str:
         for branch in branches
     ]
     return (
-        f"several branches are applied: {', '.join(branches)}. Say which one to take back: "
+        f"several branches are applied: {', '.join(branches)}. Name the one to revert: "
         f"{' or '.join(commands)}."
     )

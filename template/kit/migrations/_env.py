@@ -1,4 +1,4 @@
-"""What `alembic/env.py` runs: an Alembic command, on the database that it is about."""
+"""Runs an Alembic command for `alembic/env.py`, on the database that it needs."""
 
 import asyncio
 import logging
@@ -35,11 +35,11 @@ from kit.settings import BASE_DIR, settings
 
 
 class AlembicCommand:
-    """The Alembic command that is running, with its options."""
+    """The current Alembic command, with its options."""
 
     def __init__(self) -> None:
-        """Read what the command line says, and which revisions there are."""
-        # The settings have read `.env` already; a migration may want a variable unknown to them.
+        """Read the command line and the revisions."""
+        # The settings have read `.env` already; a migration may need a variable unknown to them.
         load_dotenv(BASE_DIR / ".env")
         self.config = context.config
         self.script = context.script
@@ -48,12 +48,12 @@ class AlembicCommand:
         self.command = self.options.cmd[0]
         self.is_autogenerate = getattr(self.options, "autogenerate", False)
         self.metadata = load_metadata()
-        # Follows ENABLED_EXTENSIONS. In time, since no revision has been read yet.
+        # Depends on ENABLED_EXTENSIONS. Not too late, since no revision has been read yet.
         self.script.version_locations = [str(folder) for folder in version_locations()]
         refuse_missing_dependencies(self.script)
 
     def run(self) -> None:
-        """Run it, on a database where it needs one."""
+        """Run the command, on a database where it needs one."""
         if self.config.config_file_name is not None and self.config.cmd_opts is not None:
             fileConfig(self.config.config_file_name, disable_existing_loggers=False)
         if context.is_offline_mode() or not self.needs_database():
@@ -63,7 +63,7 @@ class AlembicCommand:
             asyncio.run(self.run_async_migrations())
 
     def configure(self, creators: dict[str, str] | None = None, **where: Any) -> None:
-        """Set up the context; `where` says which database, if any."""
+        """Set up Alembic's context; `where` names the database, if any."""
         request = RevisionRequest(
             branch=self.x_arguments.get("extension") or SERVICE,
             is_autogenerate=self.is_autogenerate,
@@ -81,13 +81,13 @@ class AlembicCommand:
         )
 
     def compare(self, connection: Connection) -> None:
-        """Compare the models with an empty database that every migration has been applied to."""
+        """Compare the models with a new database that has all migrations."""
         creators = migrate_scratch(connection, self.script)
         self.configure(creators, connection=connection)
         context.run_migrations()
 
     def migrate(self, connection: Connection) -> None:
-        """Run the command in one transaction, alone: so two containers can upgrade at a time."""
+        """Run the command in one transaction under a lock, so that two containers can upgrade."""
         self.configure(connection=connection)
         with context.begin_transaction():
             lock_migrations(connection)
@@ -97,7 +97,7 @@ class AlembicCommand:
                 and state.is_ahead
                 and "leave-ahead" in self.x_arguments
             ):
-                # Code that was rolled back has nothing to apply, and has to start all the same.
+                # Code that was rolled back has nothing to apply, and has to start nevertheless.
                 logging.getLogger("alembic").warning("%s", explain_ahead(state))
                 return
             if not getattr(self.options, "purge", False):
@@ -112,7 +112,7 @@ class AlembicCommand:
             context.run_migrations()
 
     async def run_async_migrations(self) -> None:
-        """Run the command on the database that it is about."""
+        """Run the command on the scratch database for a comparison, else on the configured one."""
         if self.is_autogenerate or self.command is command.check:
             async with scratch_database() as connection:
                 await connection.run_sync(self.compare)
@@ -121,7 +121,7 @@ class AlembicCommand:
                 await connection.run_sync(self.migrate)
 
     def run_without_database(self) -> None:
-        """Print SQL (`--sql`), or run a command that is about files alone."""
+        """Print SQL (`--sql`), or run a command that needs files only."""
         prints_sql = context.is_offline_mode()
         self.configure(
             url=settings.DATABASE_URL,

@@ -1,4 +1,4 @@
-"""Forgetting an extension that left: its tables stay, Alembic no longer looks for its files."""
+"""Forget a removed extension: its tables stay, and Alembic no longer looks for its files."""
 
 from collections.abc import Collection
 
@@ -13,15 +13,15 @@ from kit.settings import StartupError
 
 
 def forget_extension(connection: Connection, script: ScriptDirectory, extension: str) -> None:
-    """Take an extension's revisions out of `alembic_version`, in the caller's transaction.
+    """Remove an extension's revisions from `alembic_version`, in the caller's transaction.
 
     Raises:
-        StartupError: when the extension is enabled, not known to the database, or when nobody can
-            tell which other revisions its row stood for.
+        StartupError: when the extension is enabled, when the database does not know it, or when it
+            is unknown which other revisions its row implied.
     """
     if extension in enabled_extensions():
         raise StartupError(
-            f"the extension {extension} is enabled. Take it out of ENABLED_EXTENSIONS first; to "
+            f"the extension {extension} is enabled. Remove it from ENABLED_EXTENSIONS first; to "
             f"drop its tables, run `make db-downgrade extension={extension}` before that."
         )
     lock_migrations(connection)
@@ -31,8 +31,8 @@ def forget_extension(connection: Connection, script: ScriptDirectory, extension:
     note = read_note(connection)
     if "applied" not in note:
         raise StartupError(
-            "alembic_version has lost its comment, which tells what else is applied. Enable the "
-            "extension once more, run `uv run alembic upgrade heads`, then forget it."
+            "alembic_version has lost its comment, which lists the other applied revisions. Enable "
+            "the extension again, run `uv run alembic upgrade heads`, then forget it."
         )
     tips = [tip for tip in {*rows, *note["applied"]} if extension_of(tip) != extension]
     connection.execute(text("DELETE FROM alembic_version"))
@@ -44,7 +44,7 @@ def forget_extension(connection: Connection, script: ScriptDirectory, extension:
 
 
 def _without_implied(script: ScriptDirectory, tips: Collection[str]) -> set[str]:
-    """The revisions that no other of them depends on: what Alembic expects in its table."""
+    """The revisions that no other of them depends on: Alembic's table holds only these."""
     known = {revision.revision for revision in script.walk_revisions()}
     implied = {
         ancestor.revision

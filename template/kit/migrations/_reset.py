@@ -1,4 +1,4 @@
-"""Emptying a database and building it anew."""
+"""Reset a database: drop all tables and run all migrations."""
 
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
@@ -7,8 +7,8 @@ from kit.migrations._state import read_note
 from kit.migrations._upgrade import lock_migrations, upgrade_to_heads
 from kit.settings import StartupError, settings
 
-# Not the schema itself: on Supabase its grants, which nobody would put back, go with it. What a
-# PostgreSQL extension brought belongs to that extension.
+# Not the schema itself: on Supabase that would remove its grants, which nothing would restore. The
+# objects of a PostgreSQL extension belong to that extension.
 DROP_STATEMENTS = """
     WITH of_postgresql_extensions AS (
         SELECT classid, objid FROM pg_depend WHERE deptype = 'e'
@@ -35,23 +35,23 @@ DROP_STATEMENTS = """
 
 
 def refuse_production(connection: Connection) -> None:
-    """Guard of what would destroy data.
+    """Guard commands that would destroy data.
 
     Raises:
         StartupError: when this is production, or the database has ever been migrated by it, even
-            though the settings here say something else.
+            if the settings here name another environment.
     """
     if settings.ENVIRONMENT == "production":
         raise StartupError("ENVIRONMENT is production, where a database is never reset.")
     if read_note(connection).get("environment") == "production":
         raise StartupError(
-            f"the database {settings.POSTGRES_DB!r} is production's, whatever ENVIRONMENT says "
-            "here: it has been migrated from there. It is never reset."
+            f"the database {settings.POSTGRES_DB!r} is never reset: it was migrated with "
+            f"ENVIRONMENT=production, although ENVIRONMENT is {settings.ENVIRONMENT} here."
         )
 
 
 def reset_database(connection: Connection, script: ScriptDirectory) -> None:
-    """Drop all that the schema `public` holds and run every migration, in the caller's transaction.
+    """Drop all objects of the schema `public` and run all migrations, in the caller's transaction.
 
     Raises:
         StartupError: when it is a production database.

@@ -1,7 +1,7 @@
-"""An empty database to compare the models with: never the developer's own.
+"""A scratch database to compare the models with: never the developer's own.
 
-What happens to lie in a developer's database, made by hand or by another branch of the code, would
-otherwise end up in a migration.
+Tables that a developer's database happens to have, made by hand or by another branch of the code,
+would otherwise end up in a migration.
 """
 
 import secrets
@@ -24,14 +24,14 @@ from kit.settings import LOOPBACK_HOSTS, settings
 
 @asynccontextmanager
 async def scratch_database() -> AsyncIterator[AsyncConnection]:
-    """A connection to an empty database, which is dropped at the end.
+    """Connect to a new empty database, which is dropped at the end.
 
-    It lies on the configured server where that runs on this machine and lets its user create
-    databases: its version and its PostgreSQL extensions are the right ones. Else it lies on a
-    throw-away server, since neither a hosted project nor a pooler is a place for passing databases.
+    It is on the configured server, if that runs on this machine and its user may create databases:
+    its version and its PostgreSQL extensions are the right ones. Otherwise it is on a temporary
+    server, since neither a hosted project nor a pooler is the place for temporary databases.
 
     Raises:
-        StartupError: when neither can be had.
+        StartupError: when neither is available.
     """
     name = f"scratch_{secrets.token_hex(8)}"
     if _server_is_on_this_machine() and await _create_database(name):

@@ -1,8 +1,8 @@
-"""What a database says about its migrations, and the note that it keeps about them.
+"""The migrations that a database has, and the note about them that is stored in it.
 
 Alembic stores only the revisions that no other applied revision depends on. Once an extension's
-files are gone, nobody can tell any more which of core's revisions its row stood for. So the newest
-applied revision of every branch is also noted in the comment of the table `alembic_version`.
+files are removed, it is unknown which of core's revisions its row implied. So the newest applied
+revision of every branch is also noted in the comment of the table `alembic_version`.
 """
 
 import json
@@ -21,25 +21,25 @@ VERSION_TABLE = "alembic_version"
 
 
 class MigrationState(NamedTuple):
-    """How a database stands to the revisions of the code."""
+    """The migrations of a database, compared with the revisions of the code."""
 
     applied: frozenset[str]
-    """Newest applied revision of each branch, as far as the code knows them."""
+    """Newest applied revision of each branch that the code knows."""
     missing: list[str]
-    """Heads of the code that the database does not have: it is behind."""
+    """Heads of the code that the database lacks: it is behind."""
     unknown: list[str]
-    """Applied revisions that the code does not have: it is ahead, or an extension left."""
+    """Applied revisions that the code lacks: the database is ahead, or an extension was removed."""
     has_tables: bool
-    """Whether any table of the models is there."""
+    """Whether the database has any table of the models."""
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing of this service has ever been in the database."""
+        """Whether the database has never had anything of this service."""
         return not (self.applied or self.unknown or self.has_tables)
 
     @property
     def orphans(self) -> list[str]:
-        """Extensions whose tables are there but whose revisions are not."""
+        """Extensions whose revisions are applied but not in the code."""
         return sorted({name for name in map(extension_of, self.unknown) if name})
 
     @property
@@ -51,7 +51,7 @@ class MigrationState(NamedTuple):
 def read_state(
     connection: Connection, script: ScriptDirectory, metadata: MetaData
 ) -> MigrationState:
-    """How the database stands to the revisions of the code."""
+    """Compare the migrations of the database with the revisions of the code."""
     rows = read_rows(connection)
     known = {revision.revision for revision in script.walk_revisions()}
     unknown = sorted(set(rows) - known)
@@ -66,14 +66,14 @@ def read_state(
 
 
 def read_rows(connection: Connection) -> list[str]:
-    """What `alembic_version` holds; nothing when it is not there."""
+    """Read the rows of `alembic_version`; none when there is no such table."""
     if connection.scalar(text("SELECT to_regclass(:table)"), {"table": VERSION_TABLE}) is None:
         return []
     return list(connection.scalars(text("SELECT version_num FROM alembic_version ORDER BY 1")))
 
 
 def applied_tips(script: ScriptDirectory, rows: Collection[str]) -> list[str]:
-    """Newest applied revision of each branch, given what `alembic_version` holds."""
+    """Newest applied revision of each branch, computed from the rows of `alembic_version`."""
     current = script.get_all_current(tuple(rows))
     return sorted(revision.revision for revision in current)
 
@@ -81,7 +81,7 @@ def applied_tips(script: ScriptDirectory, rows: Collection[str]) -> list[str]:
 def note_applied(
     *, ctx: MigrationContext, heads: Collection[str], **_callback_arguments: object
 ) -> None:
-    """Alembic's `on_version_apply` callback: note what is applied now, and where."""
+    """Alembic's `on_version_apply` callback: note the applied revisions and the environment."""
     if ctx.as_sql or ctx.script is None or ctx.connection is None:
         return
     was_production = read_note(ctx.connection).get("environment") == "production"
@@ -93,7 +93,7 @@ def note_applied(
 
 
 def read_note(connection: Connection) -> dict[str, Any]:
-    """The note kept with `alembic_version`; empty when there is none."""
+    """Read the note stored with `alembic_version`; empty when there is none."""
     comment = connection.scalar(
         text("SELECT obj_description(to_regclass(:table), 'pg_class')"), {"table": VERSION_TABLE}
     )
@@ -105,14 +105,14 @@ def read_note(connection: Connection) -> dict[str, Any]:
 
 
 def write_note(connection: Connection, note: dict[str, Any]) -> None:
-    """Keep a note with `alembic_version`, in the caller's transaction."""
+    """Store a note with `alembic_version`, in the caller's transaction."""
     # COMMENT takes no parameters.
     literal = json.dumps(note, sort_keys=True).replace("'", "''")
     connection.exec_driver_sql(f"COMMENT ON TABLE {VERSION_TABLE} IS '{literal}'")
 
 
 def refuse_unknown_revisions(state: MigrationState) -> None:
-    """Stop a database command that Alembic could not carry out.
+    """Refuse a database command that Alembic could not run.
 
     Raises:
         StartupError: when the database has revisions that the code does not have.
@@ -124,13 +124,13 @@ def refuse_unknown_revisions(state: MigrationState) -> None:
 
 
 def explain_orphan(extension: str) -> str:
-    """What to do about an extension that left its tables behind."""
+    """Explain an extension whose tables are left in the database, with the remedies."""
     if extension in present_extensions():
         cause = f"the extension {extension} is not enabled, but the database has its tables"
         back = f"add {extension} to ENABLED_EXTENSIONS"
     else:
-        cause = f"the extension {extension} is gone, but the database has its tables"
-        back = f"put app/extensions/{extension} back and enable it"
+        cause = f"the extension {extension} was removed, but the database has its tables"
+        back = f"restore app/extensions/{extension} and enable it"
     return (
         f"{cause}. To keep it, {back}; to drop its tables, do that and run "
         f"`make db-downgrade extension={extension}`; to keep the tables without it, run "
@@ -139,8 +139,8 @@ def explain_orphan(extension: str) -> str:
 
 
 def explain_ahead(state: MigrationState) -> str:
-    """What it means that the database has revisions that the code does not have."""
+    """Explain a database that has revisions unknown to the code, with the remedies."""
     return (
         f"the database is ahead of this code: it has {', '.join(state.unknown)}, which no file "
-        "here defines. Deploy the code that has it, or go back in the database with that code."
+        "here defines. Deploy the code that has it, or downgrade the database with that code."
     )

@@ -1,4 +1,4 @@
-"""Bringing a database to the heads: one process at a time, and when the service starts."""
+"""Upgrade a database to the heads, one process at a time; and check it when the service starts."""
 
 import logging
 from collections.abc import Callable
@@ -25,11 +25,11 @@ UPGRADE_LOCK = 4_702_111_234_234_838_632
 
 
 def lock_migrations(connection: Connection) -> None:
-    """Wait until no other process migrates this database; freed when the transaction ends.
+    """Wait for the lock on migrations of this database; released when the transaction ends.
 
     It belongs to the transaction rather than the session because a pooler in transaction mode
-    gives the session's next statement to another server connection. A migration that leaves the
-    transaction, with `op.get_context().autocommit_block()`, therefore gives the lock up as well.
+    sends the session's next statement to another server connection. A migration that leaves the
+    transaction, with `op.get_context().autocommit_block()`, therefore releases the lock as well.
     """
     connection.execute(text(f"SELECT pg_advisory_xact_lock({UPGRADE_LOCK})"))
 
@@ -65,12 +65,12 @@ logger = logging.getLogger(__name__)
 
 
 async def init_db() -> None:
-    """Prepare the database, or refuse to start on one that does not fit the code.
+    """Prepare the database, or refuse to start if its migrations do not match the code.
 
-    An empty database of a developer gets its tables by running all migrations, so that the next
-    `make db-upgrade` goes on from there; several processes may start at once. Any other database
-    has to have the revisions of the code. One that has more, because the code was rolled back,
-    only gets a warning.
+    On an empty database of a developer it runs all migrations, so that the next `make db-upgrade`
+    continues from there; several processes may start at once. Any other database has to have the
+    revisions of the code. One that has more, because the code was rolled back, only causes a
+    warning.
 
     Raises:
         StartupError: when the database cannot be reached, is behind the code, or is empty outside
@@ -91,7 +91,7 @@ def _judge(state: MigrationState) -> None:
     for extension in state.orphans:
         logger.warning("%s", explain_orphan(extension))
     if state.is_ahead:
-        # What an unknown revision builds on cannot be told, so neither what is missing.
+        # The ancestors of an unknown revision are unknown, so missing revisions are too.
         logger.warning("%s", explain_ahead(state))
     elif state.missing:
         raise StartupError(_explain_behind(state))
@@ -106,7 +106,7 @@ def _explain_behind(state: MigrationState) -> str:
         )
     if state.has_tables:
         return (
-            "the database has tables of this service, but no note of its migrations. If they are "
+            "the database has tables of this service, but no record of its migrations. If they are "
             "as the migrations make them, run `alembic stamp heads`; else use an empty database."
         )
     return f"the database has no tables yet. Run `{command}` first."

@@ -1,4 +1,4 @@
-"""The embedded servers that stand in for those that nobody has configured: see `devservices/`."""
+"""The embedded servers, used in place of those that are not configured; see `devservices/`."""
 
 import threading
 from collections.abc import Iterator
@@ -21,14 +21,14 @@ _starting = threading.Lock()
 
 
 def start_local_services() -> None:
-    """Have the embedded servers that the settings use run until this process ends.
+    """Start the embedded servers that the settings use; they run until this process ends.
 
     Does nothing where both database and Redis are configured, and when called again.
 
     Raises:
         StartupError: when a server cannot be started; the message says what to do.
     """
-    global _lease  # noqa: PLW0603 (one hold a process, kept until its end)
+    global _lease  # noqa: PLW0603 (one lease a process, kept until its end)
     if not (settings.uses_local_postgres or settings.uses_local_redis):
         return
     with _starting:
@@ -47,7 +47,7 @@ def start_local_services() -> None:
 
 @contextmanager
 def temporary_postgres() -> Iterator[str]:
-    """An empty PostgreSQL, gone at the end with all its data; gives its asyncpg URL.
+    """Start an empty PostgreSQL, removed at the end with its data; yields its asyncpg URL.
 
     Raises:
         StartupError: when it cannot be started; the message says what to do.
@@ -69,12 +69,12 @@ def temporary_postgres() -> Iterator[str]:
 
 
 def local_services_lease() -> "Lease | None":
-    """This process's hold on the embedded servers, once it has called `start_local_services`."""
+    """This process's lease on the embedded servers, once it has called `start_local_services`."""
     return _lease
 
 
 def _create_database_if_missing() -> None:
-    """Make `POSTGRES_DB` on the embedded server, which begins with the database `postgres`."""
+    """Create `POSTGRES_DB` on the embedded server, which begins with the database `postgres`."""
     if settings.POSTGRES_DB == MAINTENANCE_DATABASE:
         return
     address = local_addresses().postgres

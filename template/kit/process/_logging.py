@@ -1,8 +1,8 @@
-"""Log lines: for people on a developer's machine, one JSON object a line anywhere else.
+"""Log lines: readable text on a developer's machine, one JSON object a line anywhere else.
 
-Modules log with `logging.getLogger(__name__)`. What a person has to read goes into the message;
-what a machine has to find goes into `extra={...}` as well, whose keys become keys of the JSON line.
-Every line carries the request id, and the task id inside a task.
+Modules log with `logging.getLogger(__name__)`. Text for people goes into the message; values for
+programs go into `extra={...}` as well, whose keys become keys of the JSON line. Every line carries
+the request id, and the task id inside a task.
 """
 
 import json
@@ -17,20 +17,20 @@ from kit.context import get_request_id, get_task_id
 from kit.settings import Settings, settings
 
 SHORTEST_MASKED_SECRET = 6
-"""Characters; masking a shorter secret would blacken ordinary words."""
+"""Characters; masking a shorter secret would mask ordinary words."""
 
 _OWN_KEYS = {
     *logging.makeLogRecord({}).__dict__,
     *("message", "asctime", "taskName", "prefix"),
     "color_message",  # uvicorn's
 }
-"""What a record holds beside the keys of `extra`."""
+"""Attributes of every record, which are no keys of `extra`."""
 
 
 def configure_logging() -> None:
-    """Write the log of this process to standard error; called again it changes nothing.
+    """Write the log of this process to standard error; a second call changes nothing.
 
-    Standard error, so that what a command prints (a token, for example) can be piped.
+    Standard error, so that a command's output (a token, for example) can be piped.
     """
     handler = logging.StreamHandler()
     handler.setFormatter(ConsoleFormatter() if settings.is_local else JsonFormatter())
@@ -43,9 +43,9 @@ def configure_logging() -> None:
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
-    # httpx logs every URL that it calls, and with the query what may be somebody's key.
+    # httpx logs every URL that it calls, with the query, which may hold a secret key.
     logging.getLogger("httpx").setLevel(max(logging.WARNING, root.level))
-    # What changed is not worth a line at each save: uvicorn says that it starts anew.
+    # A line for each saved file is too much: uvicorn logs that it restarts.
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
     # `kit.http._middleware` writes the line instead, with request id and path template. Without
     # handlers uvicorn does not even format its own.
@@ -53,7 +53,7 @@ def configure_logging() -> None:
 
 
 class ConsoleFormatter(logging.Formatter):
-    """Lines as `12:30:01 INFO    [5f2c91aa] kit.http._health: message`."""
+    """Formats lines as `12:30:01 INFO    [5f2c91aa] kit.http._health: message`."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -62,14 +62,14 @@ class ConsoleFormatter(logging.Formatter):
         self._mask = SecretMask(settings)
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line of one record, secrets masked."""
+        """Format one record as a line, with its secrets masked."""
         request_id = get_request_id()
         record.prefix = f"[{request_id[:8]}] " if request_id else ""
         return self._mask(super().format(record))
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: timestamp (UTC), level, logger, message, ids, extra keys."""
+    """Formats one JSON object a line: timestamp (UTC), level, logger, message, ids, extra keys."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class JsonFormatter(logging.Formatter):
         self._mask = SecretMask(settings)
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line of one record, secrets masked."""
+        """Format one record as a line, with its secrets masked."""
         line: dict[str, Any] = {
             "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "level": record.levelname,
@@ -97,7 +97,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class SecretMask:
-    """Blackens the settings' secrets, passwords inside URLs and bearer tokens in a line."""
+    """Masks the settings' secrets, passwords inside URLs and bearer tokens in a line."""
 
     def __init__(self, settings: Settings) -> None:
         values = [getattr(settings, name) for name in type(settings).model_fields]
@@ -117,8 +117,8 @@ class SecretMask:
         )
 
     def __call__(self, line: str) -> str:
-        """The line with `***` in place of each secret."""
-        # Most lines hold none, which takes a tenth of the time to find out.
+        """Replace each secret in the line with `***`."""
+        # Most lines hold none, and this check takes a tenth of the time.
         if not any(sign in line for sign in self._signs):
             return line
         return self._pattern.sub(lambda m: f"{m['url'] or m['scheme'] or ''}***", line)

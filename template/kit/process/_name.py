@@ -1,4 +1,4 @@
-"""What this process is, and the name that its connections carry to Redis and PostgreSQL."""
+"""The role of this process, and the name of its connections in Redis and PostgreSQL."""
 
 import os
 import re
@@ -12,7 +12,7 @@ Role = Literal["api", "worker", "worker-child", "beat", "flower", "command"]
 """A `worker-child` is a process that a prefork worker has forked."""
 
 POSTGRES_NAME_BYTES = 63
-"""What PostgreSQL keeps of an application's name.
+"""Bytes of an application's name that PostgreSQL keeps.
 
 Source: https://www.postgresql.org/docs/current/runtime-config-logging.html#GUC-APPLICATION-NAME
 """
@@ -20,7 +20,7 @@ POSTGRES_SERVICE_BYTES = 20
 
 
 class ThisProcess:
-    """What the running process is: the one place where its role is set and read."""
+    """The role of the running process: the one place where it is set and read."""
 
     def __init__(self) -> None:
         self.role: Role = "command"
@@ -34,12 +34,12 @@ class ThisProcess:
             listener()
 
     def on_change(self, listener: Callable[[], None]) -> None:
-        """Have a function called after each change of the role."""
+        """Register a function to be called after each change of the role."""
         self._listeners.append(listener)
 
     @property
     def is_forked(self) -> bool:
-        """Whether another process became this one after it had begun."""
+        """Whether this process was forked from another one after the kit was imported."""
         return os.getpid() != self._began_as
 
 
@@ -47,7 +47,7 @@ this_process = ThisProcess()
 
 
 class ProcessName(NamedTuple):
-    """The parts of a name that `client_name` or `application_name` made."""
+    """The parts of a name made by `client_name` or `application_name`."""
 
     service: str
     role: str
@@ -56,14 +56,15 @@ class ProcessName(NamedTuple):
 
 
 def client_name(configuration: Settings, role: Role) -> str:
-    """Name that `CLIENT LIST` shows: service, role and process, as `shop:worker@host:4711`."""
+    """Name in Redis's `CLIENT LIST`: service, role and process, as `shop:worker@host:4711`."""
     return f"{service_name(configuration)}:{role}@{_host()}:{os.getpid()}"
 
 
 def application_name(configuration: Settings, role: Role) -> str:
-    """The same in 63 bytes, for `pg_stat_activity`: of a long host's name the end, which differs.
+    """The same name in 63 bytes, for `pg_stat_activity`: a long host's name is cut at its start.
 
-    In a cluster hosts are called `shop-worker-7d9f8b6c5d-x2x4z`, and each has its process 1.
+    In a cluster, hosts are called `shop-worker-7d9f8b6c5d-x2x4z` and differ at their end, and each
+    has its process 1.
     """
     head = f"{service_name(configuration)[:POSTGRES_SERVICE_BYTES]}:{role}@"
     tail = f":{os.getpid()}"
@@ -71,12 +72,12 @@ def application_name(configuration: Settings, role: Role) -> str:
 
 
 def service_name(configuration: Settings) -> str:
-    """`PROJECT_NAME` as both servers take it in a name."""
+    """`PROJECT_NAME` in characters that both servers accept in a name."""
     return re.sub(r"[^a-z0-9]+", "-", configuration.PROJECT_NAME.lower()).strip("-") or "service"
 
 
 def parse_process_name(name: str) -> ProcessName | None:
-    """The parts of a connection's name; None for one that was not made here."""
+    """Split a connection's name into its parts; None for a name of another form."""
     match = re.fullmatch(r"([a-z0-9-]+):([a-z-]+)@(\S+):(\d+)", name)
     return ProcessName(match[1], match[2], match[3], int(match[4])) if match else None
 

@@ -1,4 +1,4 @@
-"""The Celery application's class, its configuration, and what happens around each task.
+"""The Celery application's class, its configuration, and the handlers of Celery's signals.
 
 Importing this module starts no server and asks for no address: Celery calls `configuration` when
 it first needs it.
@@ -51,31 +51,31 @@ os.environ.setdefault("FLOWER_CONF", str(BASE_DIR / "flowerconfig.py"))
 
 BEAT_LOOP_SECONDS = 5
 BEAT_LOCK_SECONDS = 4 * BEAT_LOOP_SECONDS
-"""How long a beat that died holds the lock; another looks every `BEAT_LOOP_SECONDS`.
+"""How long the lock of a dead beat lasts; one on standby tries to take it each `BEAT_LOOP_SECONDS`.
 
 RedBeat's default is 25 minutes.
 """
 
 RESTORE_INTERVAL = 10
-"""Seconds between two looks for tasks that nobody finished within the visibility timeout."""
+"""Seconds between two sweeps for tasks that were not finished within the visibility timeout."""
 
 BROKER_ATTEMPTS = {"max_retries": 3, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.5}
-"""A sender learns within a second that Redis is lost; kombu's default would keep on trying."""
+"""A sender gets an error within a second when Redis is lost; kombu would retry without end."""
 
 
 class TaskQueue(Celery):
-    """Celery, with a check of everything that is sent, on the process's Redis connections."""
+    """Celery on the process's Redis connections, with a check of every task that is sent."""
 
     control_cls = CONTROL
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        # In every thread: the kit's own tasks are shared ones, which ask for the default.
+        # In every thread: the kit's own tasks are shared tasks, which use the default application.
         self.set_default()
 
     @property
     def redbeat_redis(self) -> Redis:
-        """The client that RedBeat uses; without this attribute it would open one of its own."""
+        """The client that RedBeat uses; without this attribute it would open its own."""
         return redis_client()
 
     def send_task(  # type: ignore[override]  # the options are passed on, whatever they are
@@ -85,7 +85,7 @@ class TaskQueue(Celery):
         kwargs: Any = None,
         **options: Any,
     ) -> AsyncResult[Any]:
-        """Send a task by name; `delay()`, `apply_async()`, retries and schedules come here too.
+        """Send a task by name; `delay()`, `apply_async()`, retries and schedules call this too.
 
         Raises:
             PayloadTooLargeError: when the arguments exceed `CELERY_PAYLOAD_LIMIT` bytes.
@@ -104,7 +104,7 @@ async def enqueue(
     *args: Any,
     **kwargs: Any,
 ) -> AsyncResult[Any]:
-    """Send a task from async code without blocking the event loop; gives its id and state.
+    """Send a task from async code without blocking the event loop; returns its id and state.
 
     For options pass a signature: `await enqueue(export.signature(countdown=60), user_id)`.
 
@@ -120,7 +120,7 @@ async def enqueue(
 def configuration() -> dict[str, Any]:
     """Celery's settings.
 
-    Where a value is not a matter of taste, its comment says what it prevents.
+    Where a value is not a matter of taste, its comment has the reason.
     """
     redis_url = settings.REDIS_URL
     tls = tls_options(settings) or None
@@ -128,16 +128,16 @@ def configuration() -> dict[str, Any]:
         "broker_url": redis_url,
         "broker_use_ssl": tls,
         # Connections of this pool cost no socket. It has one for every thread, two for those that
-        # ask workers something: whoever waits, waits for REDIS_POOL_SIZE and is told so in time.
+        # send workers requests: so a thread only ever waits for REDIS_POOL_SIZE, with a timeout.
         "broker_pool_limit": 1000,
         "broker_pool_acquire_timeout": settings.REDIS_POOL_TIMEOUT,
         "broker_connection_retry_on_startup": True,
-        # For ever: after its default of 100 attempts, an hour, a worker would end.
+        # Unlimited: after the default of 100 attempts, an hour, a worker would end.
         "broker_connection_max_retries": None,
         "broker_transport_options": {
             "visibility_timeout": settings.CELERY_VISIBILITY_TIMEOUT,
             "global_keyprefix": settings.REDIS_KEY_PREFIX,
-            # A sweep finds tasks whose worker was lost. kombu's default does each tenth only.
+            # A sweep finds tasks whose worker was lost. By default kombu does every tenth only.
             "unacked_restore_interval": RESTORE_INTERVAL,
             "unacked_restore_throttle": 1,
             "socket_keepalive": True,
@@ -152,14 +152,14 @@ def configuration() -> dict[str, Any]:
         # One backend for all threads, not one for each.
         "result_backend_thread_safe": True,
         "result_expires": settings.CELERY_RESULT_EXPIRES,
-        # JSON only: what reads pickle runs whatever a stranger has written to Redis.
+        # JSON only: a reader of pickle runs any code that a stranger has written to Redis.
         "accept_content": ["json"],
         "task_serializer": "json",
         "result_serializer": "json",
         "event_serializer": "json",
         "timezone": settings.CELERY_TIMEZONE,
         "task_publish_retry_policy": BROKER_ATTEMPTS,
-        # A task whose worker is lost runs again, so every task has to bear being run twice.
+        # A task whose worker is lost runs again, so every task has to be idempotent.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "worker_prefetch_multiplier": 1,
@@ -188,12 +188,12 @@ def _prepare_worker(**_: Any) -> None:
     from celery.worker.consumer.gossip import Gossip  # noqa: PLC0415 (needed in workers only)
     from celery.worker.consumer.mingle import Mingle  # noqa: PLC0415
 
-    # As `--without-gossip --without-mingle`, which nobody has to remember here: what workers tell
-    # one another costs each of them a connection, and nothing in a Redis setup needs it.
+    # As `--without-gossip --without-mingle`, set here so that no command line has to: the events
+    # between workers cost each of them a connection, and nothing in a Redis setup needs them.
     Gossip.compatible_transports = Mingle.compatible_transports = set()
-    # A task that ends while Redis is away waits to store its result, and is then acknowledged. What
-    # it sends is sent again after a timeout too: better twice than never. In workers only: the API
-    # has to answer instead of waiting.
+    # A task that ends while Redis is away waits to store its result, and is then acknowledged. The
+    # tasks that it sends are retried after a timeout too: better twice than never. In workers only:
+    # the API has to answer instead of waiting.
     service.celery_app.conf.result_backend_always_retry = True
     Transport.recoverable_connection_errors = Transport.connection_errors
 
@@ -205,7 +205,7 @@ def _begin_worker(sender: Any, **_: Any) -> None:
 
 
 def _children(worker: Any) -> int:
-    """How many processes a worker will fork, as its command line or configuration says."""
+    """Number of processes that a worker will fork, by its command line or configuration."""
     pool = get_implementation(worker.pool_cls)
     if pool.__module__ != "celery.concurrency.prefork":
         return 0
@@ -243,7 +243,7 @@ def _end_task(task: Task[..., Any], **_: Any) -> None:
     if seconds > settings.CELERY_TASK_MAX_SECONDS:
         logger.warning(
             "%s ran %.0f s, longer than CELERY_TASK_MAX_SECONDS (%d): beyond "
-            "CELERY_VISIBILITY_TIMEOUT (%d) it is given to a second worker too",
+            "CELERY_VISIBILITY_TIMEOUT (%d) it is redelivered to a second worker",
             task.name,
             seconds,
             settings.CELERY_TASK_MAX_SECONDS,

@@ -1,4 +1,4 @@
-"""Beat: RedBeat's scheduler, made to outlive a Redis that goes and comes back."""
+"""Beat: RedBeat's scheduler, made to survive a Redis that is away for a while."""
 
 import logging
 from types import SimpleNamespace
@@ -22,16 +22,17 @@ logger = logging.getLogger(__name__)
 
 REDIS_LOST = (redis.ConnectionError, redis.TimeoutError, LimitExceeded)
 
-# RedBeat takes the lock in a signal's handler, whose errors Celery hides. `tick` takes it here.
+# RedBeat takes the lock in a handler of a signal, whose errors Celery hides. Here `tick` takes it.
 beat_init.disconnect(acquire_distributed_beat_lock)
 
 
 @beat_init.connect
-def end_where_nothing_is_held(**_: object) -> None:
-    """Have the signals that end beat close the scheduler after what they interrupt, not within.
+def exit_before_closing(**_: object) -> None:
+    """Make SIGTERM and SIGINT raise `SystemExit`; the scheduler is closed after that, not within.
 
-    Celery's own handler closes it at once. Where the signal comes while this process takes a
-    connection out of its pool, that would wait for ever for what it has itself interrupted.
+    Celery's own handler closes it at once. If the signal arrives while this process takes a
+    connection out of its pool, closing would wait for ever for the lock that the interrupted code
+    holds.
     """
     signals.update(SIGTERM=_end, SIGINT=_end)
 
@@ -41,40 +42,40 @@ def _end(*_: object) -> NoReturn:
 
 
 class Scheduler(RedBeatScheduler):  # type: ignore[misc]
-    """Keeps the schedule and the times of the last runs in Redis, over restarts of both sides.
+    """Keeps the schedule and the times of the last runs in Redis, across restarts of both sides.
 
-    RedBeat ends when Redis drops its connection, and when its lock is gone, as it is after each
-    restart of a Redis that keeps nothing. This one waits and takes the lock again. Where two beats
-    run, the one without the lock waits for it and sends nothing. Whichever gets it writes the
-    schedule again if Redis has lost it: the other one may never get its turn.
+    RedBeat ends when Redis drops its connection, and when its lock is lost, as it is after each
+    restart of a Redis without persistence. This one waits and takes the lock again. Where two beats
+    run, the one without the lock is on standby and sends nothing. The one that takes the lock
+    writes the schedule again if Redis has lost it: the other may never get the lock.
     """
 
     lock: Any
     _is_written = False
 
     def setup_schedule(self) -> None:
-        """Start as a beat: write the collected schedule to Redis.
+        """Begin the process as a beat, and write the collected schedule to Redis.
 
         Raises:
-            StartupError: when plan or server have no room for a beat.
+            StartupError: when the plan or Redis has no room for a beat.
             ScheduleError: when a `schedules.py` is broken.
         """
         begin_process("beat")
         try:
             self._write_schedule()
         except REDIS_LOST as error:
-            # Waiting here would make beat deaf to the signal that ends it: Celery's handler asks
-            # for the scheduler, which this is still making. `tick` writes it later.
+            # Waiting here would make beat ignore the signal that ends it: Celery's handler needs
+            # the scheduler, which is still being made here. `tick` writes the schedule later.
             self._report_lost(error)
 
     def _write_schedule(self) -> None:
-        """Write the collected schedule to Redis, and take out what left the code."""
+        """Write the collected schedule to Redis, and remove entries that the code no longer has."""
         self.app.conf.beat_schedule.update(collect_schedules())
         super().setup_schedule()
         self._is_written = True
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
-        """Send what is due; gives the seconds until the next look."""
+        """Send the tasks that are due; returns the seconds until the next tick."""
         try:
             if self.lock is None:
                 self._take_lock()
@@ -88,14 +89,14 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc]
         return seconds
 
     def close(self) -> None:
-        """Give the lock back, so that another beat need not wait for it to expire."""
+        """Release the lock, so that a beat on standby need not wait for it to expire."""
         try:
             super().close()
         except REDIS_LOST as error:
             self._report_lost(error)
 
     def _take_lock(self) -> None:
-        logger.info("Asking for the lock, which one beat at a time has")
+        logger.info("Waiting for the lock, which one beat at a time holds")
         acquire_distributed_beat_lock(SimpleNamespace(scheduler=self))
         try:
             self._restore_lost_schedule()
@@ -109,10 +110,10 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc]
             if get_redis(self.app).exists(statics_key) or not self.app.conf.beat_schedule:
                 return
             logger.error(
-                "Redis has lost its data: tasks that were waiting are gone, and so are the times "
-                "of the last runs. Beat writes the schedule again"
+                "Redis has lost its data: waiting tasks and the times of the last runs are lost. "
+                "Beat writes the schedule again"
             )
         self._write_schedule()
 
     def _report_lost(self, error: Exception) -> None:
-        logger.warning("Redis is lost (%s); beat looks again in %g s", error, self.max_interval)
+        logger.warning("Redis is lost (%s); beat tries again in %g s", error, self.max_interval)

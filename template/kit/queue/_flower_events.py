@@ -1,4 +1,4 @@
-"""How Flower receives the events of workers and tasks."""
+"""Flower's receiver of the events of workers and tasks."""
 
 import logging
 import time
@@ -11,14 +11,14 @@ from kit.places import service
 logger = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 5
-"""Between two attempts to reach a Redis that is away."""
+"""Pause between two attempts to reach a Redis that is away."""
 
 
 def receive_events(events: Events) -> None:
-    """Receive events for ever, in the thread that Flower has for them.
+    """Receive events until the process ends, in the thread that Flower has for them.
 
     Flower's own doubles its pause with each attempt, without a limit: when Redis comes back, it may
-    stay deaf for as long again as Redis was away.
+    miss events for as long again as Redis was away.
     """
     while True:
         try:
@@ -26,6 +26,6 @@ def receive_events(events: Events) -> None:
                 handlers = {"*": events.on_event}
                 receiver = EventReceiver(connection, handlers=handlers, app=service.celery_app)
                 receiver.capture(limit=None, timeout=None, wakeup=True)
-        except Exception as error:  # noqa: BLE001 (whatever it is, nobody else would receive them)
-            logger.warning("Redis is lost (%s); Flower looks again in %d s", error, PAUSE_SECONDS)
+        except Exception as error:  # noqa: BLE001 (after any error, events have to be received)
+            logger.warning("Redis is lost (%s); Flower tries again in %d s", error, PAUSE_SECONDS)
             time.sleep(PAUSE_SECONDS)

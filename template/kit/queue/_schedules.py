@@ -1,8 +1,8 @@
-"""The schedule: what beat sends, and when.
+"""The schedule: the tasks that beat sends, and when.
 
-The service's entries stand in `app/tasks/schedules.py`, an extension's in its `tasks/schedules.py`,
+The service's entries are in `app/tasks/schedules.py`, an extension's in its `tasks/schedules.py`,
 each as a dictionary `SCHEDULES` of Celery's beat entries; the kit has its own. Keys get a prefix
-(`service.close-orders`, `hotel.daily-task`, `core.heartbeat`), so none can take another's.
+(`service.close-orders`, `hotel.daily-task`, `core.heartbeat`), so none can replace another's.
 """
 
 import importlib
@@ -30,11 +30,11 @@ class ScheduleError(StartupError):
 
 
 def collect_schedules() -> dict[str, dict[str, Any]]:
-    """Every entry of the kit, the service and the enabled extensions, by its full key.
+    """Collect the entries of the kit, the service and the enabled extensions, by their full keys.
 
     Raises:
         ScheduleError: when a `schedules.py` cannot be imported, has no `SCHEDULES`, or has an
-            entry whose task nobody defines or whose schedule is none.
+            entry with an unknown task or an invalid schedule.
     """
     service.celery_app.loader.import_default_modules()
     service.celery_app.finalize()
@@ -68,7 +68,7 @@ def _read(module_name: str) -> dict[str, Any]:
         line = traceback.extract_tb(error.__traceback__)[-1].lineno
         line = error.lineno if isinstance(error, SyntaxError) else line
         raise ScheduleError(
-            f"{file} is broken at line {line}: {_words(error)}. Mend it."
+            f"{file} is broken at line {line}: {_words(error)}. Fix it."
         ) from error
     schedules = getattr(module, "SCHEDULES", None)
     if not isinstance(schedules, dict):
@@ -88,7 +88,7 @@ def _check(module_name: str, name: str, entry: Any) -> None:
     known = service.celery_app.tasks
     if entry["task"] not in known:
         raise ScheduleError(
-            f"{where} names the task {entry['task']!r}, which nobody defines; tasks: "
+            f"{where} names the task {entry['task']!r}, which does not exist; tasks: "
             f"{', '.join(sorted(task for task in known if not task.startswith('celery.')))}."
         )
     if not _is_schedule(entry["schedule"]):

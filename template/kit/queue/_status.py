@@ -1,4 +1,4 @@
-"""What Redis and the processes around it look like from here: for people, not for programs."""
+"""A status report about Redis, beat and worker: for people, not for programs."""
 
 import time
 from dataclasses import dataclass
@@ -18,27 +18,27 @@ HEARTBEAT_KEY = f"{settings.REDIS_KEY_PREFIX}heartbeat"
 
 @dataclass(frozen=True)
 class RedisStatus:
-    """A look at Redis. What the plan does not let be asked is None."""
+    """The state of Redis. A value that the plan does not show is None."""
 
     version: str
     used_memory_bytes: int
     memory_limit_bytes: int | None
     """None where the server has no limit of its own."""
     eviction_policy: str
-    """Anything but `noeviction` lets Redis throw away tasks that are waiting."""
+    """Any policy but `noeviction` lets Redis evict waiting tasks or results."""
     connected_clients: int
     connection_limit: int
-    """The lower of what the server allows and `REDIS_CONNECTION_LIMIT`."""
+    """The lower of the server's limit and `REDIS_CONNECTION_LIMIT`."""
     connection_limit_name: str
-    """Which of the two it is."""
+    """The name of the lower one."""
     beat_lock_age_seconds: float | None
-    """Time since beat last said that it is alive; None when no beat holds the lock."""
+    """Time since beat last renewed its lock; None when no beat holds the lock."""
     heartbeat_age_seconds: float | None
-    """Time since a task of beat's went through broker and worker; None after three minutes."""
+    """Time since a worker last ran beat's heartbeat task; None after three minutes."""
 
 
 def read_redis_status() -> RedisStatus:
-    """Ask Redis, on one connection of this process's pool.
+    """Read the state of Redis, on one connection of this process's pool.
 
     Raises:
         redis.RedisError: when it cannot be reached.

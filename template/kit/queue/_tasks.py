@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class Pong(TypedDict):
-    """What `ping` gives back."""
+    """The result of `ping`."""
 
     message: str
     request_id: str
@@ -23,18 +23,18 @@ class Pong(TypedDict):
 
 @shared_task(name=f"{settings.CELERY_TASKS_MODULE}.ping")
 def ping(message: str) -> Pong:
-    """Give back the message, with the id of the request that sent the task."""
+    """Return the message, with the id of the request that sent the task."""
     logger.info("%spong: %s", get_task_id(), message)
     return Pong(message=message, request_id=get_request_id())
 
 
 HEARTBEAT_SECONDS = 60
-"""How often beat sends the task; the key is gone after three that did not come."""
+"""Interval at which beat sends the task; the key expires after three missed ones."""
 
 
 @shared_task(name=f"{settings.CELERY_TASKS_MODULE}.heartbeat", ignore_result=True)
 def heartbeat() -> None:
-    """Note the time: beat sent this task, the broker kept it and a worker ran it."""
+    """Store the time, which proves that beat sent this task and a worker ran it."""
     redis_client().set(HEARTBEAT_KEY, f"{time.time():.3f}", ex=3 * HEARTBEAT_SECONDS)
 
 
@@ -42,7 +42,7 @@ SCHEDULES: dict[str, dict[str, Any]] = {
     "heartbeat": {
         "task": heartbeat.name,
         "schedule": HEARTBEAT_SECONDS,
-        # Without a worker they would pile up, each as out of date as the next.
+        # Without a worker they would pile up, all of them out of date.
         "options": {"expires": HEARTBEAT_SECONDS},
     },
 }

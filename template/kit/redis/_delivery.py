@@ -1,10 +1,10 @@
-"""Taking a message off its queue so that no moment of the way to the worker can lose it.
+"""Take a message off its queue such that it cannot be lost on the way to the worker.
 
 kombu takes it with one command and notes it as unacknowledged with the next. In between it is
-nowhere but on the network: when Redis, the link or the worker dies just then, the task is gone,
-although its sender was told that it is accepted (https://github.com/celery/kombu/issues/305 is one
-of the reports). Here one script does both, so the message is always in Redis until it is
-acknowledged: what did not arrive is given out again after the visibility timeout.
+nowhere but on the network: when Redis, the link or the worker dies just then, the task is lost,
+although its sender has a confirmation (https://github.com/celery/kombu/issues/305 is one of the
+reports). Here one script does both, so the message is always in Redis until it is acknowledged:
+one that did not arrive is redelivered after the visibility timeout.
 """
 
 from collections.abc import Sequence
@@ -33,14 +33,14 @@ local queue = first_with_messages()
 if not queue then return false end
 -- First, since it needs no memory: what comes after the first write works on a full Redis too.
 local message = redis.call('RPOP', queue)
-pcall(note, message)  -- what is no message of kombu's goes, and the worker says what it was
+pcall(note, message)  -- one that is not kombu's is dropped, and the worker logs it
 return {queue, message, first_with_messages() or queue}
 """
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """A message that was taken."""
+    """A message that was taken off its queue."""
 
     queue_key: str
     message: str
@@ -60,9 +60,9 @@ def take_message(
     """Take the oldest message of the first queue that has any, and note it as unacknowledged.
 
     Args:
-        client: on whose connection; gives text.
-        queue_keys: whole keys of the queues, those to be looked at first in front.
-        unacknowledged_key: whole key of the hash in which kombu keeps what is not acknowledged.
+        client: for the command; its replies have to be text.
+        queue_keys: whole keys of the queues, in the order in which they are tried.
+        unacknowledged_key: whole key of kombu's hash of unacknowledged messages.
         times_key: whole key of the sorted set with the times at which they were taken.
         now: Unix time, in seconds.
 

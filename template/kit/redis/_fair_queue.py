@@ -1,7 +1,7 @@
-"""A stack of free things whose takers are served in the order in which they came.
+"""The queue of a pool's free connections, which serves waiting callers in their order of arrival.
 
-The standard library's queues give what is put back to whoever asks at that moment: a thread that
-just gave a connection back takes it again, and those that wait start over, until their time is up.
+The standard library's queues hand a returned item to the thread that asks at that moment: one that
+has just returned a connection takes it again, and those that wait start over, until they time out.
 """
 
 import threading
@@ -12,8 +12,8 @@ from typing import Generic, TypeVar, cast
 Item = TypeVar("Item")
 
 
-class _Taker(Generic[Item]):
-    """One that waits, and what it got."""
+class _Waiter(Generic[Item]):
+    """A caller that waits, and the item that it was handed."""
 
     def __init__(self) -> None:
         self.item: Item | None = None
@@ -21,30 +21,30 @@ class _Taker(Generic[Item]):
 
 
 class FairQueue(LifoQueue[Item]):
-    """A bounded stack for free connections: last in, first out; first come, first served."""
+    """A bounded stack (last in, first out) that serves callers in their order of arrival."""
 
     def __init__(self, maxsize: int = 0) -> None:
         super().__init__(maxsize)
-        self._takers: deque[_Taker[Item]] = deque()
+        self._waiters: deque[_Waiter[Item]] = deque()
 
     def put(self, item: Item, block: bool = True, timeout: float | None = None) -> None:  # noqa: ARG002 (the base's signature)
-        """Give an item to the taker that has waited longest, or keep it; never waits.
+        """Hand an item to the caller that has waited longest, or keep it; never waits.
 
         Raises:
             Full: when there are `maxsize` items.
         """
         with self.mutex:
-            if self._takers:
-                taker = self._takers.popleft()
-                taker.item = item
-                taker.is_served.set()
+            if self._waiters:
+                waiter = self._waiters.popleft()
+                waiter.item = item
+                waiter.is_served.set()
                 return
             if 0 < self.maxsize <= self._qsize():
                 raise Full
             self._put(item)
 
     def get(self, block: bool = True, timeout: float | None = None) -> Item:
-        """An item, at once or after waiting.
+        """Take an item, at once or after waiting.
 
         Raises:
             Empty: when none came within `timeout` seconds.
@@ -54,22 +54,22 @@ class FairQueue(LifoQueue[Item]):
                 return self._get()
             if not block:
                 raise Empty
-            taker = _Taker[Item]()
-            self._takers.append(taker)
+            waiter = _Waiter[Item]()
+            self._waiters.append(waiter)
         try:
-            taker.is_served.wait(timeout)
-        except BaseException:  # a signal's: what was handed over must not get lost
-            if not self._withdraw(taker):
-                self.put(cast("Item", taker.item))
+            waiter.is_served.wait(timeout)
+        except BaseException:  # raised by a signal's handler: an item handed over must not get lost
+            if not self._withdraw(waiter):
+                self.put(cast("Item", waiter.item))
             raise
-        if self._withdraw(taker):
+        if self._withdraw(waiter):
             raise Empty
-        return cast("Item", taker.item)
+        return cast("Item", waiter.item)
 
-    def _withdraw(self, taker: _Taker[Item]) -> bool:
-        """Take back a wish; whether it was still open."""
+    def _withdraw(self, waiter: _Waiter[Item]) -> bool:
+        """Stop waiting; returns whether the waiter had not been served yet."""
         with self.mutex:
-            if taker.is_served.is_set():
+            if waiter.is_served.is_set():
                 return False
-            self._takers.remove(taker)
+            self._waiters.remove(waiter)
             return True

@@ -1,14 +1,14 @@
-"""One blocking pool of connections to Redis for each process, so that the plan's limit is kept.
+"""One blocking pool of connections to Redis for each process, which keeps the plan's limit.
 
-All commands of a process share `REDIS_POOL_SIZE` connections, whoever sends them: Celery's
-producers and results (`kit.redis._transport`), RedBeat and the service's own code through
-`redis_client()`. Only what waits for messages keeps connections of its own: see
+All commands of a process share `REDIS_POOL_SIZE` connections: those of Celery's producers and
+results (`kit.redis._transport`), of RedBeat, and of the service's own code through
+`redis_client()`. Only consumers, which wait for messages, have connections of their own: see
 `kit.connections._budget`.
 
-A server does not hear of it when the network between goes away: it keeps a connection that the
-process has long given up, for minutes, while the process holds another in its place. Together they
-would be beyond its budget. So each connection, as soon as it is open, has the server end those that
-this process has given up; of most the server knows, and then it does nothing.
+A server does not notice that a link has died: it keeps a connection that the process has abandoned,
+for minutes, while the process holds another in its place. Together they would exceed its budget. So
+each connection, as soon as it is open, has the server close those that this process has abandoned;
+most are closed already, and then the command does nothing.
 """
 
 import os
@@ -33,40 +33,40 @@ from kit.redis._fair_queue import FairQueue
 from kit.settings import Settings, settings
 
 Identity = tuple[str, str]
-"""Number and address of a connection as the server has them."""
+"""Number and address of a connection, as the server knows it."""
 
-_given_up: set[Identity] = set()
+_abandoned: set[Identity] = set()
 
 _Base: Any = object
 
 
 @cache
-def leaving_none_behind(base: Any) -> Any:
-    """The class of connections that is `base` and leaves none behind."""
-    return type(base.__name__, (_LeavingNoneBehind, base), {})
+def closing_abandoned(base: Any) -> Any:
+    """Derive a class from `base` whose connections close the process's abandoned ones."""
+    return type(base.__name__, (_ClosingAbandoned, base), {})
 
 
-class _LeavingNoneBehind(_Base):  # type: ignore[misc]
+class _ClosingAbandoned(_Base):  # type: ignore[misc]
     _identity: Identity | None = None
 
     def on_connect_check_health(self, check_health: bool = True) -> None:
         super().on_connect_check_health(check_health)
-        left = _given_up.copy()
-        kills = [("CLIENT", "KILL", "ID", number, "ADDR", address) for number, address in left]
-        said = self._ask(("CLIENT", "INFO"), *kills)
-        _given_up.difference_update(left)
-        if found := re.match(r"id=(\d+) addr=(\S+)", said):
+        stale = _abandoned.copy()
+        kills = [("CLIENT", "KILL", "ID", number, "ADDR", address) for number, address in stale]
+        info = self._ask(("CLIENT", "INFO"), *kills)
+        _abandoned.difference_update(stale)
+        if found := re.match(r"id=(\d+) addr=(\S+)", info):
             self._identity = found[1], found[2]
 
     def disconnect(self, *args: Any, **kwargs: Any) -> None:
         super().disconnect(*args, **kwargs)
-        # After a fork the parent's connections are not the child's to end.
+        # After a fork the child must not close its parent's connections.
         if self._identity and self.pid == os.getpid():
-            _given_up.add(self._identity)
+            _abandoned.add(self._identity)
         self._identity = None
 
     def _ask(self, *commands: tuple[str, ...]) -> str:
-        """The first command's answer; empty where a plan forbids it."""
+        """Send the commands, and return the first one's answer; empty where a plan forbids it."""
         for command in commands:
             self.send_command(*command, check_health=False)
         answers = []
@@ -83,7 +83,7 @@ SOCKET_TIMEOUT = 10.0
 """Seconds. A command on the shared pool never blocks at the server, so 10 s mean a dead link."""
 
 HEALTH_CHECK_INTERVAL = 25
-"""Seconds of rest after which a connection is tested before use: firewalls drop idle ones."""
+"""Seconds of idleness after which a connection is tested before use: firewalls drop idle ones."""
 
 
 class RedisPoolBusyError(LimitExceeded):
@@ -94,10 +94,10 @@ class RedisPoolBusyError(LimitExceeded):
 
 
 class BlockingPool(redis.BlockingConnectionPool):
-    """A pool that makes its callers wait for a free connection, and says so when none comes."""
+    """A pool whose callers wait for a free connection, and get a clear error when none is free."""
 
     def get_connection(self, *_args: Any, **_options: Any) -> redis.Connection:
-        """A connection, at once or after waiting.
+        """Take a connection, at once or after waiting.
 
         Raises:
             RedisPoolBusyError: when none is free within the timeout.
@@ -116,7 +116,7 @@ class BlockingPool(redis.BlockingConnectionPool):
 
 
 def build_pool(configuration: Settings, role: Role) -> BlockingPool:
-    """A pool of `REDIS_POOL_SIZE` connections; none is opened before it is needed.
+    """Make a pool of `REDIS_POOL_SIZE` connections; none is opened before it is needed.
 
     Replies are text: results, schedules and messages are JSON, keys are plain words.
     """
@@ -130,17 +130,17 @@ def build_pool(configuration: Settings, role: Role) -> BlockingPool:
         "health_check_interval": HEALTH_CHECK_INTERVAL,
         "decode_responses": True,
         "client_name": client_name(configuration, role),
-        # Trying again is for those who know whether the command may run twice.
+        # Only the caller knows whether a command may run twice, so only the caller retries.
         "retry": Retry(NoBackoff(), 0),
     }
     options |= tls_options(configuration)
     pool = BlockingPool.from_url(configuration.REDIS_URL, **options)
-    pool.connection_class = leaving_none_behind(pool.connection_class)
+    pool.connection_class = closing_abandoned(pool.connection_class)
     return pool
 
 
 def tls_options(configuration: Settings) -> dict[str, Any]:
-    """What redis-py, kombu and Celery are told about TLS; empty for `redis://`.
+    """The TLS options for redis-py, kombu and Celery; empty for `redis://`.
 
     The server's certificate and name are always verified, with `REDIS_CA_FILE` where one is set.
     """
@@ -152,8 +152,8 @@ def tls_options(configuration: Settings) -> dict[str, Any]:
     return options
 
 
-class _Process:
-    """This process's client, with its pool."""
+class _SharedClient:
+    """This process's client, with its pool; made when it is first used."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -165,23 +165,23 @@ class _Process:
             pool.connection_kwargs["client_name"] = client_name(settings, this_process.role)
 
 
-_process = _Process()
+_shared = _SharedClient()
 # A forked worker keeps the pool object, which redis-py empties in the child by itself.
-os.register_at_fork(after_in_child=_process.name_connections)
-this_process.on_change(_process.name_connections)
+os.register_at_fork(after_in_child=_shared.name_connections)
+this_process.on_change(_shared.name_connections)
 
 
 def redis_client() -> redis.Redis:
-    """The process's client for any command, safe to use from all threads.
+    """The process's client for all commands, safe to use from all threads.
 
-    Keys of the service's own begin with `settings.REDIS_KEY_PREFIX`. From async code go through
+    Keys of the service's own begin with `settings.REDIS_KEY_PREFIX`. From async code use
     `run_redis_call`.
     """
-    with _process.lock:
-        if _process.client is None:
+    with _shared.lock:
+        if _shared.client is None:
             pool = build_pool(settings, this_process.role)
-            _process.client = redis.Redis(connection_pool=pool)
-        return _process.client
+            _shared.client = redis.Redis(connection_pool=pool)
+        return _shared.client
 
 
 # Its own limiter: a stalled Redis must not use up the threads that sync endpoints and the admin
@@ -193,11 +193,11 @@ Result = TypeVar("Result")
 
 
 async def run_redis_call(call: Callable[[], Result]) -> Result:
-    """Run a call that talks to Redis in a thread, so that the event loop goes on.
+    """Run a call to Redis in a thread, so that the event loop is not blocked.
 
     Raises:
         RedisPoolBusyError: when no thread is free within `REDIS_POOL_TIMEOUT` seconds. A call that
-            has begun is never given up: its outcome is always told.
+            has begun is never abandoned: its result or error always reaches the caller.
     """
     with anyio.move_on_after(settings.REDIS_POOL_TIMEOUT):
         return await anyio.to_thread.run_sync(call, limiter=_call_limiter)

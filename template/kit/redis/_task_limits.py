@@ -1,4 +1,4 @@
-"""What is not sent to the queue, because it would not run as its sender expects."""
+"""Limits of tasks: one that would not run as its sender expects is refused before it is sent."""
 
 import json
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ class PayloadTooLargeError(TaskRefusedError):
 
 
 class DelayTooLongError(TaskRefusedError):
-    """A task is to wait so long that Redis would hand it to a second worker meanwhile."""
+    """A task is to wait so long that it would be redelivered to a second worker meanwhile."""
 
 
 def refuse_large_payload(
@@ -28,7 +28,7 @@ def refuse_large_payload(
     kwargs: Any,
     options: Mapping[str, Any],
 ) -> None:
-    """Measure a task's arguments, and those of the tasks linked to it, as they would be sent.
+    """Check the size of a task's arguments, and of those of the tasks linked to it, as sent.
 
     Raises:
         PayloadTooLargeError: when they exceed `CELERY_PAYLOAD_LIMIT` bytes.
@@ -47,7 +47,7 @@ def refuse_large_payload(
 
 
 def refuse_long_delay(name: str, countdown: float | None, eta: datetime | str | None) -> None:
-    """Check that a delayed task is done before Redis takes its worker for lost.
+    """Check that a delayed task ends before its visibility timeout, when it would be redelivered.
 
     A worker takes a delayed task from the queue at once and keeps it unacknowledged, so waiting
     and running together have to fit into the visibility timeout.

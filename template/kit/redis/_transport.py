@@ -3,9 +3,9 @@
 kombu's and Celery's own classes open connections for every thread, every channel and every result:
 beyond any setting. Those here send all commands through `kit.redis._pool`.
 
-They override private methods, which stand in this one file. The kit's tests name each and what is
-relied on (`core/test_library_internals.py`), and others count what the server sees, so the day one
-of those methods changes does not go by unnoticed.
+They override private methods, all of them in this one file. The kit's tests name each and what is
+relied on (`core/test_library_internals.py`), and others count the connections that the server sees,
+so a change of those methods does not go unnoticed.
 """
 
 import logging
@@ -29,19 +29,20 @@ from kombu.utils.json import loads
 
 from kit.process import client_name, this_process
 from kit.redis._delivery import take_message
-from kit.redis._pool import RedisPoolBusyError, leaving_none_behind, redis_client
+from kit.redis._pool import RedisPoolBusyError, closing_abandoned, redis_client
 from kit.settings import settings
 
 logger = logging.getLogger(__name__)
 
 WAITING_CHECK_INTERVAL = 10
-"""Seconds between tests of connections that wait for messages, which nobody else would miss."""
+"""Seconds between tests of idle connections that wait for messages: no command would notice that
+one is dead."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.2
-"""Seconds between two looks for what workers answer, which double each time: most answers come at
-once, and small plans count the commands of a second."""
+"""Back-off in seconds between two polls for workers' answers, doubled each time: most answers come
+at once, and small plans limit the commands per second."""
 
-# What is overridden below is private, so no stub knows it: the bases are typed as Any.
+# The methods overridden below are private, so no stub has them: the bases are typed as Any.
 _KombuChannel: Any = kombu_redis.Channel
 _KombuQoS: Any = kombu_redis.QoS
 _KombuPoller: Any = kombu_redis.MultiChannelPoller
@@ -51,42 +52,42 @@ _KombuMailbox: Any = KombuMailbox
 
 
 _finished_tags: set[str] = set()
-"""Messages whose tasks have ended, until Redis is told so."""
+"""Messages whose tasks have ended, until they are acknowledged in Redis."""
 
 
 class QoS(_KombuQoS):  # type: ignore[misc]
-    """kombu's account of what is not acknowledged.
+    """kombu's record of unacknowledged messages, which survives an unreachable Redis.
 
-    kombu's own goes on counting a message of whose end Redis cannot be told. A worker that may have
-    one message at a time then waits for ever: connected, and taking nothing. Here the message ends
-    for this process, and Redis is told as soon as it answers again.
+    kombu's own goes on counting a message that it could not acknowledge. A worker that may have one
+    message at a time then waits for ever: connected, and taking nothing. Here the message ends for
+    this process, and is acknowledged as soon as Redis answers again.
     """
 
     noted_tag: str | None = None
-    """The message that Redis has noted already, see `take_message`."""
+    """The message that `take_message` has noted in Redis already."""
 
     def ack(self, delivery_tag: str) -> None:
-        """End a message."""
+        """Acknowledge a message; later, if Redis does not answer now."""
         virtual.QoS.ack(self, delivery_tag)
         _finished_tags.add(delivery_tag)
         try:
-            self.tell_finished()
+            self.acknowledge_finished()
         except self.channel.connection_errors as error:
-            logger.warning("cannot tell Redis yet that a task has ended: %s", error)
+            logger.warning("cannot acknowledge an ended task in Redis yet: %s", error)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        """Give a message back, or drop it; without Redis its visibility timeout gives it back."""
+        """Requeue a message, or drop it; without Redis it is redelivered after its timeout."""
         try:
             super().reject(delivery_tag, requeue=requeue)
         except Exception:
             virtual.QoS.ack(self, delivery_tag)
             raise
 
-    def tell_finished(self) -> None:
-        """Tell Redis of all messages that have ended since it last answered."""
+    def acknowledge_finished(self) -> None:
+        """Acknowledge all messages that have ended since Redis last answered."""
         if tags := _finished_tags.copy():
-            # No transaction, which would double the commands: what is left in the index alone is
-            # nothing that could run again, and kombu's next look for lost tasks drops it.
+            # No transaction, which would double the commands: a message that is left in the index
+            # alone cannot run again, and kombu's next sweep for lost tasks drops it.
             pipe = redis_client().pipeline(transaction=False)
             pipe.hdel(self.channel.whole_key(self.unacked_key), *tags)
             pipe.zrem(self.channel.whole_key(self.unacked_index_key), *tags)
@@ -102,18 +103,18 @@ class QoS(_KombuQoS):  # type: ignore[misc]
 
 
 class Channel(_KombuChannel):  # type: ignore[misc]
-    """kombu's channel, which sends all its commands through the shared pool.
+    """kombu's channel, with all its commands on the shared pool.
 
     kombu gives each channel two pools. The one here called asynchronous holds the connections that
     wait for messages, and stays the channel's own.
 
-    On that, kombu waits with BRPOP, which takes the message; here BLMOVE from a queue to itself
-    does the waiting, which takes nothing, and `take_message` the taking.
+    On those, kombu waits with BRPOP, which takes the message. Here BLMOVE from a queue to itself
+    waits, which takes nothing, and `take_message` takes it.
     """
 
     QoS = QoS
-    connection_class = leaving_none_behind(_KombuChannel.connection_class)
-    connection_class_ssl = leaving_none_behind(_KombuChannel.connection_class_ssl)
+    connection_class = closing_abandoned(_KombuChannel.connection_class)
+    connection_class_ssl = closing_abandoned(_KombuChannel.connection_class_ssl)
     keyprefix_fanout: str
     _acknowledges = True
     _next_queue_key: str | None = None
@@ -132,7 +133,7 @@ class Channel(_KombuChannel):  # type: ignore[misc]
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         if not asynchronous:
-            # kombu makes one for each command, which takes a fifth of the time to send a task.
+            # kombu makes a client for each command: a fifth of the time that sending a task takes.
             if self._shared_client is None or self._shared_client.connection_pool is not self.pool:
                 self._shared_client = super()._create_client()
             return self._shared_client
@@ -142,7 +143,7 @@ class Channel(_KombuChannel):  # type: ignore[misc]
         return client
 
     def _disconnect_pools(self) -> None:
-        self._pool = None  # a channel that closes must not close everybody's pool
+        self._pool = None  # a channel that closes must not close the shared pool
         super()._disconnect_pools()
 
     def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:
@@ -152,7 +153,7 @@ class Channel(_KombuChannel):  # type: ignore[misc]
         return super().basic_consume(queue, no_ack, *args, **kwargs)
 
     def close(self) -> None:
-        """Close the channel; what it waits for stays in its queue."""
+        """Close the channel; messages that it waits for stay in their queue."""
         self._in_poll = None  # kombu would wait for the answer, on a dead link for ever
         super().close()
 
@@ -183,7 +184,7 @@ class Channel(_KombuChannel):  # type: ignore[misc]
         return True
 
     def _read_wake_up(self, options: dict[str, Any]) -> bool:
-        """Whether Redis let this process wait; a full one does not, but lets messages be taken."""
+        """Whether Redis let this process wait; a full Redis refuses that, but not the taking."""
         connection = self.client.connection
         try:
             self.client.parse_response(connection, "BLMOVE", **options)
@@ -196,7 +197,7 @@ class Channel(_KombuChannel):  # type: ignore[misc]
 
     def _deliver_next(self) -> None:
         self._next_queue_key = None
-        self.qos.tell_finished()
+        self.qos.acknowledge_finished()
         delivery = take_message(
             redis_client(),
             self._queue_keys(),
@@ -214,12 +215,12 @@ class Channel(_KombuChannel):  # type: ignore[misc]
             message = loads(delivery.message)
             self.qos.noted_tag = message["properties"]["delivery_tag"]
         except (ValueError, LookupError, TypeError):
-            logger.exception("took from %s what is no message: %.200r", queue, delivery.message)
+            logger.exception("dropped from %s what is no message: %.200r", queue, delivery.message)
             raise Empty from None
         self.connection._deliver(message, queue)  # noqa: SLF001
 
     def whole_key(self, key: str) -> str:
-        """A key of kombu's as Redis has it; kombu's own clients put the prefix before it."""
+        """A key of kombu's as stored in Redis, with the prefix that kombu's clients add."""
         return f"{self.global_keyprefix}{key}"
 
     def _queue_keys(self) -> list[str]:
@@ -232,16 +233,16 @@ class Channel(_KombuChannel):  # type: ignore[misc]
 
 
 class Poller(_KombuPoller):  # type: ignore[misc]
-    """kombu's waiting for messages, which tests subscriptions without an event loop too.
+    """kombu's poller, which tests the connections of subscriptions without an event loop too.
 
-    Flower has none. The connection on which it waits for events would stay silent for ever after a
-    link has died.
+    Flower has no event loop. The connection on which it waits for events would stay silent for ever
+    after a link has died.
     """
 
     _checked_at = 0.0
 
     def get(self, *args: Any, **kwargs: Any) -> None:
-        """Wait for a message once."""
+        """Wait for one message."""
         now = time.monotonic()
         if now - self._checked_at >= WAITING_CHECK_INTERVAL:
             self._checked_at = now
@@ -254,14 +255,14 @@ class Transport(_KombuTransport):  # type: ignore[misc]
 
     Channel = Channel
 
-    # What a sender tries again after. Not a timeout: what was sent may have arrived and would run
-    # twice, and a server that stands still would keep the sender for a minute.
+    # The errors after which a sender retries. Not a timeout: the message may have arrived and would
+    # run twice, and a stalled server would block the sender for a minute.
     recoverable_connection_errors = tuple(
         {*kombu_redis.Transport.connection_errors} - {redis.TimeoutError}
     )
     recoverable_channel_errors = kombu_redis.Transport.channel_errors
 
-    # What a worker survives by connecting again.
+    # The errors that a worker survives by reconnecting.
     connection_errors = (*kombu_redis.Transport.connection_errors, RedisPoolBusyError)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -270,20 +271,20 @@ class Transport(_KombuTransport):  # type: ignore[misc]
 
 
 class Backend(SyncBackendMixin, _CeleryBackend):  # type: ignore[misc]
-    """Celery's result backend on the shared pool; it asks for a result instead of subscribing."""
+    """Celery's result backend on the shared pool; it polls for a result instead of subscribing."""
 
     connection_errors: tuple[type[Exception], ...]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Storing a result may wait for the pool again: a result given up is a result lost.
+        # Retry storing a result when the pool is busy: otherwise the result would be lost.
         self.connection_errors = (*self.connection_errors, RedisPoolBusyError)
 
     def _get_pool(self, **_parameters: Any) -> Any:
         return redis_client().connection_pool
 
     def on_task_call(self, producer: Any, task_id: str) -> None:
-        """Nothing: Celery's own subscribes to the result here, a connection for each sender."""
+        """Do nothing: Celery's own subscribes to the result, with a connection for each sender."""
 
     def wait_for(
         self,
@@ -293,14 +294,14 @@ class Backend(SyncBackendMixin, _CeleryBackend):  # type: ignore[misc]
         no_ack: bool = True,  # noqa: ARG002 (the base's signature)
         on_interval: Callable[[], None] | None = None,
     ) -> Any:
-        """What is stored of a task that has ended; `AsyncResult.get` waits here.
+        """Wait until a task has ended, and return its stored result; `AsyncResult.get` calls this.
 
         Args:
-            task_id: of the task.
+            task_id: the task's id.
             timeout: seconds to wait; None for as long as it takes.
-            interval: the longest pause between two looks, in seconds.
-            no_ack: means nothing here.
-            on_interval: called after each look in vain.
+            interval: the longest pause between two polls, in seconds.
+            no_ack: ignored.
+            on_interval: called after each poll without a result.
 
         Raises:
             celery.exceptions.TimeoutError: when the task has not ended by then.
@@ -317,13 +318,13 @@ class Backend(SyncBackendMixin, _CeleryBackend):  # type: ignore[misc]
         return meta
 
     def _set(self, key: str, value: str, expires: int | None = None) -> None:
-        # Celery's own tells subscribers too, in a transaction: four commands, where here nobody
-        # subscribes.
+        # Celery's own also publishes the result, in a transaction: four commands, although here
+        # no one subscribes.
         lasts = self.expires if expires is None else expires
         self.client.set(key, value, ex=lasts or None)
 
     def encode(self, data: Any) -> Any:
-        """What is stored.
+        """Encode a result or a state as it is stored.
 
         Raises:
             EncodeError: when a result exceeds `CELERY_PAYLOAD_LIMIT`; the task fails with it.
@@ -339,7 +340,7 @@ class Backend(SyncBackendMixin, _CeleryBackend):  # type: ignore[misc]
 
 
 class Mailbox(_KombuMailbox):  # type: ignore[misc]
-    """Remote control of workers, which asks for their answers through the shared pool.
+    """Remote control of workers, which polls for their answers through the shared pool.
 
     kombu's own waits for them on a connection for each caller, and keeps it for the next question.
     """
@@ -354,7 +355,7 @@ class Mailbox(_KombuMailbox):  # type: ignore[misc]
         channel: Any = None,
         accept: list[str] | None = None,
     ) -> list[Any]:
-        """Answers to one question, until `limit` are in or none came for `timeout` seconds."""
+        """Collect answers to one request, until `limit` came, or none for `timeout` seconds."""
         channel = channel or self.connection.default_channel
         queue = self.reply_queue.name
         answers: list[Any] = []
@@ -379,7 +380,7 @@ class Mailbox(_KombuMailbox):  # type: ignore[misc]
 
 
 def _pop(channel: Any, queue: str, accept: list[str]) -> Any:
-    """The next message of a queue, None when it is empty; one command, kombu's has eight."""
+    """Take a queue's next message; None when it is empty. One command, where kombu sends eight."""
     with channel.conn_or_acquire() as client:
         content = client.rpop(queue)
     if content is None:

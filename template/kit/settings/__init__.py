@@ -1,4 +1,4 @@
-"""Settings: where they come from, what the kit can be told, and how a wrong one is reported.
+"""Settings: their sources, the kit's own fields, and how a wrong one is reported.
 
 `settings` is the service's own instance, with its own fields; `app.core.config` makes it.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """Find `settings` where the service makes them, when they are first asked for."""
+    """Import `settings` from the service, when they are first used."""
     if name == "settings":
         return import_module("app.core.config").settings
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

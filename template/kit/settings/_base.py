@@ -1,4 +1,4 @@
-"""Where settings come from, and how a wrong one is reported.
+"""Sources of settings, and how a wrong setting is reported.
 
 One setting is in one of three places. The environment wins over `.env`, `.env` wins over the
 table `[tool.service]` of `pyproject.toml`, and that table wins over a field's default. The table
@@ -29,14 +29,14 @@ BASE_DIR = Path(__file__).resolve().parents[2]
 
 
 class StartupError(SystemExit):
-    """Something the operator has to mend before the service can start.
+    """An error that the operator has to fix before the service can start.
 
     The message says what is wrong, where it is set and what to do. Being a `SystemExit`, it ends
     uvicorn, celery, alembic and `python -m` with that message and status 1, without a stack trace.
     """
 
     def __init__(self, *messages: str) -> None:
-        """Each message is a line or more of its own."""
+        """Print each message on one or more lines of its own."""
         message = "\n       ".join(messages)
         super().__init__(f"error: {message}")
         self.message = message
@@ -73,13 +73,13 @@ def service_table() -> Mapping[str, Any]:
 
 @cache
 def dotenv_table() -> Mapping[str, str]:
-    """What `.env` sets, by upper-case name; blank lines count as unset."""
+    """The values that `.env` sets, by upper-case name; a blank value counts as unset."""
     values = dotenv_values(BASE_DIR / ".env", encoding="utf-8")
     return {key.upper(): value for key, value in values.items() if value}
 
 
 class ServiceTableSource(PydanticBaseSettingsSource):
-    """Reads a settings class's fields from `[tool.service]`, where keys are lower case."""
+    """Reads a settings class's fields from `[tool.service]`, where keys are in lower case."""
 
     def get_field_value(
         self,
@@ -144,7 +144,7 @@ class ServiceSettings(BaseSettings):
 
     @classmethod
     def load(cls) -> Self:
-        """The settings as the environment, `.env` and `pyproject.toml` give them.
+        """Read the settings from the environment, `.env` and `pyproject.toml`.
 
         Raises:
             StartupError: naming every setting that is wrong, where it is set and what is expected.
@@ -156,10 +156,10 @@ class ServiceSettings(BaseSettings):
 
 
 def extension_problems(extensions: Iterable[str]) -> list[str]:
-    """What is wrong with the settings of all these extensions, in messages of `StartupError`.
+    """Messages for `StartupError` about every wrong setting of these extensions.
 
-    Extensions without settings have nothing wrong, and those that fail to import in another way
-    are left to `kit.extensions`, which names the file.
+    An extension without settings has none. One that fails to import in another way is left to
+    `kit.extensions`, which names the file.
     """
     problems = []
     for name in extensions:
@@ -173,7 +173,7 @@ def extension_problems(extensions: Iterable[str]) -> list[str]:
 
 
 def setting_name(settings_cls: type[BaseSettings], field_name: str) -> str:
-    """The name under which the environment and `.env` know a field."""
+    """The name of a field in the environment and in `.env`."""
     field = settings_cls.model_fields[field_name]
     prefix = settings_cls.model_config.get("env_prefix") or ""
     return str(field.validation_alias or f"{prefix}{field_name}").upper()
@@ -195,7 +195,7 @@ def explain(settings_cls: type[BaseSettings], error: ValidationError) -> list[st
 
 
 def where_set(name: str) -> str:
-    """Where a setting gets its value from, in words: for messages to the operator."""
+    """The source of a setting's value, in words: for messages to the operator."""
     value, in_dotenv = os.environ.get(name), dotenv_table().get(name)
     if in_dotenv and value in (None, "", in_dotenv):  # `load_dotenv` copies .env's to the other
         return "set in .env"
@@ -207,10 +207,10 @@ def where_set(name: str) -> str:
 
 
 def unknown_settings() -> list[str]:
-    """Keys of `.env` and `[tool.service]` that no settings class knows, each with a suggestion.
+    """Messages about keys of `.env` and `[tool.service]` that no settings class knows.
 
-    `.env` is shared by all settings classes, so only their union can tell a misspelt key. A key
-    of an extension that is present but not enabled is nobody's mistake and is left out.
+    `.env` is shared by all settings classes, so only their union can show a misspelt key. A key
+    of an extension that is present but not enabled is no mistake and is left out.
     """
     classes = _all_settings_classes(ServiceSettings)
     known = {setting_name(cls, field) for cls in classes for field in cls.model_fields}

@@ -1,4 +1,4 @@
-"""Connection URLs: taken apart when one is given, put together from parts when none is.
+"""Connection URLs: split into parts, and built from parts.
 
 Every part is percent-encoded on its own, so any password works: `@ : / # ? % +`, spaces and
 non-ASCII included (RFC 3986, section 2.1).
@@ -21,7 +21,7 @@ def build_url(
     port: int,
     path: str,
 ) -> str:
-    """A URL of the given parts, each percent-encoded; a host that is a path is a Unix socket."""
+    """Build a URL, each part percent-encoded; a host that is a path is a Unix socket."""
     login = ""
     if username or password:
         login = quote(username or "", safe="")
@@ -35,11 +35,11 @@ def build_url(
 
 
 def postgres_parts(url: str) -> dict[str, object]:
-    """The `POSTGRES_…` settings that a database URL stands for.
+    """Split a database URL into `POSTGRES_…` settings.
 
     Raises:
         ValueError: when the URL is of another kind, still holds a placeholder for the password or
-            carries a parameter that one of the two drivers would not honour.
+            has a parameter that one of the two drivers would ignore.
     """
     split = _split(url, "DATABASE_URL", POSTGRES_SCHEMES, "postgresql://user:password@host:5432/db")
     query = dict(parse_qsl(split.query, keep_blank_values=True))
@@ -57,11 +57,11 @@ def postgres_parts(url: str) -> dict[str, object]:
 
 
 def redis_parts(url: str) -> dict[str, object]:
-    """The `REDIS_…` settings that a Redis URL stands for.
+    """Split a Redis URL into `REDIS_…` settings.
 
     Raises:
         ValueError: when the URL is of another kind, still holds a placeholder for the password or
-            carries parameters.
+            has parameters.
     """
     split = _split(url, "REDIS_URL", REDIS_SCHEMES, "rediss://default:password@host:6379/0")
     _refuse_parameters(dict(parse_qsl(split.query)), "REDIS_URL", "none")
@@ -81,7 +81,7 @@ def redis_parts(url: str) -> dict[str, object]:
 
 def _split(url: str, name: str, schemes: tuple[str, ...], example: str) -> SplitResult:
     if PASSWORD_PLACEHOLDER in url:
-        raise ValueError(f"{name} still holds {PASSWORD_PLACEHOLDER}; replace it by the password")
+        raise ValueError(f"{name} still holds {PASSWORD_PLACEHOLDER}; replace it with the password")
     try:
         split = urlsplit(url)
         _ = split.port
@@ -109,6 +109,6 @@ def _password(split: SplitResult) -> str | None:
 def _refuse_parameters(query: Mapping[str, str], name: str, honoured: str) -> None:
     if query:
         raise ValueError(
-            f"{name} carries {', '.join(sorted(query))}; honoured parameters: {honoured}. "
-            "Remove it from the URL"
+            f"{name} has the parameters {', '.join(sorted(query))}; remove them from the URL. "
+            f"Allowed parameters: {honoured}"
         )

@@ -1,7 +1,7 @@
-"""What a developer's machine keeps in `.data/`: addresses of embedded servers, generated logins.
+"""Values kept in `.data/` on a developer's machine: embedded servers' addresses, generated logins.
 
-`devservices` is imported only when something of it is wanted: the production image has neither that
-package nor the servers.
+`devservices` is imported only when it is needed: the production image has neither that package nor
+the servers.
 """
 
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def local_addresses() -> "Addresses":
-    """Where the embedded servers listen, whether they run or not.
+    """The addresses of the embedded servers, whether they run or not.
 
     Raises:
         StartupError: when the addresses cannot be read.
@@ -48,7 +48,7 @@ def local_secret_key() -> str:
 
 
 def devservices_package() -> "ModuleType":
-    """The package `devservices`.
+    """Import the package `devservices`.
 
     Raises:
         StartupError: where it is absent; the message says what to configure instead.
@@ -58,7 +58,7 @@ def devservices_package() -> "ModuleType":
     except ImportError as error:
         raise StartupError(
             "ENVIRONMENT is local and database, Redis or SECRET_KEY are not configured, but the "
-            f"embedded servers that would step in are not here ({error}). In an image, set "
+            f"embedded servers to use instead are not installed ({error}). In an image, set "
             "ENVIRONMENT=production, DATABASE_URL, REDIS_URL and SECRET_KEY; on Windows, work in "
             "WSL or set DATABASE_URL, REDIS_URL and SECRET_KEY in .env."
         ) from None

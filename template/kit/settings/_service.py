@@ -1,4 +1,4 @@
-"""What the kit can be told, and what it refuses to start with.
+"""The kit's settings, and the combinations with which it refuses to start.
 
 Each field's description is the line that `.env.example` shows.
 """
@@ -26,7 +26,7 @@ from kit.settings._connection_urls import build_url, postgres_parts, redis_parts
 from kit.settings._local import local_addresses, local_secret_key
 
 MINIMUM_SECRET_LENGTH = 32
-"""Characters; what `python -c "import secrets; print(secrets.token_urlsafe(32))"` gives is 43."""
+"""Characters; `python -c "import secrets; print(secrets.token_urlsafe(32))"` prints 43."""
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 SUPABASE_POOLER_SUFFIX = ".pooler.supabase.com"
@@ -44,13 +44,13 @@ _time_zones = cache(available_timezones)  # which reads the whole time zone data
 
 
 class Settings(ServiceSettings):
-    """Everything that the kit can be told; the service's own class adds its fields to it."""
+    """The kit's settings; the service's own class adds its fields."""
 
     # Service
     PROJECT_NAME: str = Field("Service", description="Name shown in pages, docs and logs.")
     PROJECT_DESCRIPTION: str = Field("", description="One line under the name.")
     ENVIRONMENT: Environment = Field(
-        "local", description="local, staging or production; outside local nothing is left open."
+        "local", description="local, staging or production; outside local, secrets are required."
     )
     LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least severe log line that is written."
@@ -100,7 +100,7 @@ class Settings(ServiceSettings):
     )
     POSTGRES_POOLER: PoolerMode | None = Field(
         None,
-        description="none, session or transaction; told from host and port for Supabase.",
+        description="none, session or transaction; for Supabase it follows from host and port.",
     )
     POSTGRES_SSLMODE: SslMode | None = Field(
         None,
@@ -110,7 +110,7 @@ class Settings(ServiceSettings):
         None, description="Certificate file to verify the server with, for example prod-ca.crt."
     )
     POSTGRES_CONNECTION_LIMIT: int = Field(
-        15, ge=1, description="Connections that plan or pooler give (15 on Supabase's free plan)."
+        15, ge=1, description="Connections that plan or pooler allow (15 on Supabase's free plan)."
     )
     POSTGRES_POOL_SIZE: int | None = Field(
         None,
@@ -142,13 +142,13 @@ class Settings(ServiceSettings):
         None, description="Certificate file to verify Redis with; the system's are used otherwise."
     )
     REDIS_CONNECTION_LIMIT: int = Field(
-        30, ge=1, description="Connections that the plan gives (30 on Redis Cloud's free plan)."
+        30, ge=1, description="Connections that the plan allows (30 on Redis Cloud's free plan)."
     )
     REDIS_POOL_SIZE: int = Field(
         2, ge=1, description="Most connections of one process for commands."
     )
     REDIS_POOL_TIMEOUT: float = Field(
-        5, gt=0, description="Seconds to wait for a free connection before giving a clear error."
+        5, gt=0, description="Seconds to wait for a free connection before raising a clear error."
     )
     REDIS_KEY_PREFIX: str = Field(
         "", description="Put before every key, where several services share one Redis."
@@ -157,20 +157,20 @@ class Settings(ServiceSettings):
     # Tasks
     CELERY_TASKS_MODULE: str = Field("app.tasks", description="Prefix of the core tasks' names.")
     CELERY_WORKERS: int = Field(
-        1, ge=0, description="Workers on all machines together; connections are shared out by it."
+        1, ge=0, description="Workers on all machines together; connections are divided by it."
     )
     CELERY_WORKER_CHILDREN: int = Field(
         0, ge=0, description="Processes that each prefork worker forks; 0 for pool solo or threads."
     )
     CELERY_BEATS: int = Field(
-        1, ge=0, description="Beats on all machines together, those that stand by included."
+        1, ge=0, description="Beats on all machines together, those on standby included."
     )
     CELERY_TIMEZONE: str = Field("UTC", description="Time zone of the schedules, as Europe/Paris.")
     CELERY_RESULT_EXPIRES: int = Field(
         3600, gt=0, description="Seconds that a task's result is kept; a free plan has 30 MB."
     )
     CELERY_VISIBILITY_TIMEOUT: int = Field(
-        3600, gt=0, description="Seconds after which an unfinished task is given to another worker."
+        3600, gt=0, description="Seconds after which an unfinished task is redelivered."
     )
     CELERY_TASK_MAX_SECONDS: int = Field(
         1800, gt=0, description="Longest a task may take; has to be below the visibility timeout."
@@ -199,7 +199,7 @@ class Settings(ServiceSettings):
     @classmethod
     def _take_urls_apart(cls, values: dict[str, Any]) -> dict[str, Any]:
         if url := values.get("DATABASE_URL"):
-            # What the table names belongs to another database than the URL's.
+            # The parts that the table sets belong to another database than the URL's.
             values = {k: v for k, v in values.items() if k not in _DATABASE_PARTS}
             values |= postgres_parts(_revealed(url))
         if url := values.get("REDIS_URL"):
@@ -226,7 +226,7 @@ class Settings(ServiceSettings):
 
     @classmethod
     def load(cls) -> Self:
-        """The settings as the environment, `.env` and `pyproject.toml` give them.
+        """Read the settings from the environment, `.env` and `pyproject.toml`.
 
         Raises:
             StartupError: naming every setting that is wrong, those of enabled extensions too.
@@ -237,7 +237,7 @@ class Settings(ServiceSettings):
             problems = explain(cls, error)
             with suppress(ValidationError):  # where a value cannot even be read
                 found = type(cls.__name__, (cls,), {"is_judged": False})()
-                # Extensions' settings ask these when they judge their own.
+                # Extensions' settings use these when they validate their own.
                 setattr(sys.modules[cls.__module__], "settings", found)  # noqa: B010
                 problems += extension_problems(found.ENABLED_EXTENSIONS)
             raise StartupError(*problems) from None
@@ -259,7 +259,7 @@ class Settings(ServiceSettings):
             problems.append(
                 f"CELERY_TASK_MAX_SECONDS ({self.CELERY_TASK_MAX_SECONDS}) has to be below "
                 f"CELERY_VISIBILITY_TIMEOUT ({self.CELERY_VISIBILITY_TIMEOUT}): a task that takes "
-                "longer would be given to a second worker and run twice."
+                "longer would be redelivered to a second worker and run twice."
             )
         if self.POSTGRES_PASSWORD and not self.POSTGRES_HOST:
             problems.append("POSTGRES_PASSWORD is set but POSTGRES_HOST is not; set both.")
@@ -320,17 +320,17 @@ class Settings(ServiceSettings):
     def shows_api_docs(self) -> bool:
         """Whether `/scalar` and `/openapi.json` are served.
 
-        Production keeps them back unless it is told: a service's routes are nobody's business
-        until its owner publishes them.
+        Not in production, unless `API_DOCS` is true: a service's routes stay private until its
+        owner publishes them.
         """
         return self.ENVIRONMENT != "production" if self.API_DOCS is None else self.API_DOCS
 
     @property
     def uses_local_postgres(self) -> bool:
-        """Whether the embedded PostgreSQL serves, because no usable database is configured.
+        """Whether the embedded PostgreSQL is used, because no usable database is configured.
 
         `[tool.service]` can name a database but never hold its password, so a fresh checkout of a
-        service for Supabase works before anybody has filled in `.env`.
+        service for Supabase works before `.env` is filled in.
         """
         named_only = self.POSTGRES_HOST in (None, service_table().get("postgres_host"))
         return (
@@ -341,13 +341,13 @@ class Settings(ServiceSettings):
 
     @property
     def uses_local_redis(self) -> bool:
-        """Whether the embedded Redis-compatible server serves; see `uses_local_postgres`."""
+        """Whether the embedded Redis-compatible server is used; see `uses_local_postgres`."""
         named_only = self.REDIS_HOST in (None, service_table().get("redis_host"))
         return self.is_local and named_only and not (self.REDIS_PASSWORD or self.redis_url_override)
 
     @cached_property
     def secret_key(self) -> str:
-        """What signs session cookies; a developer's machine makes and keeps its own."""
+        """The key that signs session cookies; a developer's machine generates and keeps its own."""
         if self.SECRET_KEY:
             return self.SECRET_KEY.get_secret_value()
         return local_secret_key()
@@ -405,7 +405,7 @@ class Settings(ServiceSettings):
 
     @property
     def pooler_mode(self) -> PoolerMode:
-        """Whether a pooler stands between service and database, and how it lends connections."""
+        """The mode of the pooler between service and database; `none` without a pooler."""
         if self.uses_local_postgres:
             return "none"
         if self.POSTGRES_POOLER is not None:
@@ -428,18 +428,18 @@ class Settings(ServiceSettings):
 
     @property
     def database_connect_args(self) -> dict[str, Any]:
-        """What asyncpg is told beside the URL."""
+        """The arguments for asyncpg beside the URL."""
         arguments: dict[str, Any] = {"ssl": self._ssl_context(), "timeout": 10}
         if self.pooler_mode != "none":
             # The next query may reach another server connection, which does not know the
-            # statements prepared on this one. Unnamed statements, which caches of size 0 give,
-            # are safe there; a function that names them would not be.
+            # statements prepared on this one. Unnamed statements, as with caches of size 0, are
+            # safe there; a function that names them would not be.
             arguments |= {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
         return arguments
 
     @property
     def sync_connect_args(self) -> dict[str, Any]:
-        """What psycopg2 is told beside the URL."""
+        """The arguments for psycopg2 beside the URL."""
         arguments: dict[str, Any] = {"sslmode": self.sslmode, "connect_timeout": 10}
         if self.POSTGRES_CA_FILE is not None:
             arguments["sslrootcert"] = str(self.POSTGRES_CA_FILE)
@@ -452,7 +452,7 @@ class Settings(ServiceSettings):
         context.check_hostname = self.sslmode == "verify-full"
         if self.sslmode == "require":
             # As libpq's `require`: encrypted, the certificate not checked. Supabase signs with an
-            # authority of its own, which no system knows until POSTGRES_CA_FILE names it.
+            # authority of its own, which no system trusts until POSTGRES_CA_FILE names it.
             context.verify_mode = ssl.CERT_NONE
         return context
 

@@ -96,7 +96,7 @@ def use_redis(
             pool = pool_on(server.port)
             client = redis.Redis(connection_pool=pool)
             stack.callback(pool.disconnect)
-            monkeypatch.setattr(redis_pool._process, "client", client)
+            monkeypatch.setattr(redis_pool._shared, "client", client)
             _forget_connections()
             return server
 

@@ -10,10 +10,10 @@ from kit.redis._fair_queue import FairQueue
 
 def start_taker(queue: FairQueue[str], take: Callable[[], None]) -> threading.Thread:
     """A thread that takes, once it waits in line."""
-    waiting = len(queue._takers)
+    waiting = len(queue._waiters)
     thread = threading.Thread(target=take)
     thread.start()
-    while len(queue._takers) == waiting:
+    while len(queue._waiters) == waiting:
         time.sleep(0.001)
     return thread
 

@@ -75,7 +75,7 @@ OVERRIDDEN: list[tuple[type, type, set[str]]] = [
     (redis_transport.Backend, SyncBackendMixin, {"wait_for"}),
     (redis_pool.BlockingPool, redis.BlockingConnectionPool, {"get_connection"}),
     (
-        redis_connection._LeavingNoneBehind,
+        redis_connection._ClosingAbandoned,
         redis.Connection,
         {"on_connect_check_health", "disconnect"},
     ),

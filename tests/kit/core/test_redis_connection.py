@@ -34,7 +34,7 @@ def others(observer: redis.Redis) -> int:
 
 
 class TestPool:
-    def test_what_was_given_up_ends_when_another_opens(
+    def test_what_was_abandoned_ends_when_another_opens(
         self, observer: redis.Redis, broken_network: Callable[[Any], None]
     ) -> None:
         pool: Any = redis_client().connection_pool
@@ -55,7 +55,7 @@ class TestPool:
             assert redis_client().ping()
             pool.disconnect()
         assert redis_client().ping()
-        assert redis_connection._given_up == set()
+        assert redis_connection._abandoned == set()
         assert others(observer) == 1
 
     def test_another_client_that_got_the_number_is_spared(
@@ -64,7 +64,7 @@ class TestPool:
         """As behind a proxy that counts anew: the address has to be the same too."""
         with server.client(client_name="innocent") as innocent:
             number = str(innocent.client_id())
-            monkeypatch.setattr(redis_connection, "_given_up", {(number, "192.0.2.1:4711")})
+            monkeypatch.setattr(redis_connection, "_abandoned", {(number, "192.0.2.1:4711")})
             assert redis_client().ping()
             names = [each["name"] for each in observer.client_list()]
         assert "innocent" in names

@@ -168,7 +168,7 @@ class TestDeadLink:
             link.mend()
             ping.delay("after it")
 
-            worker.wait_for("cannot tell Redis yet", seconds=SOCKET_TIMEOUT + SLACK_SECONDS)
+            worker.wait_for("cannot acknowledge", seconds=SOCKET_TIMEOUT + SLACK_SECONDS)
             worker.wait_for("pong: after it", seconds=NOTICE_WAITING_SECONDS)
             wait_until(lambda: unacknowledged(server) == 0, seconds=SLACK_SECONDS)
             assert starts_of(starts) == 1
@@ -306,7 +306,7 @@ class TestTwoBeats:
         with QueueProcess("beat", **environment) as leader:
             leader.wait_for("Acquired lock")
             with QueueProcess("beat", **environment) as standby:
-                standby.wait_for("Asking for the lock")
+                standby.wait_for("Waiting for the lock")
                 yield leader, standby
 
     def test_the_lock_passes_on_when_its_holder_is_killed_and_nothing_is_sent_twice(
@@ -346,7 +346,7 @@ class TestTwoBeats:
         wait_until(lambda: sends(standby) >= 2, seconds=SLACK_SECONDS)
 
         os.kill(leader.pid, signal.SIGCONT)
-        leader.wait_for("Asking for the lock", after=lines)
+        leader.wait_for("Waiting for the lock", after=lines)
         assert sends(leader) == sent
 
 

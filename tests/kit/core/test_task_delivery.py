@@ -300,7 +300,7 @@ class TestEnd:
         monkeypatch.setattr(redis_pool, "SOCKET_TIMEOUT", 0.2)
         with FaultyLink(server.port) as link:
             pool = pool_on(link.port)
-            monkeypatch.setattr(redis_pool._process, "client", redis.Redis(connection_pool=pool))
+            monkeypatch.setattr(redis_pool._shared, "client", redis.Redis(connection_pool=pool))
             yield link
             pool.disconnect()
 
@@ -318,7 +318,7 @@ class TestEnd:
         self, worker: Worker, link: FaultyLink, caplog: pytest.LogCaptureFixture
     ) -> None:
         worker.unacknowledged[0].ack()
-        assert "cannot tell Redis yet that a task has ended" in caplog.text
+        assert "cannot acknowledge an ended task in Redis yet" in caplog.text
 
         link.mend()
         worker.wait(messages=2, seconds=5)
