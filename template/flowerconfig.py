@@ -23,30 +23,30 @@ if settings.FLOWER_PASSWORD:
     if not login.isascii():
         raise StartupError(
             "FLOWER_USERNAME or FLOWER_PASSWORD holds a character outside ASCII, which Flower "
-            "cannot compare: choose letters, digits and signs of ASCII."
+            "cannot compare: use ASCII letters, digits and signs."
         )
     basic_auth = [login]
 elif not settings.is_local:
     raise StartupError(
         f"FLOWER_PASSWORD is not set and ENVIRONMENT is {settings.ENVIRONMENT}: set it in the "
-        "environment, since whoever reaches Flower can stop workers and read arguments."
+        "environment, since anyone who reaches Flower can stop workers and read arguments."
     )
 
 
 class Broker:
-    """What Flower asks for the lengths of queues, on the process's own connections.
+    """Flower's client for the lengths of queues, on the process's own connections.
 
-    Flower's opens one for each page that is shown, nameless and beyond any limit.
+    Flower's own opens a connection for each page, without a name and beyond any limit.
     """
 
     async def queues(self, names: Iterable[str]) -> list[dict[str, str | int]]:
-        """How many messages wait in each queue, in the form of Flower's own."""
+        """Count the waiting messages of each queue, in the form of Flower's own client."""
         return await run_redis_call(lambda: [_queue_length(name) for name in names])
 
 
 def _queue_length(name: str) -> dict[str, str | int]:
     with celery_app.connection_or_acquire() as connection:
-        # Declaring writes nothing to Redis; it is kombu's way to ask for the length.
+        # Declaring writes nothing to Redis; it is kombu's way to read the length.
         declared = connection.default_channel.queue_declare(name)
     return {"name": name, "messages": declared.message_count}
 

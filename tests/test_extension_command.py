@@ -81,7 +81,7 @@ def test_one_that_left_its_table_is_named_and_can_be_forgotten(extended: Service
     shutil.rmtree(extended.folder / "app" / "extensions" / left)
     pyproject = extended.folder / "pyproject.toml"
     pyproject.write_text(pyproject.read_text("utf-8").replace(f'    "{left}",\n', ""), "utf-8")
-    gone = f"the extension {left} is gone, but the database has its tables"
+    gone = f"the extension {left} was removed, but the database has its tables"
     refusal = extended.make("db-upgrade", status=2)
     assert gone in refusal
     assert f"make db-forget extension={left}" in refusal

@@ -249,7 +249,7 @@ def test_one_that_left_while_an_own_revision_needs_it_is_named_with_the_ways_out
     leave_hotel(service)
 
     for command in ("db-status", "db-upgrade", "doctor"):
-        told(service, command, "put its folder back", "out of depends_on", revision.name)
+        told(service, command, "restore its folder", "from depends_on", revision.name)
 
     forget_the_hotel(revision)
     check_all_is_well_without_it(service)

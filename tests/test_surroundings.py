@@ -299,7 +299,7 @@ class TestWithoutNetwork:
         commit_all(project, "Start")
         offline = Service(project, online.environment)
         refused = offline.run(*alone, "make", "setup", status=2)
-        assert "Without a network, UV_OFFLINE=1 takes what was downloaded before." in refused
+        assert "Without a network, set UV_OFFLINE=1 to use earlier downloads." in refused
         offline.run(*alone, "env", "UV_OFFLINE=1", "make", "setup")
         offline.run(*alone, "make", "test")
         # With the lock file that the first time left, nothing has to be said any more.

@@ -1,4 +1,4 @@
-"""Tables, whose names begin with the extension's, and what the API takes and gives."""
+"""Tables, whose names begin with the extension's, and the forms that the API accepts and returns."""
 
 from datetime import datetime
 
@@ -7,7 +7,7 @@ from sqlmodel import Field, SQLModel
 
 
 class ExampleNoteInput(SQLModel):
-    """What a caller sends to write a note."""
+    """A note, as a caller sends it."""
 
     title: str = Field(min_length=1, max_length=200, description="One line.")
     body: str = Field(default="", max_length=10_000, description="The text itself.")
@@ -34,7 +34,7 @@ class ExampleNote(ExampleNoteInput, table=True):
 
 
 class ExampleNoteOutput(ExampleNoteInput):
-    """A note, as the API gives it."""
+    """A note, as the API returns it."""
 
     id: int
     word_count: int | None = None

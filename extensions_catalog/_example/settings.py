@@ -7,7 +7,7 @@ from app.core.config import ServiceSettings
 
 
 class ExampleSettings(ServiceSettings):
-    """What the extension can be told."""
+    """The settings of the extension."""
 
     model_config = SettingsConfigDict(env_prefix="EXAMPLE_")
 

@@ -1,4 +1,4 @@
-"""The service: composition only, each part is made in the module that owns it."""
+"""The service: composition only; each part is made in the module that owns it."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,17 +24,17 @@ from kit.process import configure_logging
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-    """What lives as long as the service: the kit's connections, and within them your own things.
+    """Start and stop the service: the kit's steps, and within them your own.
 
     Raises:
-        StartupError: when the service cannot start; its message says what to mend.
+        StartupError: when the service cannot start; its message says what to fix.
     """
     async with kit_lifespan():
         yield
 
 
 def create_app() -> FastAPI:
-    """The application with everything that is enabled.
+    """Make the application, with all enabled extensions.
 
     Raises:
         StartupError: when a setting or an enabled extension is broken.

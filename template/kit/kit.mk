@@ -8,13 +8,13 @@ own_uv := $(filter .tools/bin/uv,$(uv))
 run := "$(uv)" run
 celery := $(run) celery --app app.core.celery:celery_app
 
-# What is given as name="…" reaches the recipes as environment variables: in them, quotes and
-# spaces are safe.
+# Arguments such as name="…" reach the recipes as environment variables: in them, quotes and spaces
+# are safe.
 need = @test -n "$$$(1)" || { echo 'usage: make $@ $(1)=$(2)' >&2; exit 2; }
 
-# What uv and pre-commit fail for on other machines than one's own.
-help_with_downloads = echo 'Without a network, UV_OFFLINE=1 takes what was downloaded before. Without a home that can be \
-written to, XDG_CACHE_HOME=/some/folder names another place for downloads.' >&2; exit 1
+# The usual reasons for which uv and pre-commit fail in containers and CI.
+help_with_downloads = echo 'Without a network, set UV_OFFLINE=1 to use earlier downloads. Without a writable home, set \
+XDG_CACHE_HOME=/some/folder for downloads.' >&2; exit 1
 
 .PHONY: help setup dev test test-all lint format typecheck upgrade doctor connections extension \
 	db-migrate db-upgrade db-downgrade db-reset db-status db-forget \
@@ -34,24 +34,24 @@ setup: $(own_uv) ## install the dependencies and the commit hooks
 dev: $(own_uv) ## start API, worker, beat, Flower and their servers; Ctrl-C stops them
 	@$(run) python -m kit.commands.dev
 
-test: $(own_uv) ## run the quick tests; args="-k orders" gives options to pytest
+test: $(own_uv) ## run the quick tests; args="-k orders" passes options to pytest
 	$(run) pytest --numprocesses auto -m "not slow" $(args)
 
-test-all: $(own_uv) ## run all tests, those that start processes of the service too
+test-all: $(own_uv) ## run all tests, including those that start processes of the service
 	$(run) pytest --numprocesses auto $(args)
 
 lint: $(own_uv) ## check style and common mistakes
 	$(run) ruff check .
 	$(run) ruff format --check .
 
-format: $(own_uv) ## format the code and mend what can be mended
+format: $(own_uv) ## format the code and fix what can be fixed automatically
 	$(run) ruff check --fix .
 	$(run) ruff format .
 
 typecheck: $(own_uv) ## check the types
 	$(run) mypy app kit tests alembic/env.py flowerconfig.py
 
-upgrade: $(own_uv) ## move the dependencies to their newest versions of today
+upgrade: $(own_uv) ## upgrade the dependencies to their newest versions of today
 	sed "s/^exclude-newer = .*/exclude-newer = \"$$(date -u +%Y-%m-%dT%H:%M:%SZ)\"/" pyproject.toml > pyproject.toml.new
 	mv pyproject.toml.new pyproject.toml
 	"$(uv)" lock --upgrade
@@ -60,7 +60,7 @@ upgrade: $(own_uv) ## move the dependencies to their newest versions of today
 doctor: $(own_uv) ## check settings, database, Redis and migrations
 	@$(run) python -m kit.commands.doctor
 
-connections: $(own_uv) ## show who holds connections to Redis and PostgreSQL; json=1 for programs
+connections: $(own_uv) ## show which processes hold connections to Redis and PostgreSQL; json=1 for programs
 	@$(run) python -m kit.commands.connections$(if $(json), --json)
 
 extension: $(own_uv) ## begin an extension of your own, a copy of _example: name=loyalty
@@ -74,7 +74,7 @@ db-migrate: $(own_uv) ## write a migration: message="add orders", extension=hote
 db-upgrade: $(own_uv) ## apply all migrations
 	$(run) alembic upgrade heads
 
-db-downgrade: $(own_uv) ## take the last migration back; extension=hotel takes back all of an extension's
+db-downgrade: $(own_uv) ## revert the last migration; extension=hotel reverts all of an extension's
 	$(run) alembic downgrade $(if $(extension),$(extension)@base,-1)
 
 db-reset: $(own_uv) ## empty the database and apply all migrations; asks first
@@ -83,7 +83,7 @@ db-reset: $(own_uv) ## empty the database and apply all migrations; asks first
 db-status: $(own_uv) ## show which migrations are applied and which are missing
 	@$(run) python -m kit.commands.db status
 
-db-forget: $(own_uv) ## keep the tables of an extension that is gone: extension=hotel
+db-forget: $(own_uv) ## forget a removed extension, and keep its tables: extension=hotel
 	$(call need,extension,hotel)
 	@$(run) python -m kit.commands.db forget "$$extension"
 
@@ -116,11 +116,11 @@ token-revoke: $(own_uv) ## revoke an API token: name=billing-job
 	$(call need,name,billing-job)
 	@$(run) python -m kit.commands.token revoke "$$name"
 
-admin-password: $(own_uv) ## give an administrator a new password: username=ada
+admin-password: $(own_uv) ## set an administrator's password, or make the account: username=ada
 	$(call need,username,ada)
 	@$(run) python -m kit.commands.admin_password set "$$username"
 
-admin-revoke: $(own_uv) ## let an administrator in no more: username=ada
+admin-revoke: $(own_uv) ## disable an administrator's account: username=ada
 	$(call need,username,ada)
 	@$(run) python -m kit.commands.admin_password revoke "$$username"
 

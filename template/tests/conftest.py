@@ -2,8 +2,8 @@
 
 One connection is held for the session, each test has one transaction on it that is rolled back,
 and each request has a session of its own on that connection, whose commits release a savepoint.
-A session for everything, as many suites share, would hide a bug that needs one: a row that a
-handler forgot to commit, or an attribute that was never loaded.
+One session for everything, as many suites have it, would hide the bugs that show with a new
+session: a row that a handler forgot to commit, or an attribute that was never loaded.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Load the kit's fixtures, but for a process that only hands tests out to others."""
+    """Load the kit's fixtures, except in a process that only distributes tests to others."""
     is_controller = config.getoption("numprocesses", None) and not hasattr(config, "workerinput")
     if not is_controller:
         config.pluginmanager.import_plugin("kit.testing.fixtures")
@@ -49,7 +49,7 @@ async def test_engine(test_database: str) -> AsyncIterator["AsyncEngine"]:
 
 @pytest.fixture
 async def db_session(connection: "AsyncConnection") -> AsyncIterator["AsyncSession"]:
-    """A session whose commits the test's end undoes."""
+    """A session whose commits are rolled back at the end of the test."""
     from kit.testing import session_on
 
     async with session_on(connection) as session:
@@ -65,7 +65,7 @@ async def client(connection: "AsyncConnection") -> AsyncIterator["httpx.AsyncCli
     from app.main import app
     from kit.testing import read_session_on, session_on
 
-    # One connection does one thing at a time: concurrent requests of a test take turns.
+    # A connection runs one statement at a time: concurrent requests of a test take turns.
     turn = asyncio.Lock()
 
     async def session_of_the_test() -> AsyncIterator["AsyncSession"]:
@@ -86,7 +86,7 @@ async def client(connection: "AsyncConnection") -> AsyncIterator["httpx.AsyncCli
 
 @pytest.fixture
 def sync_client(emptied_engine: "AsyncEngine") -> Iterator["TestClient"]:
-    """A synchronous client of the whole service, its start and stop included; nothing overridden.
+    """A synchronous client of the whole service, with its start and stop; nothing is overridden.
 
     It runs in an event loop of its own, so the async engine's connections of the tests' loop are
     closed before, and those that it made there are closed before another loop could meet them.

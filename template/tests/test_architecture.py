@@ -1,4 +1,4 @@
-"""The service's parts keep apart: what breaks a rule is shown by file and line."""
+"""The service's parts keep apart: a violation is shown by file and line."""
 
 from collections.abc import Callable, Iterator
 

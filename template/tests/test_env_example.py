@@ -1,4 +1,4 @@
-"""`.env.example` says what the settings classes say."""
+"""`.env.example` has every setting of the settings classes."""
 
 import pytest
 

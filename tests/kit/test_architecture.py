@@ -59,8 +59,8 @@ class TestEachRule:
             ("settings", "has settings without the prefix: env_prefix has to be ALPHA_"),
             ("task", "is the task app.tasks.stray: its name has to begin with app.tasks.alpha."),
             ("schedule", "sends app.tasks.ping: an extension schedules its own tasks"),
-            ("schedule elsewhere", "uses add_periodic_task: entries stand in SCHEDULES"),
-            ("schedule in the configuration", "uses beat_schedule: entries stand in SCHEDULES"),
+            ("schedule elsewhere", "uses add_periodic_task: move the entry to SCHEDULES"),
+            ("schedule in the configuration", "uses beat_schedule: move the entry to SCHEDULES"),
             ("message_handler.py", f"{NO_PART}: did you mean message_handlers"),
             ("task.py", f"{NO_PART}: did you mean tasks"),
             ("model.py", f"{NO_PART}: did you mean models"),
@@ -88,7 +88,7 @@ class TestEachRule:
         assert f"app/extensions/gamma/{folder}:1 {NO_PART}: {told}" in found
 
     def test_tells_a_circle(self, found: list[str]) -> None:
-        [told] = [line for line in found if "closes a circle of imports" in line]
+        [told] = [line for line in found if "closes a cycle of imports" in line]
         assert told.startswith((place_of_fault("circle"), place_of_fault("circle's other half")))
 
     def test_takes_nothing_else_for_a_fault(self, found: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Notes that anybody with access to the API may write."""
+"""Notes, which every caller with access to the API may write."""
 
 from app.extensions._example.api.notes import router
 from app.extensions._example.api.pages import page_router

@@ -17,7 +17,7 @@ from kit.errors import Problem
 from kit.messages import publish
 
 LARGEST_ID = 2**31 - 1
-"""Of PostgreSQL's `integer`."""
+"""The largest value of PostgreSQL's `integer`."""
 
 router = APIRouter(tags=["Example notes"])
 
@@ -25,7 +25,7 @@ NoteId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
 
 
 class SentTask(BaseModel):
-    """A task that a worker will run; `/api/tasks/{task_id}` tells how it is doing."""
+    """A task that a worker will run; `/api/tasks/{task_id}` shows its state."""
 
     task_id: str
 
@@ -34,14 +34,14 @@ class SentTask(BaseModel):
 async def list_notes(
     session: ReadSessionDep, after: Annotated[int, Query(ge=0, le=LARGEST_ID)] = 0
 ) -> list[ExampleNote]:
-    """The notes in the order in which they were written, a page of them after the note `after`."""
+    """List the notes in the order in which they were written, a page of them after note `after`."""
     statement = select(ExampleNote).where(col(ExampleNote.id) > after).order_by(col(ExampleNote.id))
     return list(await session.exec(statement.limit(example_settings.PAGE_SIZE)))
 
 
 @router.get("/notes/{note_id}", response_model=ExampleNoteOutput)
 async def read_note(session: ReadSessionDep, note_id: NoteId) -> ExampleNote:
-    """One note."""
+    """Read one note."""
     return await _get_note(session, note_id)
 
 
@@ -58,14 +58,14 @@ async def create_note(session: SessionDep, values: ExampleNoteInput) -> ExampleN
 
 @router.delete("/notes/{note_id}", status_code=HTTPStatus.NO_CONTENT)
 async def delete_note(session: SessionDep, note_id: NoteId) -> None:
-    """Throw a note away."""
+    """Delete a note."""
     await session.delete(await _get_note(session, note_id))
     await session.commit()
 
 
 @router.post("/notes/{note_id}/word-count", status_code=HTTPStatus.ACCEPTED)
 async def recount_words(session: ReadSessionDep, note_id: NoteId) -> SentTask:
-    """Have a note's words counted once more."""
+    """Send the task that counts a note's words again."""
     await _get_note(session, note_id)
     result = await enqueue(count_words, note_id)
     return SentTask(task_id=result.id)

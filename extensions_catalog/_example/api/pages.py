@@ -14,7 +14,7 @@ page_router = APIRouter(include_in_schema=False)
 
 @page_router.get("/notes")
 async def show_notes(request: Request, session: ReadSessionDep) -> HTMLResponse:
-    """The newest notes."""
+    """Show the newest notes."""
     statement = select(ExampleNote).order_by(col(ExampleNote.id).desc())
     notes = await session.exec(statement.limit(example_settings.PAGE_SIZE))
     return templates.TemplateResponse(request, "example/notes.html", {"notes": notes.all()})

@@ -1,6 +1,6 @@
-"""Counting the words of notes.
+"""Tasks that count the words of notes.
 
-Tasks may run twice, when a worker is lost: counting once more does no harm.
+They are idempotent, since a task may run twice when a worker is lost.
 """
 
 import logging
@@ -20,11 +20,11 @@ BATCH_SIZE = 500
 
 @celery_app.task(name=f"{settings.CELERY_TASKS_MODULE}.example.count_words")
 def count_words(note_id: int) -> int | None:
-    """Count one note's words and keep the number; None when the note is gone."""
+    """Count one note's words and store the number; None when the note was deleted."""
     with sync_session_maker() as session:
         note = session.get(ExampleNote, note_id)
         if note is None:
-            logger.info("%snote %s is gone", get_task_id(), note_id)
+            logger.info("%snote %s was deleted", get_task_id(), note_id)
             return None
         note.word_count = len(note.body.split())
         session.commit()
@@ -33,7 +33,7 @@ def count_words(note_id: int) -> int | None:
 
 @celery_app.task(name=f"{settings.CELERY_TASKS_MODULE}.example.count_missing_words")
 def count_missing_words() -> int:
-    """Count the words of notes whose own task was lost; gives how many notes those were."""
+    """Count the words of notes whose own task was lost; returns the number of notes."""
     statement = select(ExampleNote).where(col(ExampleNote.word_count).is_(None)).limit(BATCH_SIZE)
     with sync_session_maker() as session:
         notes = session.exec(statement).all()

@@ -1,4 +1,4 @@
-"""From a request over the API to what a worker makes of it."""
+"""From a request of the API to the result of a worker."""
 
 import time
 

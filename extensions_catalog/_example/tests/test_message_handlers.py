@@ -1,4 +1,4 @@
-"""What follows when a note has been written."""
+"""The handler of a new note's message."""
 
 import pytest
 from sqlmodel.ext.asyncio.session import AsyncSession

@@ -1,8 +1,8 @@
 """The API: every module of this folder and below it, and every extension's `api`, below `/api`.
 
 A module that defines `router` is found by itself. All routes of `api_router` need a principal. Page
-routes do not stand below `/api`: the service's are in `pages.py`, and what an extension's `api`
-offers as `page_router` is found at `/<name>`.
+routes are not below `/api`: the service's are in `pages.py`, and the `page_router` of an
+extension's `api` is found at `/<name>`.
 """
 
 from kit.http import build_api_router, build_extension_pages_router

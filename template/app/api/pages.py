@@ -1,4 +1,4 @@
-"""Pages that people see, rendered on the server; they stand beside `/api`, not below it."""
+"""Pages for people, rendered on the server; their routes are beside `/api`, not below it."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
 
 class Link(NamedTuple):
-    """A part of the service that the start page leads to."""
+    """A link of the start page to a part of the service."""
 
     name: str
     url: str
@@ -21,7 +21,7 @@ class Link(NamedTuple):
 
 @router.get("/")
 async def read_start_page(request: Request) -> HTMLResponse:
-    """What this service is, how it is doing, and where its parts are."""
+    """Show the start page: the service, its state, and links to its parts."""
     return templates.TemplateResponse(
         request,
         "index.html",
@@ -35,5 +35,5 @@ def _links() -> list[Link]:
         links.insert(0, Link("API", "/scalar", "Every endpoint, to read and to try"))
     if settings.is_local:  # elsewhere Flower is not reachable from outside
         flower = f"http://127.0.0.1:{settings.FLOWER_PORT}"
-        links.append(Link("Tasks", flower, "What the workers do, in Flower"))
+        links.append(Link("Tasks", flower, "The workers and their tasks, in Flower"))
     return links

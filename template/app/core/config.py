@@ -11,7 +11,7 @@ __all__ = ["BASE_DIR", "ServiceSettings", "Settings", "StartupError", "settings"
 
 
 class Settings(KitSettings):
-    """Everything that the service can be told. Your fields go here, as the kit's are declared."""
+    """The settings of the service. Your fields go here, declared like those of the kit."""
 
 
 settings = Settings.load()

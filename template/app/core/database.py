@@ -1,8 +1,8 @@
 """Engines and sessions.
 
 `engine` (asyncpg) serves API requests, `sync_engine` (psycopg2) serves the admin and the tasks.
-Both connect on first use, never at import. Neither pool overflows, so what a process can hold is
-known beforehand; a caller waits `POSTGRES_POOL_TIMEOUT` seconds for a connection and then gets
+Both connect on first use, never at import. Neither pool overflows, so a process's connections have
+a known limit; a caller waits `POSTGRES_POOL_TIMEOUT` seconds for a connection and then gets
 `sqlalchemy.exc.TimeoutError`, which the API answers with 503.
 """
 
@@ -22,7 +22,7 @@ engine = create_async_engine(
     pool_size=postgres_pool_size(settings),
     max_overflow=0,
     pool_timeout=settings.POSTGRES_POOL_TIMEOUT,
-    # Elsewhere a logged error must not carry what people have entered.
+    # Outside local a logged error must not contain the values that people have entered.
     hide_parameters=not settings.is_local,
 )
 
@@ -32,8 +32,8 @@ sync_engine = create_engine(
     pool_size=settings.POSTGRES_SYNC_POOL_SIZE,
     max_overflow=0,
     pool_timeout=settings.POSTGRES_POOL_TIMEOUT,
-    # A request that meets a closed connection is answered with 503 and can be sent again; a task
-    # would have failed for good. So one round trip more, on this engine alone.
+    # A request on a stale connection is answered with 503 and can be sent again; a task would have
+    # failed permanently. So one more round trip, on this engine only.
     pool_pre_ping=True,
     hide_parameters=not settings.is_local,
 )

@@ -3,7 +3,7 @@
     router = APIRouter(prefix="/orders", tags=[APITag.ORDERS])
 
 Yours go into `APITag` and `DESCRIPTIONS`, in the navigation's order. An extension's router needs
-nothing but a tag of its own: its group is made from what its routes carry.
+only a tag of its own: its group is made from the tags of its routes.
 """
 
 from enum import StrEnum
@@ -18,10 +18,10 @@ class APITag(StrEnum):
 
 DESCRIPTIONS: dict[str, str] = {
     APITag.HEALTH: "Whether the service runs, and whether it reaches what it needs.",
-    APITag.TASKS: "Background tasks: send one, ask how it is doing.",
+    APITag.TASKS: "Background tasks: send one, read its state.",
 }
 
-# A tag that is in no group here stands in one that is called after the service.
+# A tag that is in no group here is in one with the service's name.
 GROUPS: dict[str, list[str]] = {
     "Core": [APITag.HEALTH, APITag.TASKS],
 }

@@ -1,7 +1,7 @@
 """The service's tasks: every module of this folder and below it, and those of enabled extensions.
 
-A new file needs no registration. `schedules.py` is left to beat, which is the one to report it
-when it is broken.
+A new file needs no registration. `schedules.py` is imported by beat alone, which reports it when it
+is broken.
 """
 
 from kit.discovery import import_modules

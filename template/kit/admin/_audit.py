@@ -1,8 +1,8 @@
-"""Records who changed what, in the transaction of the change.
+"""The audit trail: records who changed what, in the transaction of the change.
 
-Every session that the admin works with is an `AuditedSession`. What such a session flushes on
-behalf of an administrator leaves an `AuditEntry` beside it: both are committed, or neither is. So
-forms, imports, deletions and the actions of any view are covered without doing anything for it.
+Every session of the admin is an `AuditedSession`. For each change that it flushes on behalf of an
+administrator, it adds an `AuditEntry`: both are committed, or neither is. So the forms, imports,
+deletions and actions of every view are covered, without code of their own.
 """
 
 import re
@@ -37,7 +37,7 @@ _SENSITIVE_NAME = re.compile(
 
 @dataclass(slots=True)
 class AdminRequest:
-    """The request that the admin is serving: from where, and on whose behalf once that is known."""
+    """The admin's current request: the client's address, and the administrator once known."""
 
     client: str
     actor: str = ""
@@ -49,21 +49,21 @@ current_admin_request: ContextVar[AdminRequest | None] = ContextVar(
 
 
 class ChangeRefusedError(ValueError):
-    """The database refused a change; the message can be shown."""
+    """The database refused a change; the message can be shown to the administrator."""
 
 
 class AuditedSession(Session):
     """A session whose changes are recorded, with the administrator who makes them.
 
-    An error of the database is told without the statement's parameters and without the row, which
+    An error of the database is raised without the statement's parameters and without the row, which
     SQLAdmin would show and log: they may hold hashes.
     """
 
     def flush(self, objects: Any = None) -> None:
-        """Flush.
+        """Flush the changes.
 
         Raises:
-            ChangeRefusedError: when a constraint forbids it.
+            ChangeRefusedError: when a constraint forbids one.
         """
         try:
             super().flush(objects)
@@ -75,12 +75,11 @@ class AuditedSession(Session):
 
 
 admin_session_maker = sessionmaker(class_=AuditedSession, expire_on_commit=False)
-"""Bound to `sync_engine` where the service makes its admin, in `app/core/admin.py`."""
-"""Makes every session of the admin."""
+"""Makes every session of the admin. `app/core/admin.py` binds it to `sync_engine`."""
 
 
 def audit_entry(action: AuditAction, **values: Any) -> AuditEntry | None:
-    """An entry on behalf of the administrator who is at work; nothing when there is none."""
+    """Make an entry for the administrator of the current request; None when there is none."""
     request = current_admin_request.get()
     if request is None or not request.actor:
         return None
@@ -88,13 +87,13 @@ def audit_entry(action: AuditAction, **values: Any) -> AuditEntry | None:
 
 
 def is_sensitive(column_name: str, info: dict[Any, Any]) -> bool:
-    """Whether a column's values stay out of the audit: it is marked, or its name tells."""
+    """Whether a column's values stay out of the audit: by its mark, or by its name."""
     return bool(info.get("sensitive") or _SENSITIVE_NAME.search(column_name))
 
 
 @event.listens_for(AuditedSession, "after_flush")
 def _record_changes(session: AuditedSession, *_: object) -> None:
-    # Keys that the database gave are known by now, and what the values were before still is.
+    # Keys that the database assigned are known by now, and the previous values still are.
     entries = [
         *_entries(session.new, AuditAction.CREATE),
         *_entries(session.dirty, AuditAction.UPDATE),
@@ -107,7 +106,7 @@ def _record_changes(session: AuditedSession, *_: object) -> None:
 
 @event.listens_for(AuditedSession, "do_orm_execute")
 def _record_bulk_change(state: ORMExecuteState) -> None:
-    """Statements such as `update(Room).where(…)` go past the flush: record that they were run."""
+    """Record statements such as `update(Room).where(…)`, which bypass the flush."""
     if state.bind_mapper is None or state.bind_mapper.class_ is AuditEntry:
         return
     if state.is_insert:
@@ -119,7 +118,7 @@ def _record_bulk_change(state: ORMExecuteState) -> None:
     else:
         return
     table = state.bind_mapper.local_table.name  # type: ignore[attr-defined]
-    details = {"statement": str(state.statement)}  # values are bound, they do not stand in it
+    details = {"statement": str(state.statement)}  # without values, which are bound parameters
     if entry := audit_entry(action, subject_type=table, details=details):
         state.session.add(entry)
 
@@ -188,7 +187,7 @@ def _key(instance: object) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """The value as JSON can hold it, cut where it is long."""
+    """Convert a value to JSON, and cut a long one."""
     if isinstance(value, bytes):
         return f"({len(value)} bytes)"
     if isinstance(value, datetime):

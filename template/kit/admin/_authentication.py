@@ -1,4 +1,4 @@
-"""Who may enter the admin: log-in, sessions and log-out.
+"""Authentication of administrators: log-in, sessions and log-out.
 
 The session is a signed cookie that names the account and its session version. Raising the version
 (a new password, log-out, deactivation) ends every session of the account at its next request.
@@ -38,14 +38,14 @@ SESSION_COOKIE = "admin_session"
 DEVICE_COOKIE = "admin_device"
 DEVICE_SECONDS = 180 * 24 * 3600
 CONCURRENT_LOGINS = 2
-"""In one process: a verification takes 64 MiB and a processor, waiting costs nothing."""
+"""Limit for one process: a verification takes 64 MiB and a processor, waiting costs nothing."""
 
 
 class AdminAuthentication(AuthenticationBackend):
     """SQLAdmin's authentication backend, on the table of administrators."""
 
     templates: Jinja2Templates
-    """SQLAdmin's, which are made after the backend."""
+    """SQLAdmin's templates, which are made after the backend."""
 
     def __init__(self, session_maker: sessionmaker[AuditedSession], path: str) -> None:
         super().__init__(
@@ -101,7 +101,7 @@ class AdminAuthentication(AuthenticationBackend):
         return False  # for which SQLAdmin shows the log-in form
 
     async def authenticate(self, request: Request) -> bool:
-        """Whether the request bears a session that still holds; the audit learns whose it is."""
+        """Whether the request has a valid session; notes its administrator for the audit."""
         if not request.session:
             return False
         user = await anyio.to_thread.run_sync(self._session_user, dict(request.session))
@@ -163,7 +163,7 @@ class AdminAuthentication(AuthenticationBackend):
             )
 
     def _record_action(self, identity: str, name: str, keys: str) -> None:
-        """Write down that an action is about to run: it may do more than change rows."""
+        """Record that an action is about to run: it may do more than change rows."""
         entry = audit_entry(
             AuditAction.ACTION,
             subject_type=identity[:128],
@@ -174,7 +174,7 @@ class AdminAuthentication(AuthenticationBackend):
             session.add_all([entry] if entry else [])
 
     def _known_device(self, cookie: str, user: AdminUser | None) -> str:
-        """The device of a browser in which this user has logged in before, otherwise empty."""
+        """Id of the browser if this user has logged in with it before, otherwise empty."""
         try:
             user_id, device = self._devices.loads(cookie, max_age=DEVICE_SECONDS)
         except (BadSignature, TypeError, ValueError):
@@ -205,7 +205,7 @@ class AdminAuthentication(AuthenticationBackend):
 
 
 def derived_key(purpose: str) -> str:
-    """A key for one purpose, so that what is signed for one is worthless for another."""
+    """Derive a key for one purpose, so that a signature is worthless for any other."""
     return hmac.digest(settings.secret_key.encode(), purpose.encode(), "sha256").hex()
 
 
@@ -213,7 +213,7 @@ def _user_named(session: Session, username: str) -> AdminUser | None:
     try:
         username = normalise_username(username)
     except ValueError:
-        username = ""  # nobody's; the query is made all the same, which takes as long
+        username = ""  # matches no account; the query still runs, so that it takes as long
     return session.exec(select(AdminUser).where(AdminUser.username == username)).first()
 
 

@@ -26,12 +26,12 @@ ALL = "__all"
 
 
 class SimpleFilter(StaticValuesFilter):
-    """A filter that has one value: a subclass says what there is to choose and what it means.
+    """Base of filters with one value: a subclass defines the choices and their condition.
 
     Args:
         column: the column to filter by, for example `Room.state` or its name.
-        title: heading in the page; made of the column's name when not given.
-        parameter_name: name in the page's address; the column's when not given.
+        title: heading in the page; made of the column's name when left out.
+        parameter_name: name in the page's address; the column's when left out.
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class SimpleFilter(StaticValuesFilter):
         super().__init__(column, self.choices(), title, parameter_name)
 
     def choices(self) -> list[tuple[str, str]]:
-        """Pairs of value and label to choose from."""
+        """Pairs of value and label."""
         return []
 
     def condition(self, column: Any, value: str) -> ColumnElement[bool]:
-        """What rows have to fulfil; `false()` for a value that makes no sense."""
+        """The condition for rows; `false()` for an invalid value."""
         raise NotImplementedError
 
     async def get_filtered_query(
@@ -56,30 +56,30 @@ class SimpleFilter(StaticValuesFilter):
         value: str | None,
         model: Any,
     ) -> Select[Any]:
-        """The list's query with this filter's condition."""
+        """Add this filter's condition to the list's query."""
         if value in (None, "", ALL):
             return query
         return query.where(self.condition(get_column_obj(self.column, model), value))
 
 
 class EnumFilterBase(SimpleFilter):
-    """One choice for each member of an enum, whether the column stores the enum or its values.
+    """Filters by the members of an enum, whether the column stores the enum or its values.
 
-    A subclass sets `enum`, and overrides `label` where a member's name is not fit to be read.
+    A subclass sets `enum`, and overrides `label` where a member's name is not readable.
     """
 
     enum: ClassVar[type[Enum]]
 
     def label(self, member: Enum) -> str:
-        """What to call the member in the page."""
+        """The member's label in the page."""
         return member.name.replace("_", " ").capitalize()
 
     def choices(self) -> list[tuple[str, str]]:
-        """The members, by name: a value may be no text, or none that fits into an address."""
+        """The members, by name: a value may not be text, or not fit into an address."""
         return [(member.name, self.label(member)) for member in self.enum]
 
     def condition(self, column: Any, value: str) -> ColumnElement[bool]:
-        """Rows with this member."""
+        """The condition for rows with this member."""
         member = self.enum.__members__.get(value)
         if member is None:
             return false()
@@ -90,14 +90,14 @@ class EnumFilterBase(SimpleFilter):
 
 
 class IsSetFilter(SimpleFilter):
-    """Whether a column holds something, for example `revoked_at`."""
+    """Filters by whether a column has a value, for example `revoked_at`."""
 
     def choices(self) -> list[tuple[str, str]]:
         """Yes and no."""
         return [("yes", "Yes"), ("no", "No")]
 
     def condition(self, column: Any, value: str) -> ColumnElement[bool]:
-        """Rows that hold something, or nothing."""
+        """The condition for rows with a value, or without one."""
         if value not in ("yes", "no"):
             return false()
         is_set: ColumnElement[bool] = column.is_not(None)
@@ -105,7 +105,7 @@ class IsSetFilter(SimpleFilter):
 
 
 class DateRangeFilter(SimpleFilter):
-    """From one day to another, both included, in UTC; either end may be left open.
+    """Filters from one day to another, both included, in UTC; either end may be left open.
 
     In the address it is `2026-01-01..2026-01-31`, which `kit/static/admin.js` makes of two fields.
     """
@@ -113,10 +113,10 @@ class DateRangeFilter(SimpleFilter):
     template = "sqladmin/filters/date_range_filter.html"
 
     def condition(self, column: Any, value: str) -> ColumnElement[bool]:
-        """Rows within the days.
+        """The condition for rows within the days.
 
         Raises:
-            HTTPException: 400 for what is no date.
+            HTTPException: 400 for an invalid date.
         """
         first, _, last = value.partition("..")
         return and_(
@@ -131,6 +131,6 @@ def _start_of(day: str, days_later: int = 0) -> datetime:
         parsed = date.fromisoformat(day) + timedelta(days=days_later)
     except (ValueError, OverflowError):
         raise HTTPException(
-            HTTPStatus.BAD_REQUEST, f"{day!r} is no date; write it as 2026-01-31."
+            HTTPStatus.BAD_REQUEST, f"{day!r} is not a date; write it as 2026-01-31."
         ) from None
     return datetime.combine(parsed, time.min, UTC)

@@ -1,14 +1,14 @@
-"""Limits log-in attempts, over all processes: the failures are counted in the audit.
+"""Limits failed log-ins across all processes: they are counted in the audit.
 
-An attempt is written down as failed before the password is looked at, under a lock; a right
-password turns the entry into a log-in. So attempts made at the same time count each other, and no
-connection or lock is held while a password is verified, which is slow by intent.
+An attempt is recorded as failed before the password is checked, under a lock; the right password
+turns the entry into a log-in. So concurrent attempts count each other, and no connection or lock is
+held while a password is verified, which is slow by intent.
 
-Two limits hold for an unknown browser. One is its network address's. The other is the
-username's, ten times as high, against guesses from many addresses. Whoever wants to lock an
-administrator out can only use up these: a browser in which the administrator has logged in before
-bears a device cookie and has its own count. And a new password (`make admin-password`) lets its
-user start from zero. Source for device cookies:
+Two limits apply to an unknown browser. One is its network address's. The other is the username's,
+ten times as high, against guesses from many addresses. An attacker who wants to lock an
+administrator out can only exhaust these: a browser in which the administrator has logged in before
+has a device cookie and a count of its own. A new password (`make admin-password`) resets the count.
+Source for device cookies:
 https://owasp.org/www-community/Slow_Down_Online_Guessing_Attacks_with_Device_Cookies
 """
 
@@ -31,7 +31,7 @@ _LOCK = int.from_bytes(hashlib.sha256(b"admin log-in").digest()[:8], signed=True
 
 
 class TooManyAttemptsError(Exception):
-    """The attempt is refused, unseen.
+    """The attempt is refused before its password is checked.
 
     Attributes:
         retry_after: seconds to wait.
@@ -44,13 +44,13 @@ class TooManyAttemptsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LoginAttempt:
-    """Who tries to log in, and from where.
+    """An attempt to log in: the account, and the client.
 
     Attributes:
         username: as typed, normalised.
         user: the account of that name, if there is one.
-        client: as `client_network` gives it.
-        device: of a browser in which this user has logged in before, otherwise empty.
+        client: as `client_network` returns it.
+        device: id of a browser in which this user has logged in before, otherwise empty.
     """
 
     username: str
@@ -60,18 +60,18 @@ class LoginAttempt:
 
 
 def reserve_attempt(session: Session, attempt: LoginAttempt) -> int | None:
-    """Write the attempt down as failed, commit, and give the entry's key.
+    """Record the attempt as failed, commit, and return the entry's key.
 
     Raises:
         TooManyAttemptsError: when a limit is reached; nothing is written then.
     """
-    # Once without the lock: what is refused anyhow has to be cheap, and must not queue.
+    # Once without the lock: a refusal has to be cheap, and must not wait in the queue.
     _refuse_at_limit(session, attempt)
     session.execute(select(func.pg_advisory_xact_lock(_LOCK)))
     _refuse_at_limit(session, attempt)
     entry = AuditEntry(
         action=AuditAction.LOGIN_FAILED,
-        # An unknown name is not written down: it may be a password in the wrong field.
+        # An unknown name is not recorded: it may be a password in the wrong field.
         actor=attempt.user.username if attempt.user else "",
         client=attempt.client,
         subject_type=AdminUser.__tablename__,
@@ -86,7 +86,7 @@ def reserve_attempt(session: Session, attempt: LoginAttempt) -> int | None:
 
 
 def client_network(address: str) -> str:
-    """What counts as one client: an IPv4 address, or an IPv6 network of 64 bits.
+    """The network that counts as one client: an IPv4 address, or an IPv6 network of 64 bits.
 
     One IPv6 subscriber has at least that many addresses to choose from.
     """
@@ -119,7 +119,7 @@ def _refuse_at_limit(session: Session, attempt: LoginAttempt) -> None:
 
 
 def _seconds_to_wait(session: Session, *which: ColumnElement[bool], limit: int) -> int:
-    """Until the oldest of the last `limit` failures leaves the window; 0 when there are fewer."""
+    """Seconds until the oldest of the last `limit` failures expires; 0 when there are fewer."""
     window = literal(timedelta(seconds=settings.ADMIN_LOGIN_WINDOW), Interval)
     occurred_at = col(AuditEntry.occurred_at)
     remaining = session.scalar(

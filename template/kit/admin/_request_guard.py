@@ -1,10 +1,10 @@
-"""Stands before every request to the admin: keeps other sites out and sets safe headers.
+"""Protects the admin against requests from other sites, and sets security headers.
 
 The session cookie is `SameSite=Strict`, so a browser sends it with no request that another site
 starts. That rule counts sibling subdomains as the same site and does not protect the log-in form,
-which needs no cookie; so whatever changes something has to come from our own pages, too. Browsers
-state that in `Sec-Fetch-Site`, which a page cannot forge, or at least in `Origin`. It needs no
-token in forms, and so holds for every view. Source for the rule:
+which needs no cookie; so every request that changes data has to come from our own pages, too.
+Browsers state that in `Sec-Fetch-Site`, which a page cannot forge, or at least in `Origin`. Forms
+need no token for it, so it covers every view. Source for the rule:
 https://words.filippo.io/csrf/
 """
 
@@ -20,7 +20,7 @@ from kit.admin._audit import AdminRequest, current_admin_request
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
-# SQLAdmin calls these with GET, although they change something.
+# SQLAdmin calls these with GET, although they change data.
 _CHANGING_PATH = re.compile(r"/logout/?$|/(?P<identity>[^/]+)/action/(?P<action>[^/]+)/?$")
 
 # No inline script and nothing from elsewhere. SQLAdmin's widgets set styles inline. A view with one
@@ -33,7 +33,7 @@ CONTENT_SECURITY_POLICY = (
 
 
 class AdminRequestGuard:
-    """ASGI middleware: refuses changes that another site asks for, with 403."""
+    """ASGI middleware: answers 403 to a request from another site that would change data."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -63,13 +63,13 @@ class AdminRequestGuard:
 
 
 def requested_action(path: str) -> tuple[str, str] | None:
-    """Identity of the view and name of the action, where the path is an action's."""
+    """Identity of the view and name of the action, if the path is that of an action."""
     match = _CHANGING_PATH.search(path)
     return (match["identity"], match["action"]) if match and match["action"] else None
 
 
 def client_address(scope: Scope) -> str:
-    """Address that the request came from; empty behind a Unix socket."""
+    """The client's address; empty behind a Unix socket."""
     return scope["client"][0] if scope.get("client") else ""
 
 
@@ -82,7 +82,7 @@ def _is_from_our_pages(headers: Headers) -> bool:
     if site is not None:
         return site in ("same-origin", "none")  # none: typed, or from a bookmark
     origin = headers.get("origin")
-    # Without either it is no browser, or one so old that the cookie's SameSite has to do.
+    # With neither header it is no browser, or an old one for which SameSite has to be enough.
     return origin is None or urlsplit(origin).netloc == headers.get("host")
 
 

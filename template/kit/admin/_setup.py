@@ -1,8 +1,8 @@
 """The admin at /admin: SQLAdmin on `sync_engine`.
 
 Its views are the `ModelView`s and `BaseView`s in `app.admin.views`, and those that each enabled
-extension's `setup_admin(admin)` adds. Templates are looked for in the extensions' `templates/`,
-then in the core's, then in SQLAdmin's own.
+extension's `setup_admin(admin)` adds. Templates are searched in the extensions' `templates/`, then
+in the service's, then in the kit's, then in SQLAdmin's own.
 """
 
 import functools
@@ -37,12 +37,12 @@ KIT_STATIC_DIR = BASE_DIR / "kit" / "static"
 
 
 def setup_admin(app: FastAPI, package: str) -> "ServiceAdmin":
-    """Put the admin, with all its views, at /admin.
+    """Mount the admin, with all its views, at /admin.
 
     Args:
         app: the application.
-        package: its modules have the service's own views; a view of a table that the kit shows too
-            takes the place of the kit's.
+        package: its modules have the service's own views; a view of one of the kit's tables
+            replaces the kit's view.
 
     Raises:
         ExtensionError: when an extension's admin cannot be set up.
@@ -81,7 +81,7 @@ def setup_admin(app: FastAPI, package: str) -> "ServiceAdmin":
 
 
 def register_views(admin: Admin, module: ModuleType) -> None:
-    """Add every view that stands in the module, imported ones too, in alphabetical order."""
+    """Add every view in the module, imported ones too, in alphabetical order."""
     for view in _views_in(module):
         admin.add_view(view)
 
@@ -92,7 +92,7 @@ def model_views(app: FastAPI) -> list[ModelView]:
 
 
 class ServiceAdmin(Admin):
-    """SQLAdmin's `Admin` with our template search order and what it leaves open mended."""
+    """SQLAdmin's `Admin` with our template search order, error page and checks of views."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -108,7 +108,7 @@ class ServiceAdmin(Admin):
         return templates
 
     def add_model_view(self, view: type[ModelView]) -> None:
-        """Add the view, with readable labels for the columns that it names none for.
+        """Add the view, with readable labels for the columns that have none.
 
         Raises:
             StartupError: when it would show a column that is marked as sensitive.
@@ -127,9 +127,9 @@ class ServiceAdmin(Admin):
             instance._run_arbitrary_query = run_in_thread  # type: ignore[method-assign]  # noqa: SLF001
 
     async def show_failure(self, request: Request, error: Exception) -> Response:
-        """A page for what a view let through: 503 where a server is away or busy, otherwise 500.
+        """Answer a view's exception with a page: 503 if a server is away or busy, otherwise 500.
 
-        Starlette raises the error again afterwards, so that it is logged as any other.
+        Starlette raises the error again afterwards, so that it is logged like any other.
         """
         problem = problem_for(error)
         response = await self.templates.TemplateResponse(
@@ -155,7 +155,7 @@ def _is_view(member: object) -> bool:
 
 
 def _refuse_sensitive_columns(view: ModelView) -> None:
-    """A hash must be on no page, in no export and no form, nor be found by searching."""
+    """Refuse a view with a sensitive column in its pages, export, forms or search."""
     mapper: Mapper[Any] = inspect_model(view.model)
     columns = mapper.column_attrs
     sensitive = {each.key for each in columns if each.columns[0].info.get("sensitive")}

@@ -1,4 +1,4 @@
-"""The admin's views of the core's tables. Every view that stands here is found by itself."""
+"""The admin's views of the kit's tables; every view in this module is registered."""
 
 import json
 from datetime import UTC, datetime
@@ -34,7 +34,7 @@ def exact_time(row: Any, name: str) -> str:
 
 
 class AdminUserAdmin(ModelView, model=AdminUser):
-    """Accounts. A new one gets a generated password; `make admin-password` gives another."""
+    """Administrators. A new one gets a generated password; `make admin-password` sets another."""
 
     name = "Administrator"
     icon = "fa-solid fa-user-shield"
@@ -65,10 +65,10 @@ class AdminUserAdmin(ModelView, model=AdminUser):
         is_created: bool,
         request: Request,
     ) -> None:
-        """Give a new account its password, and end the sessions of one that is disabled.
+        """Set the password of a new account, and end the sessions of a disabled one.
 
         Raises:
-            ValueError: for an unusable username, and when administrators would disable themselves.
+            ValueError: for an invalid username, and when administrators would disable themselves.
         """
         if is_created:
             data["username"] = normalise_username(data["username"])
@@ -86,7 +86,7 @@ class AdminUserAdmin(ModelView, model=AdminUser):
         is_created: bool,
         request: Request,
     ) -> None:
-        """Show a new account's password, this once."""
+        """Show a new account's password, only this once."""
         if is_created:
             Secret.reveal_once(
                 request,
@@ -96,16 +96,16 @@ class AdminUserAdmin(ModelView, model=AdminUser):
             )
 
     async def on_model_delete(self, model: AdminUser, request: Request) -> None:
-        """Keep administrators from deleting themselves; so one who can log in always remains.
+        """Refuse to delete one's own account, so that one who can log in always remains.
 
         Raises:
-            ValueError: when they try.
+            ValueError: when it is one's own account.
         """
         _refuse_on_oneself(model, request)
 
 
 class ApiTokenAdmin(ModelView, model=ApiToken):
-    """Tokens, of which nothing can be read but who uses them. `make token` makes one."""
+    """API tokens; the tokens themselves cannot be shown. `make token` makes one."""
 
     name = "API token"
     icon = "fa-solid fa-key"
@@ -136,13 +136,13 @@ class ApiTokenAdmin(ModelView, model=ApiToken):
     @action(
         name="revoke",
         label="Revoke",
-        confirmation_message="Revoke for good? The programs that use it are refused from now on.",
+        confirmation_message="Revoke permanently? Programs that use it are refused from now on.",
     )
     async def revoke(self, request: Request) -> RedirectResponse:
         """Revoke the chosen tokens; other processes follow within a minute."""
         keys = [key for key in request.query_params.get("pks", "").split(",") if key]
         if not all(key.isdecimal() for key in keys):
-            raise HTTPException(HTTPStatus.BAD_REQUEST, "pks has to be numbers with commas between")
+            raise HTTPException(HTTPStatus.BAD_REQUEST, "pks has to be numbers separated by commas")
         count = await anyio.to_thread.run_sync(self._revoke, [int(key) for key in keys])
         Flash.success(request, f"{count} revoked")
         return RedirectResponse(
@@ -162,13 +162,13 @@ class ApiTokenAdmin(ModelView, model=ApiToken):
 
 
 class AuditActionFilter(EnumFilterBase):
-    """What was done."""
+    """Filters by the kind of action."""
 
     enum = AuditAction
 
 
 class AuditEntryAdmin(ModelView, model=AuditEntry):
-    """Who did what; nobody changes it here."""
+    """The audit trail, read-only."""
 
     name = "Audit entry"
     name_plural = "Audit"

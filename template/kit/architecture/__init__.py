@@ -1,6 +1,6 @@
-"""Rules that keep the service's parts apart: each gives what breaks it, by file and line.
+"""Rules that keep the service's parts apart: each yields its violations, by file and line.
 
-They are read from the source, and from what the service registers when it is imported.
+They check the source, and the names that the service registers when it is imported.
 """
 
 from kit.architecture import _collisions as collisions

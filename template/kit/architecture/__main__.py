@@ -1,4 +1,4 @@
-"""`python -m kit.architecture` prints what breaks a rule, one line each."""
+"""Print the violations of all rules, one a line: `python -m kit.architecture`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""No two owners, extensions and core, use the same name in a place that they share."""
+"""Rules against collisions: core and the extensions use different names in shared places."""
 
 import ast
 import itertools
@@ -35,7 +35,7 @@ class Use(NamedTuple):
 
 
 def colliding_routes() -> Iterator[str]:
-    """Of two routes for the same requests, only the first is ever reached."""
+    """Find two routes for the same requests, of which only the first is ever reached."""
     uses = list(_routes())
     yield from _collisions("route", uses)
     mounts = [route.path for route in service.application.routes if isinstance(route, Mount)]
@@ -46,22 +46,22 @@ def colliding_routes() -> Iterator[str]:
 
 
 def colliding_admin_views() -> Iterator[str]:
-    """SQLAdmin makes a view's address of its model's name alone."""
+    """Find two admin views of one address, which SQLAdmin makes from the model's name alone."""
     return _collisions("admin view", _admin_views())
 
 
 def colliding_tags() -> Iterator[str]:
-    """A tag of two owners stands in the groups of both, with the routes of both."""
+    """Find a tag of two owners, which would be in both groups with the routes of both."""
     return _collisions("tag", _tags())
 
 
 def colliding_tasks() -> Iterator[str]:
-    """Celery keeps the first task of a name, and lets the second one stand for it."""
+    """Find two tasks of one name, of which Celery keeps only the first."""
     return _collisions("task", _tasks())
 
 
 def colliding_schedules() -> Iterator[str]:
-    """The second entry of a key takes the place of the first."""
+    """Find two schedule entries of one key, of which the second replaces the first."""
     return _collisions("schedule", itertools.starmap(Use, schedule_keys()))
 
 
@@ -102,7 +102,7 @@ def _tags() -> Iterator[Use]:
 
 
 def _tasks() -> Iterator[Use]:
-    """Read from the source: of tasks with one name, `celery_app.tasks` has the first alone."""
+    """Read the tasks from the source: of one name, `celery_app.tasks` has only the first."""
     service.celery_app.loader.import_default_modules()
     for module in filter(is_service_code, modules()):
         names = vars(sys.modules[module]) if module in sys.modules else {}

@@ -1,4 +1,4 @@
-"""Which part of the service may import which."""
+"""Rules about imports: which part of the service may import which."""
 
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
@@ -8,14 +8,14 @@ from kit.architecture._source import extension_of, imports, is_service_code, mod
 
 
 def core_imports_extensions() -> Iterator[str]:
-    """Core works without any extension: it loads them by `load_extensions`."""
+    """Core imports no extension, since it works without any: `load_extensions` loads them."""
     for found in imports():
         if extension_of(found.importer) is None and extension_of(found.imported):
             yield f"{found.place} imports {found.imported}: core names no extension"
 
 
 def extensions_import_each_other() -> Iterator[str]:
-    """An extension works without any other, its tests included."""
+    """An extension imports no other, and neither do its tests."""
     for found in imports():
         owner, other = extension_of(found.importer), extension_of(found.imported)
         if owner and other and owner != other:
@@ -23,7 +23,7 @@ def extensions_import_each_other() -> Iterator[str]:
 
 
 def service_imports_tests() -> Iterator[str]:
-    """The image holds no tests."""
+    """The service imports no tests, since the image has none."""
     for found in imports():
         is_test = f"{found.imported}.".startswith(("tests.", "kit.testing.", "kit.tests."))
         if is_service_code(found.importer) and is_test:
@@ -31,16 +31,16 @@ def service_imports_tests() -> Iterator[str]:
 
 
 def kit_imports_service() -> Iterator[str]:
-    """The kit finds what it needs of the service at the places that `kit.places` names."""
+    """The kit imports nothing of the service: it uses the places that `kit.places` names."""
     for found in imports():
         if _room(found.importer) and f"{found.imported}.".startswith("app."):
             yield f"{found.place} imports {found.imported}: the kit imports nothing of the service"
 
 
 def private_modules_are_imported() -> Iterator[str]:
-    """A room of the kit has one face; what begins with an underscore in it may change any day.
+    """No one imports a private module of a room: it may change in any release.
 
-    `kit.testing` alone reaches behind the faces, to put something else there.
+    Only `kit.testing` does, to replace objects there.
     """
     for found in imports():
         room, other = _room(found.importer), _room(found.imported)
@@ -49,7 +49,7 @@ def private_modules_are_imported() -> Iterator[str]:
 
 
 def rooms_import_upwards() -> Iterator[str]:
-    """A room of the kit uses those on the floors below its own, as `kit/__init__.py` draws them."""
+    """A room of the kit imports only from floors below its own; `kit/__init__.py` draws them."""
     floors = kit_floors()
     for found in imports():
         room, other = _room(found.importer), _room(found.imported)
@@ -58,7 +58,7 @@ def rooms_import_upwards() -> Iterator[str]:
 
 
 def kit_floors() -> dict[str, int]:
-    """The floor of each room of the kit, counted from the ground, as drawn in its docstring."""
+    """The floor of each room of the kit, counted from the ground, as its docstring draws it."""
     lines = [line for line in (kit.__doc__ or "").splitlines() if line.startswith("    ")]
     return {
         room.strip(): floor
@@ -68,13 +68,13 @@ def kit_floors() -> dict[str, int]:
 
 
 def _room(module: str) -> str:
-    """The room of the kit that a module is in; empty for all that is not of the kit."""
+    """The room of the kit that a module is in; empty for modules outside of the kit."""
     parts = module.split(".")
     return parts[1] if parts[0] == "kit" and len(parts) > 1 else ""
 
 
 def modules_import_each_other() -> Iterator[str]:
-    """No circle, also not by way of an import inside of a function."""
+    """No modules import each other in a cycle, not even inside of functions."""
     graph: dict[str, set[str]] = {module: set() for module in filter(is_service_code, modules())}
     for found in imports():
         if found.imported in graph and found.importer in graph and not found.is_for_types:
@@ -88,4 +88,4 @@ def modules_import_each_other() -> Iterator[str]:
             for found in imports()
             if (found.imported, found.importer) == (circle[0], circle[1])
         ]
-        yield f"{first} closes a circle of imports: {' <- '.join(circle)}"
+        yield f"{first} closes a cycle of imports: {' <- '.join(circle)}"

@@ -1,4 +1,4 @@
-"""What an extension puts into places that it shares carries its name, and its parts are known."""
+"""Rules about names: an extension's name is a prefix in shared places, and its parts are known."""
 
 import ast
 import difflib
@@ -26,11 +26,11 @@ from kit.queue import collect_schedules
 from kit.settings import ServiceSettings, settings
 
 SCHEDULING = ("add_periodic_task", "beat_schedule")
-"""Celery's own ways, beside which an entry gets no prefix."""
+"""Celery's own ways to add schedule entries, which get no prefix."""
 
 
 def tables_without_name() -> Iterator[str]:
-    """`hotel_room` is a table of `hotel`."""
+    """The name of an extension's table begins with the extension's: `hotel_room`."""
     load_metadata()
     for extension, table, where in _tables():
         prefix = f"{public_name(extension)}_"
@@ -39,7 +39,7 @@ def tables_without_name() -> Iterator[str]:
 
 
 def tasks_without_name() -> Iterator[str]:
-    """`app.tasks.hotel.send_arrivals` is a task of `hotel`."""
+    """The name of an extension's task has the extension's: `app.tasks.hotel.send_arrivals`."""
     service.celery_app.loader.import_default_modules()
     for name, task in service.celery_app.tasks.items():
         extension = extension_of(task.__module__)
@@ -49,7 +49,7 @@ def tasks_without_name() -> Iterator[str]:
 
 
 def schedules_without_name() -> Iterator[str]:
-    """`hotel.daily-task` sends a task of `hotel`. The key's prefix comes by itself."""
+    """An extension schedules its own tasks. The prefix of the entry's key is added automatically."""
     entries = collect_schedules()
     for extension, key, where in schedule_keys():
         task = entries[key]["task"] if key in entries else ""
@@ -61,19 +61,19 @@ def schedules_without_name() -> Iterator[str]:
 
 
 def schedules_elsewhere() -> Iterator[str]:
-    """An entry that stands in no `tasks/schedules.py` has a key without the extension's name."""
+    """Schedule entries are in `tasks/schedules.py`, or their keys would lack the prefix."""
     for module in filter(is_service_code, modules()):
         if not extension_of(module):
             continue
         for node in ast.walk(tree(module)):
             if isinstance(node, ast.Attribute) and node.attr in SCHEDULING:
                 where = place(modules()[module], node.lineno)
-                yield f"{where} uses {node.attr}: entries stand in SCHEDULES of tasks/schedules.py"
+                yield f"{where} uses {node.attr}: move the entry to SCHEDULES in tasks/schedules.py"
 
 
 def settings_without_name() -> Iterator[str]:
-    """`HOTEL_CURRENCY` is a setting of `hotel`."""
-    service.module("main")  # imports all
+    """The name of an extension's setting begins with the extension's: `HOTEL_CURRENCY`."""
+    service.module("main")  # imports everything
     for cls in ServiceSettings.__subclasses__():
         extension = extension_of(cls.__module__)
         prefix = f"{public_name(extension).upper()}_" if extension else ""
@@ -82,12 +82,12 @@ def settings_without_name() -> Iterator[str]:
 
 
 def task_prefix(extension: str) -> str:
-    """How the names of an extension's tasks begin."""
+    """Prefix of the names of an extension's tasks."""
     return f"{settings.CELERY_TASKS_MODULE}.{public_name(extension)}."
 
 
 def schedule_keys() -> Iterator[tuple[str | None, str, str]]:
-    """Extension, stored key and place of each entry of every module with `SCHEDULES`."""
+    """Yield the extension, stored key and place of each entry of every `SCHEDULES`."""
     for module, path in modules().items():
         extension = extension_of(module)
         package = f"{EXTENSIONS}.{extension}" if extension else "app"
@@ -109,7 +109,7 @@ def _keys_of_schedules(module: str) -> Iterator[tuple[str, int]]:
 
 
 def _tables() -> Iterator[tuple[str, str, str]]:
-    """Extension, name and place of each table: of the models, and of tables without a model."""
+    """Yield the extension, name and place of each table, with or without a model."""
     for mapper in SQLModel._sa_registry.mappers:
         extension, table = extension_of(mapper.class_.__module__), mapper.local_table
         if extension and isinstance(table, Table):
@@ -136,9 +136,9 @@ MODULES = (*HOOKS, "settings")
 
 
 def unknown_parts() -> Iterator[str]:
-    """A misspelt hook would be passed over in silence.
+    """Every module of an extension is one of its parts: a misspelt hook would be ignored silently.
 
-    A module of another name is the extension's own business, as long as one of its parts uses it.
+    A module of another name is allowed, as long as one of the extension's parts imports it.
     """
     for extension in present_extensions():
         for path in sorted(extension_dir(extension).glob("[!._]*")):

@@ -1,4 +1,4 @@
-"""The service's source: which modules there are, what they import, and where something stands."""
+"""The service's source: its modules, their imports, and the places of definitions."""
 
 import ast
 import inspect
@@ -20,29 +20,29 @@ class Import(NamedTuple):
     imported: str
     place: str
     is_for_types: bool
-    """Whether it stands below `if TYPE_CHECKING`, so that it never runs."""
+    """Whether it is below `if TYPE_CHECKING`, so that it never runs."""
 
 
 def place(path: str | Path, line: int) -> str:
-    """A line of a file, as editors and terminals take it: `kit/queue/_app.py:12`."""
+    """Format a line of a file as editors and terminals understand it: `kit/queue/_app.py:12`."""
     return f"{os.path.relpath(path, BASE_DIR)}:{line}"
 
 
-def place_of(thing: type | Callable[..., Any]) -> str:
-    """Where a class or a function is defined, decorators included."""
-    found: Any = inspect.unwrap(thing)
+def place_of(definition: type | Callable[..., Any]) -> str:
+    """The place at which a class or a function is defined, decorators included."""
+    found: Any = inspect.unwrap(definition)
     return place(inspect.getsourcefile(found) or "", inspect.getsourcelines(found)[1])
 
 
 def extension_of(module: str) -> str | None:
-    """The extension that a module is part of; None for all else, which is called core here."""
+    """The extension that a module is part of; None for all other modules, called core here."""
     parts = module.split(".")
     return parts[2] if module.startswith(f"{EXTENSIONS}.") else None
 
 
 @cache
 def modules() -> dict[str, Path]:
-    """Every module of `app/` and `kit/` by its name, those of extensions' tests included."""
+    """Every module of `app/` and `kit/` by its name, including those of extensions' tests."""
     # Python 3.11's glob does not follow links, and an extension's folder may be one.
     folders = [BASE_DIR / "app", BASE_DIR / "kit", *(BASE_DIR / "app" / "extensions").glob("*/")]
     found = {}

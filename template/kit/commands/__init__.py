@@ -1,4 +1,4 @@
-"""What `make` and the image run: `python -m kit.commands.serve`."""
+"""The commands that `make` and the image run, such as `python -m kit.commands.serve`."""
 
 import asyncio
 from collections.abc import Iterator
@@ -9,12 +9,12 @@ from sqlmodel import Session
 
 @contextmanager
 def command_session() -> Iterator[Session]:
-    """A session whose work is committed when the block ends without an error.
+    """Open a session, and commit it when the block ends without an error.
 
     Raises:
-        StartupError: when the database cannot be reached or does not fit the code.
+        StartupError: when the database cannot be reached or its migrations do not match the code.
     """
-    # Imported only now, so that a wrong argument is told at once.
+    # Imported only now, so that a wrong argument is reported at once.
     from kit.migrations import init_db  # noqa: PLC0415
     from kit.places import service  # noqa: PLC0415
     from kit.process import start_local_services  # noqa: PLC0415

@@ -1,7 +1,7 @@
-"""Accounts of the admin from the command line.
+"""Manage the accounts of the admin from the command line.
 
-`python -m kit.commands.admin_password set ada` gives a new password, and the account if need be;
-`… revoke ada` leaves no way in and ends open sessions.
+`python -m kit.commands.admin_password set ada` sets a new password, and makes the account if need
+be; `… revoke ada` disables the account and ends open sessions.
 """
 
 import argparse
@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command.
 
     Raises:
-        StartupError: with a clear message, for what cannot be done.
+        StartupError: when it cannot be done; the message says why.
     """
     options = _parser().parse_args(arguments)
     with command_session() as session:
@@ -29,10 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def set_password(session: Session, username: str) -> None:
-    """Generate a password for the administrator and print it, this once.
+    """Generate a password for the administrator and print it, only this once.
 
     Raises:
-        StartupError: for a username that cannot be used.
+        StartupError: for an invalid username.
     """
     password = generate_password()
     try:
@@ -44,10 +44,10 @@ def set_password(session: Session, username: str) -> None:
 
 
 def revoke(session: Session, username: str) -> None:
-    """Refuse the administrator from now on.
+    """Disable the administrator's account.
 
     Raises:
-        StartupError: when there is no active one of this name.
+        StartupError: when there is no active account of this name.
     """
     try:
         disabled = disable_admin(session, username)
@@ -55,7 +55,7 @@ def revoke(session: Session, username: str) -> None:
         raise StartupError(f"nothing was revoked: {error}.") from None
     if not disabled:
         raise StartupError(f"there is no active administrator {username!r}.")
-    print(f"{username!r} cannot log in any more, and open sessions have ended.")
+    print(f"{username!r} can no longer log in, and open sessions have ended.")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,9 +63,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m kit.commands.admin_password", description="Accounts of the admin."
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    set_parser = commands.add_parser("set", help="give a new password, and an account if need be")
+    set_parser = commands.add_parser("set", help="set a new password; makes the account if need be")
     set_parser.add_argument("username")
-    revoke_parser = commands.add_parser("revoke", help="refuse the administrator from now on")
+    revoke_parser = commands.add_parser("revoke", help="disable the account and end its sessions")
     revoke_parser.add_argument("username")
     return parser
 

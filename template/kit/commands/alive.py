@@ -1,4 +1,4 @@
-"""`python -m kit.commands.alive worker`: does this container's worker hold a connection to Redis?
+"""`python -m kit.commands.alive worker`: check that this container's worker is connected to Redis.
 
 For health checks of `worker` and `beat`, which answer no requests. It asks Redis on one connection
 for a moment. A heartbeat would be the stronger sign, but a long task delays it.
@@ -16,7 +16,7 @@ from kit.redis import redis_client
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The status to exit with: 0 when the process is connected, else 1, with a line why."""
+    """Run the check; returns the exit status: 0 when connected, else 1, with the reason printed."""
     parser = argparse.ArgumentParser(prog="python -m kit.commands.alive", description=__doc__)
     parser.add_argument("role", choices=["worker", "beat"])
     role = parser.parse_args(arguments).role
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def is_connected(role: str, host: str) -> bool:
-    """Whether a process of this role and host is connected; true where Redis does not let us ask.
+    """Whether a process of this role and host is connected; true where Redis forbids the question.
 
     Raises:
         redis.RedisError: when Redis cannot be reached.

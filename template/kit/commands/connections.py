@@ -1,7 +1,7 @@
-"""Who holds connections to Redis and PostgreSQL: `python -m kit.commands.connections`.
+"""Show which processes hold connections to Redis and PostgreSQL.
 
-Ends with status 1 when a process holds more than it may, when all together hold more than there
-are, or when the processes that the settings name could. `--json` prints the same for programs.
+`python -m kit.commands.connections` ends with status 1 when a process holds more than it may, when
+all together exceed the limit, or when the budget does. `--json` prints the same for programs.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from kit.settings import StartupError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the connections; gives the status to exit with.
+    """Print the connections; returns the exit status.
 
     Raises:
         StartupError: when Redis or the database cannot be reached.
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def as_json(census: Census) -> dict[str, Any]:
-    """One server's connections, for programs."""
+    """Convert one server's connections to JSON values, for programs."""
     return {
         "in_use": census.in_use,
         "limit": census.limit,
@@ -54,7 +54,7 @@ def as_json(census: Census) -> dict[str, Any]:
 
 
 def as_table(censuses: dict[str, Census]) -> str:
-    """All servers' connections in aligned columns, for people."""
+    """Format all servers' connections in aligned columns, for people."""
     tables = {
         name: [(name, "host", "process", "holds", "may hold"), *map(_row, census.holders)]
         for name, census in censuses.items()

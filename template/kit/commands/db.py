@@ -1,4 +1,4 @@
-"""What Alembic has no command for.
+"""Commands for the database that Alembic lacks.
 
 `python -m kit.commands.db status`, `… reset` and `… forget hotel`
 """
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command.
 
     Raises:
-        StartupError: with a clear message, for what cannot be done.
+        StartupError: when it cannot be done; the message says why.
     """
     options = _parser().parse_args(arguments)
     start_local_services()
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 async def status() -> None:
-    """Print which revisions are applied, which are missing, and what is odd."""
+    """Print which revisions are applied, missing or unknown."""
     script = script_directory()
     async with connect() as connection:
         state = await connection.run_sync(read_state, script, load_metadata())
@@ -47,7 +47,7 @@ async def status() -> None:
         mark = "missing" if head.revision in state.missing else "applied"
         print(f"{mark:<8} {', '.join(sorted(head.branch_labels)):<16} {head.revision}: {head.doc}")
     if state.missing:
-        print("Run `make db-upgrade` to apply what is missing.")
+        print("Run `make db-upgrade` to apply the missing ones.")
     for extension in state.orphans:
         print(explain_orphan(extension))
     if state.is_ahead:
@@ -55,7 +55,7 @@ async def status() -> None:
 
 
 async def reset() -> None:
-    """Empty the database and run all migrations, after asking.
+    """Empty the database and run all migrations, after a confirmation.
 
     Raises:
         StartupError: when it is a production database, or the answer is not its name.
@@ -69,10 +69,10 @@ async def reset() -> None:
 
 
 async def forget(extension: str) -> None:
-    """Keep an extension's tables without the extension.
+    """Forget a removed extension, and keep its tables.
 
     Raises:
-        StartupError: when there is nothing to forget, or it cannot be done.
+        StartupError: when there is no such extension, or it cannot be forgotten.
     """
     script = script_directory()
     async with connect() as connection, connection.begin():
@@ -84,7 +84,7 @@ def _ask_for_name() -> None:
     name, host = settings.POSTGRES_DB, "this machine"
     if not settings.uses_local_postgres:
         host = f"{settings.POSTGRES_HOST}:{settings.POSTGRES_PORT}"
-    question = f"All data of the database {name!r} on {host} is lost. Type its name to go on: "
+    question = f"All data of the database {name!r} on {host} will be lost. To continue, type its name: "
     try:
         answer = input(question).strip()
     except EOFError:
@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("status", help="which revisions the database has and which it lacks")
     commands.add_parser("reset", help="empty the database and run all migrations; asks first")
-    forgets = commands.add_parser("forget", help="keep the tables of an extension that is gone")
+    forgets = commands.add_parser("forget", help="forget a removed extension, and keep its tables")
     forgets.add_argument("extension", help="its name")
     return parser
 

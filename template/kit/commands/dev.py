@@ -1,7 +1,7 @@
-"""Everything a developer needs under one command: `python -m kit.commands.dev`, or `make dev`.
+"""Run the whole service for development: `python -m kit.commands.dev`, or `make dev`.
 
-Starts the embedded servers unless `.env` names others, brings the database up, makes the local
-logins work, and runs the API (with reload), worker, beat and Flower until Ctrl-C.
+Starts the embedded servers unless `.env` names others, migrates an empty database, creates the
+local logins, and runs the API (with reload), worker, beat and Flower until Ctrl-C.
 """
 
 import asyncio
@@ -23,10 +23,10 @@ API = (sys.executable, "-m", "kit.commands.serve", "--reload")
 
 
 def main() -> int:
-    """Run it all; gives the status to exit with.
+    """Run all of it; returns the exit status.
 
     Raises:
-        StartupError: when something cannot start; its message says what to mend.
+        StartupError: when a part cannot start; its message says what to fix.
     """
     if not settings.is_local:
         raise StartupError(
@@ -36,7 +36,7 @@ def main() -> int:
     refuse_taken_port(settings.API_HOST, settings.API_PORT, setting="API_PORT")
     refuse_taken_port("127.0.0.1", settings.FLOWER_PORT, setting="FLOWER_PORT")
     refuse_more_than_the_plan(settings)
-    # Imported only now, so that what is wrong with settings or ports is told at once.
+    # Imported only now, so that wrong settings or taken ports are reported at once.
     from kit.process import local_services_lease, start_local_services  # noqa: PLC0415
 
     start_local_services()
@@ -72,12 +72,12 @@ def main() -> int:
 
 
 def prepare_database(admin_username: str, admin_password: str, token: str) -> None:
-    """Bring the database up, and let the local administrator and API token in.
+    """Prepare the database, with the local administrator and API token.
 
-    A database on another machine is perhaps not the developer's alone: nobody is let in there.
+    A database on another machine may be shared: no logins are created there.
 
     Raises:
-        StartupError: when the database cannot be reached or does not fit the code.
+        StartupError: when the database cannot be reached or its migrations do not match the code.
     """
     from kit.migrations import init_db  # noqa: PLC0415
     from kit.security import ensure_admin, ensure_api_token  # noqa: PLC0415
@@ -126,7 +126,7 @@ def _announcement(
 
 
 def _place(url: str, *, embedded: bool) -> str:
-    """The whole URL of an embedded server; of another, which may be a shared one, no password."""
+    """The URL of an embedded server; of another server, which may be shared, without password."""
     if embedded:
         return url.replace("postgresql+asyncpg", "postgresql", 1)
     split = urlsplit(url)

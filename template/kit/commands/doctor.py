@@ -1,6 +1,6 @@
-"""Checks of settings, database and Redis; each finding says its remedy.
+"""Checks of settings, database and Redis; each finding has its remedy.
 
-`make doctor` ends with status 1 when something has to be mended, warnings alone leave it at 0.
+`make doctor` ends with status 1 when there is a problem to fix, and with 0 for warnings alone.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from kit.queue import RedisStatus, read_redis_status
 from kit.settings import SUPABASE_POOLER_SUFFIX, StartupError, settings, unknown_settings
 
 MEMORY_WARNING = 0.8
-"""Share of Redis's memory from which on a full Redis is near."""
+"""Share of Redis's memory above which a warning is due."""
 
 HEARTBEAT_LATE_SECONDS = 150
 
@@ -42,7 +42,7 @@ FEWEST_DIFFERENT = 6
 
 
 class Level(StrEnum):
-    """How much a finding matters."""
+    """Severity of a finding."""
 
     FINE = "ok"
     WARNING = "warning"
@@ -50,7 +50,7 @@ class Level(StrEnum):
 
 
 class Finding(NamedTuple):
-    """What a check found, and what to do about it."""
+    """The result of a check, and its remedy."""
 
     level: Level
     message: str
@@ -58,22 +58,22 @@ class Finding(NamedTuple):
 
 
 def fine(message: str) -> Finding:
-    """All is well."""
+    """A finding without a problem."""
     return Finding(Level.FINE, message)
 
 
 def warning(message: str, remedy: str) -> Finding:
-    """Works now, may hurt later."""
+    """A finding that works now, but may become a problem."""
     return Finding(Level.WARNING, message, remedy)
 
 
 def problem(message: str, remedy: str) -> Finding:
-    """Does not work, or is not safe."""
+    """A finding that does not work, or is not safe."""
     return Finding(Level.PROBLEM, message, remedy)
 
 
 def check_settings() -> Iterator[Finding]:
-    """Names that nobody reads, and settings that contradict what they are set for."""
+    """Check for unknown names, and for settings that contradict each other."""
     for hook in ("models", "api", "tasks"):
         load_extensions(hook)  # an extension's settings class is known once it is imported
     unknown = unknown_settings()
@@ -89,7 +89,7 @@ def check_settings() -> Iterator[Finding]:
 
 
 def check_pooler() -> Iterator[Finding]:
-    """Whether port and mode of the pooler go together."""
+    """Check that port and mode of the pooler match."""
     host = settings.POSTGRES_HOST or ""
     if host.endswith(".supabase.co") and not settings.uses_local_postgres:
         yield warning(
@@ -102,13 +102,13 @@ def check_pooler() -> Iterator[Finding]:
         if settings.pooler_mode != expected:
             yield problem(
                 f"database: port {settings.POSTGRES_PORT} of Supabase's pooler is in {expected} "
-                f"mode, but POSTGRES_POOLER says {settings.pooler_mode}",
+                f"mode, but POSTGRES_POOLER is {settings.pooler_mode}",
                 "Remove POSTGRES_POOLER: the mode follows from the port.",
             )
 
 
 def check_budgets() -> Iterator[Finding]:
-    """Whether plan and pooler carry all processes with what each of them may hold."""
+    """Check that plan and pooler have enough connections for all processes."""
     budgets = [
         ("database", postgres_budget(settings), postgres_remedy(settings)),
         ("redis", redis_budget(settings), redis_remedy()),
@@ -119,7 +119,7 @@ def check_budgets() -> Iterator[Finding]:
 
 
 def check_transport() -> Iterator[Finding]:
-    """Whether what crosses a network is encrypted, and the other side verified."""
+    """Check that connections over a network are encrypted, and their servers verified."""
     if not settings.uses_local_postgres and settings.sslmode == "require":
         yield warning(
             "database: the connection is encrypted, but the server's certificate is not verified",
@@ -134,7 +134,7 @@ def check_transport() -> Iterator[Finding]:
 
 
 def check_secrets() -> Iterator[Finding]:
-    """Whether the secrets that are set could be guessed."""
+    """Check that no secret could be guessed."""
     weak = [name for name in SECRETS if _is_weak(getattr(settings, name))]
     for name in weak:
         found = warning if settings.is_local else problem
@@ -149,7 +149,7 @@ def check_secrets() -> Iterator[Finding]:
 
 
 def where_to_change(name: str) -> str:
-    """Whose secret it is, where that is not the service's alone."""
+    """The server at which a secret has to be changed first, if it is not the service's alone."""
     servers = {"POSTGRES_PASSWORD": "database", "REDIS_PASSWORD": "Redis"}
     return f" at the {servers[name]}, then here" if name in servers else ""
 
@@ -161,7 +161,7 @@ def _is_weak(secret: SecretStr | None) -> bool:
 
 
 async def check_database() -> list[Finding]:
-    """Whether the database answers, has the code's migrations, and shows its tables to nobody."""
+    """Check that the database answers, has the code's migrations, and row level security."""
     try:
         async with connect() as connection:
             version = await connection.scalar(text("SHOW server_version"))
@@ -176,7 +176,7 @@ async def check_database() -> list[Finding]:
 
 
 def judge_migrations(state: MigrationState) -> list[Finding]:
-    """What the revisions of code and database mean for the next start."""
+    """Check whether the service can start with the database's migrations."""
     found = [warning(explain_orphan(extension), "") for extension in state.orphans]
     if state.is_ahead:
         found.append(warning(explain_ahead(state), ""))
@@ -187,14 +187,14 @@ def judge_migrations(state: MigrationState) -> list[Finding]:
 
 
 async def check_row_security(connection: AsyncConnection) -> list[Finding]:
-    """Whether Supabase's REST API would show a table."""
+    """Check that Supabase's REST API shows no table."""
     bare = await connection.run_sync(tables_without_row_security)
     if not bare:
         return [fine("row level security: on for every table of the schema public")]
     return [
         problem(
-            f"row level security is off for {', '.join(bare)}: on Supabase, whoever knows the "
-            "project's URL reads them",
+            f"row level security is off for {', '.join(bare)}: on Supabase, anyone with the "
+            "project's URL and public key can read them",
             "In a migration: "
             + " ".join(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;" for table in bare),
         )
@@ -202,7 +202,7 @@ async def check_row_security(connection: AsyncConnection) -> list[Finding]:
 
 
 def check_redis() -> Iterator[Finding]:
-    """Whether Redis answers, has room, keeps tasks, and has seen beat and worker."""
+    """Check that Redis answers, has room, evicts no tasks, and that beat and worker run."""
     try:
         status = read_redis_status()
     except RedisError as error:
@@ -215,14 +215,14 @@ def check_redis() -> Iterator[Finding]:
 
 
 def judge_redis(status: RedisStatus) -> Iterator[Finding]:
-    """What the state of Redis means for the tasks."""
+    """Check the state of Redis: eviction, connections, memory, beat and worker."""
     yield fine(f"redis: version {status.version}, TLS {'on' if settings.REDIS_TLS else 'off'}")
     yield judge_memory(status)
     yield from judge_connection_limit(status)
     if status.eviction_policy != "noeviction":
         yield warning(
-            f"redis: eviction policy is {status.eviction_policy}, which may throw away results, "
-            "and with an allkeys policy waiting tasks",
+            f"redis: the eviction policy is {status.eviction_policy}, which may evict results, "
+            "and with an allkeys policy waiting tasks too",
             "Set the database's eviction policy to noeviction in the provider's dashboard.",
         )
     used = (
@@ -239,7 +239,7 @@ def judge_redis(status: RedisStatus) -> Iterator[Finding]:
 
 
 def judge_connection_limit(status: RedisStatus) -> Iterator[Finding]:
-    """Whether the server gives fewer connections than the settings say, and too few."""
+    """Check whether the server allows fewer connections than the settings, and too few."""
     budget = redis_budget(settings)
     real = replace(budget, limit=status.connection_limit, limit_name=status.connection_limit_name)
     if real.is_exceeded and not budget.is_exceeded:
@@ -251,7 +251,7 @@ def judge_connection_limit(status: RedisStatus) -> Iterator[Finding]:
 
 
 def judge_memory(status: RedisStatus) -> Finding:
-    """Whether the memory that Redis may use is nearly full."""
+    """Check whether Redis's memory is nearly full."""
     used = status.used_memory_bytes / 2**20
     if status.memory_limit_bytes is None:
         return fine(f"redis memory: {used:.1f} MiB, no limit of its own")
@@ -263,15 +263,15 @@ def judge_memory(status: RedisStatus) -> Finding:
 
 
 def judge_beat(status: RedisStatus) -> Iterator[Finding]:
-    """Whether schedules fire and tasks run."""
+    """Check whether beat runs its schedule and a worker runs tasks."""
     if status.beat_lock_age_seconds is None:
-        yield warning("beat: none is running, no schedule fires", "Run `make beat` or `make dev`.")
+        yield warning("beat: none is running, no schedule runs", "Run `make beat` or `make dev`.")
     else:
         yield fine(f"beat: holds its lock, renewed {status.beat_lock_age_seconds:.0f} s ago")
     age = status.heartbeat_age_seconds
     if age is None or age > HEARTBEAT_LATE_SECONDS:
         yield warning(
-            "heartbeat: no task of beat's went through a worker in the last minutes",
+            "heartbeat: no worker has run beat's task in the last minutes",
             "Run `make worker` and `make beat`, or `make dev`, and look at their logs.",
         )
     else:
@@ -279,7 +279,7 @@ def judge_beat(status: RedisStatus) -> Iterator[Finding]:
 
 
 def report(findings: list[Finding]) -> int:
-    """Print the findings; gives the exit status."""
+    """Print the findings; returns the exit status."""
     for finding in findings:
         print(f"{finding.level:<8} {finding.message}")
         if finding.remedy:

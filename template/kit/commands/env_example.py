@@ -1,4 +1,4 @@
-"""`python -m kit.commands.env_example` prints what `.env.example` should hold.
+"""Print the text of `.env.example`: `python -m kit.commands.env_example`.
 
 After adding a setting: `uv run python -m kit.commands.env_example > .env.example`. With the name of
 an extension it prints that one's, for the `.env.example` in its folder.
@@ -33,15 +33,15 @@ YOURS = """
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the core's, or an extension's."""
+    """Print the service's `.env.example`, or an extension's."""
     parser = argparse.ArgumentParser(prog="python -m kit.commands.env_example", description=__doc__)
-    parser.add_argument("extension", nargs="?", help="its name; the core without")
+    parser.add_argument("extension", nargs="?", help="its name; without it, the service's own")
     extension = parser.parse_args(arguments).extension
     print(env_example_of(extension) if extension else env_example(), end="")
 
 
 def env_example() -> str:
-    """The text of `.env.example`: each setting of the core, the service's own below the kit's."""
+    """The text of `.env.example`: the kit's settings, and below them the service's own."""
     cls = service.module("core.config").Settings
     kit = Settings.model_fields.keys()
     own = [name for name in cls.model_fields if name not in kit]
@@ -49,7 +49,7 @@ def env_example() -> str:
 
 
 def env_example_of(extension: str) -> str:
-    """The text of an extension's `.env.example`: each setting of it; empty where it has none."""
+    """The text of an extension's `.env.example`; empty where it has no settings."""
     if not any(extension_dir(extension).glob("settings*")):
         return ""
     module = import_module(f"app.extensions.{extension}.settings")
@@ -70,13 +70,13 @@ def _described(cls: type[ServiceSettings], names: Iterable[str]) -> Iterator[str
         if name in groups:
             yield f"\n# --- {groups[name]} ---\n"
         yield f"\n# {field.description}\n"
-        # Secrets have no default to show, so their lines are ready to be filled in.
+        # Secrets have no default to show, so their lines are not commented out.
         mark = "" if SecretStr in get_args(field.annotation) else "#"
         yield f"{mark}{setting_name(cls, name)}={_shown(field)}\n"
 
 
 def _groups(cls: type[ServiceSettings]) -> dict[str, str]:
-    """The comment above a group of fields in the class's source, by the group's first field."""
+    """Headings of groups, by their first field: the comments above them in the class's source."""
     pattern = r"^    # (\w[\w ]*)\n    (\w+):"
     own = [each for each in reversed(cls.__mro__) if issubclass(each, ServiceSettings)]
     source = "".join(map(getsource, own))

@@ -1,4 +1,4 @@
-"""An extension of your own: `python -m kit.commands.extension loyalty`, or `make extension`.
+"""Begin an extension of your own: `python -m kit.commands.extension loyalty`, or `make extension`.
 
 Copies the skeleton under the new name and enables the copy in `pyproject.toml`.
 """
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command.
 
     Raises:
-        StartupError: saying why there is no new extension; nothing has been written then.
+        StartupError: when there is no new extension, with the reason; nothing has been written.
     """
     parser = argparse.ArgumentParser(
         prog="python -m kit.commands.extension", description="Begin an extension of your own."
@@ -49,26 +49,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def enable(name: str) -> None:
-    """Enable the extension for everyone who has this code, or tell how to."""
+    """Enable the extension in `pyproject.toml`, or print how to do it by hand."""
     changed = with_enabled(PYPROJECT.read_text("utf-8"), name)
     if changed is None:
         print(
             f'To enable it, add "{name}" to enabled_extensions in [tool.service] of '
-            "pyproject.toml: what stands there now is not a list that this command can change."
+            "pyproject.toml by hand: this command cannot change the list in its present form."
         )
         return
     PYPROJECT.write_text(changed, "utf-8")
     print("It is enabled in pyproject.toml.")
     where = where_set("ENABLED_EXTENSIONS")
     if where in ("set in .env", "set in the environment"):
-        print(f"But ENABLED_EXTENSIONS is {where}, which counts here: add {name} there, too.")
+        print(f"But ENABLED_EXTENSIONS is {where}, which takes precedence: add {name} there, too.")
 
 
 def with_enabled(pyproject: str, name: str) -> str | None:
-    """`pyproject.toml` with one extension more at the beginning of `enabled_extensions`.
+    """Add an extension at the beginning of `enabled_extensions` in the text of `pyproject.toml`.
 
-    Everything else stays, comments and layout included. None when the list cannot be found, or is
-    written in a way that this does not understand.
+    Everything else stays, comments and layout included. None when the list cannot be found, or has
+    a form that this does not understand.
     """
     for match in _ENABLED.finditer(pyproject):
         item = f'"{name}"'
@@ -99,7 +99,7 @@ Next:
   make test          # runs its tests too
   make dev           # has its API at /api{extension_prefix(name)}, in a group of its own at /scalar
 
-Then make of it what you need, beginning with its models.py. After a change of the tables:
+Then change it to your needs, beginning with its models.py. After a change of the tables:
 `make db-migrate extension={name} message="…"`"""
 
 
@@ -110,16 +110,16 @@ _PARAGRAPH_ABOUT_SKELETON = re.compile(r"^.*\bskeleton\b.*\n\n?", re.MULTILINE)
 
 
 def copy_skeleton(name: str) -> None:
-    """Make the folder of a new extension, a copy of the skeleton with everything renamed.
+    """Copy the skeleton to the folder of a new extension, with everything renamed.
 
     Raises:
-        StartupError: when the skeleton is missing, or Ruff, which formats the copy.
+        StartupError: when the skeleton or Ruff, which formats the copy, is missing.
     """
     source, target = extension_dir(SKELETON), extension_dir(name)
     if not source.is_dir():
         raise StartupError(
-            f"no extension was made: app/extensions/{SKELETON}, which would be copied, is gone. "
-            "Put it back, as git has it."
+            f"no extension was made: app/extensions/{SKELETON}, which would be copied, is missing. "
+            "Restore it from git."
         )
     if find_spec("ruff") is None:
         raise StartupError(
@@ -134,7 +134,7 @@ def copy_skeleton(name: str) -> None:
 
 
 def renamed(text: str, name: str) -> str:
-    """A text of the skeleton with the name in each of its forms: `ExampleNote`, `EXAMPLE_…`."""
+    """Rename the skeleton in a text, in each form of its name: `ExampleNote`, `EXAMPLE_…`."""
     camel_case = "".join(word.capitalize() for word in name.split("_"))
     forms = {
         "_example": name,
@@ -166,7 +166,7 @@ def _copy_renamed(source: Path, target: Path, name: str) -> None:
 
 
 def _format(folder: Path) -> None:
-    """Wrap lines and sort imports anew: the new name is longer or shorter than the old one."""
+    """Wrap lines and sort imports anew, since the new name has another length."""
     for command in (["check", "--select", "I", "--fix"], ["format"]):
         subprocess.run(
             [sys.executable, "-m", "ruff", *command, "--quiet", str(folder)],
@@ -180,13 +180,13 @@ IDENTIFIER = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 LONGEST_NAME = REVISION_ID_LENGTH - len("_3f2a91c0")
 """Characters. Alembic's limit for revision ids is reached long before PostgreSQL's for names."""
 
-PASSED_OVER = {
-    **dict.fromkeys(filecmp.DEFAULT_IGNORES, "`copier update` passes over"),
-    **dict.fromkeys(("build", "dist", "node_modules", "venv"), "pytest and Ruff pass over"),
+SPECIAL_FOLDERS = {
+    **dict.fromkeys(filecmp.DEFAULT_IGNORES, "`copier update` ignores"),
+    **dict.fromkeys(("build", "dist", "node_modules", "venv"), "pytest and Ruff ignore"),
     **dict.fromkeys(("migrations", "tests"), "Ruff checks less than other code"),
     "htmlcov": "git ignores",
 }
-"""Folders that would go unnoticed, with what is said of them."""
+"""Names of folders that tools treat specially, each with the reason for a refusal."""
 
 RESERVED = {
     **dict.fromkeys(("api", "admin", "health", "openapi", "scalar", "static", "tasks"), "routes"),
@@ -203,14 +203,14 @@ RESERVED = {
     ),
     **dict.fromkeys(("partials", "sqladmin"), "templates"),
 }
-"""Names that the kit has in the places where an extension puts its own, and which places."""
+"""Prefixes that the kit uses itself, each with the kind of names that would collide."""
 
 
 def refuse_unusable_name(name: str) -> None:
-    """Refuse a name that no new extension can have.
+    """Refuse a name that a new extension cannot have.
 
     Raises:
-        StartupError: saying why, and which name would do.
+        StartupError: with the reason, and a name that is possible.
     """
     if reason := _reason_against(name):
         proposal = f" Call it {other}, for example." if (other := _other_name(name)) else ""
@@ -223,17 +223,17 @@ def _reason_against(name: str) -> str | None:
     reason = None
     if not IDENTIFIER.fullmatch(name):
         reason = (
-            "is no name for one: it takes lower-case letters, digits and single underscores, and "
-            "begins with a letter, as loyalty_points"
+            "is not a valid name: use lower-case letters, digits and single underscores, beginning "
+            "with a letter, as in loyalty_points"
         )
     elif keyword.iskeyword(name):
-        reason = "is a word of Python itself, so nothing could be imported from it"
+        reason = "is a keyword of Python, so nothing could be imported from it"
     elif len(name) > LONGEST_NAME:
         reason = (
             f"has {len(name)} characters; at most {LONGEST_NAME} fit into the ids of its revisions"
         )
-    elif name in PASSED_OVER:
-        reason = f"names a folder that {PASSED_OVER[name]}"
+    elif name in SPECIAL_FOLDERS:
+        reason = f"names a folder that {SPECIAL_FOLDERS[name]}"
     elif name in present or (EXTENSIONS_DIR / name).exists():
         reason = f"is taken by app/extensions/{present.get(name, name)}"
     elif name in RESERVED:
@@ -242,7 +242,7 @@ def _reason_against(name: str) -> str | None:
 
 
 def _other_name(name: str) -> str | None:
-    """A similar name that can be had."""
+    """A similar name that is possible."""
     plain = re.sub(r"[^a-z0-9]+", "_", name.lower()).lstrip("_0123456789").rstrip("_")
     proposals = (plain, plain[:LONGEST_NAME].rstrip("_"), f"own_{plain}")
     return next((each for each in proposals if _reason_against(each) is None), None)

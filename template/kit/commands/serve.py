@@ -1,7 +1,7 @@
 """Serve the API: `python -m kit.commands.serve`.
 
-`--reload` starts the API anew when its code changes, for development. `--check` starts it once
-without serving, and ends with status 1 when it cannot start.
+`--reload` restarts the API when its code changes, for development. `--check` starts it once without
+serving, and ends with status 1 when it cannot start.
 """
 
 import argparse
@@ -21,11 +21,11 @@ from kit.settings import BASE_DIR, StartupError, settings
 APPLICATION = "app.main:app"
 
 GRACEFUL_SHUTDOWN_SECONDS = 5
-"""Time that open requests get to finish when the API is told to stop."""
+"""Grace period for open requests when the API stops."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve until told to stop.
+    """Serve until a signal to stop.
 
     Raises:
         StartupError: when a setting is wrong, the port is in use, or the plan has too few
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     parser = argparse.ArgumentParser(prog="python -m kit.commands.serve", description=__doc__)
     mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--reload", action="store_true", help="start anew when the code changes")
+    mode.add_argument("--reload", action="store_true", help="restart when the code changes")
     mode.add_argument("--check", action="store_true", help="start once, without serving")
     options = parser.parse_args(arguments)
     if options.check:
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         port=settings.API_PORT,
         workers=None if options.reload else settings.API_WORKERS,
         reload=options.reload,
-        # Not all of the project: it holds .venv and .data, thousands of files to watch.
+        # Not the whole project: it has .venv and .data, thousands of files to watch.
         reload_dirs=[str(BASE_DIR / "app"), str(BASE_DIR / "kit")] if options.reload else None,
         log_config=None,
         proxy_headers=True,  # from the addresses in FORWARDED_ALLOW_IPS
@@ -60,21 +60,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def refuse_taken_port(host: str, port: int, *, setting: str) -> None:
-    """Check that a server could listen there; `setting` is the name of the port's setting.
+    """Check that a server can listen there; `setting` is the name of the port's setting.
 
     Raises:
-        StartupError: when it could not, with the reason and what to do.
+        StartupError: when it cannot, with the reason and what to do.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except socket.gaierror as error:
         raise StartupError(
-            f"{host!r} is no address of this machine ({error.strerror}): set the host to listen "
-            "on to 127.0.0.1, or to 0.0.0.0 for all addresses."
+            f"{host!r} is not an address of this machine ({error.strerror}): set the host to "
+            "127.0.0.1, or to 0.0.0.0 for all addresses."
         ) from None
     for family, kind, protocol, _, address in found:
         with socket.socket(family, kind, protocol) as probe:
-            # As servers set it: a port whose last connections are timing out counts as free.
+            # As servers set it: a port with connections in TIME_WAIT counts as free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(address)
@@ -92,8 +92,8 @@ def _explain(error: OSError, host: str, port: int, setting: str) -> str:
 
 
 def _refuse_failing_workers() -> None:
-    # A supervisor of several workers either starts a worker that fails at start again and again
-    # or ends with status 0, depending on uvicorn's version. So one start is tried before.
+    # Depending on its version, uvicorn's supervisor of several workers either restarts a failing
+    # worker again and again or ends with status 0. So one start is tried before.
     command = [sys.executable, "-m", "kit.commands.serve", "--check"]
     if status := subprocess.run(command, cwd=BASE_DIR, check=False).returncode:
         raise SystemExit(status)
@@ -103,7 +103,7 @@ async def _start_once() -> None:
     from kit.connections import refuse_more_than_redis_gives  # noqa: PLC0415
     from kit.places import service  # noqa: PLC0415
 
-    app = service.application  # made by the import that this is
+    app = service.application  # this import makes the application
     async with app.router.lifespan_context(app):
         refuse_more_than_redis_gives(starting=settings.API_WORKERS)
 

@@ -1,4 +1,4 @@
-"""API tokens from the command line.
+"""Manage API tokens from the command line.
 
 `python -m kit.commands.token create billing-job --expires 90d`, `… list`, `… revoke billing-job`
 """
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command.
 
     Raises:
-        StartupError: with a clear message, for what cannot be done.
+        StartupError: when it cannot be done; the message says why.
     """
     options = _parser().parse_args(arguments)
     with command_session() as session:
@@ -36,10 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def create(session: Session, name: str, expires: str = "") -> None:
-    """Make a token and print it, this once.
+    """Make a token and print it, only this once.
 
     Raises:
-        StartupError: for a name or an expiry that cannot be used.
+        StartupError: for an invalid name or expiry.
     """
     try:
         expires_at = parse_expiry(expires) if expires else None
@@ -62,7 +62,7 @@ def revoke(session: Session, name: str) -> None:
 
 
 def show(session: Session) -> None:
-    """Print every token, with what is known of it."""
+    """Print every token, with its state and last use."""
     tokens = session.exec(select(ApiToken).order_by(col(ApiToken.name))).all()
     if not tokens:
         print("There are no tokens; `make token name=…` makes one.")
@@ -73,10 +73,10 @@ def show(session: Session) -> None:
 
 
 def parse_expiry(text: str) -> datetime:
-    """The time that `90d`, `12h`, `2w`, `2027-01-31` (its first moment, UTC) or an ISO time names.
+    """Parse an expiry: `90d`, `12h`, `2w`, `2027-01-31` (its first moment, UTC) or an ISO time.
 
     Raises:
-        ValueError: when it names none.
+        ValueError: for any other text.
     """
     if match := _DURATION.fullmatch(text):
         return datetime.now(UTC) + timedelta(**{_UNITS[match["unit"]]: int(match["count"])})
@@ -84,7 +84,7 @@ def parse_expiry(text: str) -> datetime:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(
-            f"{text!r} is no expiry, expected for example 90d, 12h, 2w or 2027-01-31"
+            f"{text!r} is not an expiry, expected for example 90d, 12h, 2w or 2027-01-31"
         ) from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     create_parser.add_argument("name", help="who will use it, for example billing-job")
     create_parser.add_argument("--expires", default="", help="90d, 12h, 2w or 2027-01-31")
     commands.add_parser("list", help="show every token")
-    revoke_parser = commands.add_parser("revoke", help="refuse a token from now on")
+    revoke_parser = commands.add_parser("revoke", help="revoke a token")
     revoke_parser.add_argument("name")
     return parser
 

@@ -60,11 +60,11 @@ def refuse_missing_dependencies(script: ScriptDirectory) -> None:
         missing = str(error.args[0])
         needed_by = ", ".join(_files_that_name(missing)) or "another revision"
         extension = extension_of(missing)
-        remedy = "Restore its file, or, if it is permanently removed, remove it from depends_on there."
+        remedy = "Restore its file, or remove it from depends_on there if it is gone permanently."
         if extension:
             remedy = (
                 f"Enable the extension {extension} in ENABLED_EXTENSIONS, or restore its folder. "
-                "If it is permanently removed, remove it from depends_on there, and all changes of "
+                "If it is gone permanently, remove it from depends_on there, and all changes of "
                 "its tables from upgrade() and downgrade(); its tables stay."
             )
         raise StartupError(

@@ -1,6 +1,6 @@
-"""Who may use the service: API tokens for programs, passwords for administrators.
+"""Authentication: API tokens for programs, passwords for administrators, principals for requests.
 
-What the rest of the service uses of this package is named here.
+The names below are those that the rest of the service uses.
 """
 
 from kit.security._admin_users import (

@@ -11,13 +11,13 @@ from sqlmodel import Session, col, select, update
 from kit.models import AdminUser, AuditAction, AuditEntry
 
 MAXIMUM_PASSWORD_LENGTH = 256
-"""Characters; whoever sends more only wants to keep the processor busy."""
+"""Characters; hashing a longer password would only keep the processor busy."""
 
 _hasher = PasswordHash.recommended()
 
 
 def hash_password(password: str) -> str:
-    """The password's Argon2id hash, salt and parameters included.
+    """Hash a password with Argon2id; the result includes salt and parameters.
 
     It takes some 50 ms and 64 MiB by intent: run it in a worker thread.
 
@@ -32,36 +32,36 @@ def hash_password(password: str) -> str:
 
 
 def verify_password(password: str, password_hash: str | None) -> bool:
-    """Whether the password is the hash's.
+    """Whether the password matches the hash.
 
-    Without a hash the answer is no, after the same work: how long a log-in takes must not tell
-    whether the username exists. Run it in a worker thread, as `hash_password`.
+    Without a hash the answer is no, after the same work: the duration of a log-in must not reveal
+    whether the username exists. Run it in a worker thread, like `hash_password`.
     """
-    # Asked for in every case: the first call makes it, which takes as long as a verification.
-    nobodys_hash = _nobodys_hash()
+    # In every case, since the first call makes the hash, which takes as long as a verification.
+    dummy_hash = _dummy_hash()
     too_long = len(password) > MAXIMUM_PASSWORD_LENGTH
-    matches = _hasher.verify("" if too_long else password, password_hash or nobodys_hash)
+    matches = _hasher.verify("" if too_long else password, password_hash or dummy_hash)
     return matches and not too_long and password_hash is not None
 
 
 def generate_password() -> str:
-    """A new random password of 24 characters (144 bits)."""
+    """Generate a random password of 24 characters (144 bits)."""
     return secrets.token_urlsafe(18)
 
 
 @cache
-def _nobodys_hash() -> str:
+def _dummy_hash() -> str:
     return _hasher.hash(secrets.token_urlsafe(18))
 
 
 _USERNAME = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,63}")
 
 COMMAND_LINE = "command line"
-"""Stands in the audit as the client of what was done by a command."""
+"""The client in the audit entries of commands."""
 
 
 def normalise_username(username: str) -> str:
-    """The username as it is stored: in lower case, without space around it.
+    """Normalise a username as it is stored: in lower case, without surrounding space.
 
     Raises:
         ValueError: when it is empty, too long or holds anything but letters, digits and `._@+-`.
@@ -69,20 +69,20 @@ def normalise_username(username: str) -> str:
     normalised = username.strip().lower()
     if not _USERNAME.fullmatch(normalised):
         raise ValueError(
-            f"{username!r} is no username: expected 1 to 64 of a-z, 0-9 and ._@+-, "
+            f"{username!r} is not a valid username: expected 1 to 64 of a-z, 0-9 and ._@+-, "
             "beginning with a letter or digit"
         )
     return normalised
 
 
 def set_admin_password(session: Session, username: str, password: str) -> AdminUser:
-    """Give the administrator a new password, or make one with it. The caller commits.
+    """Set an administrator's password; makes the account if need be. The caller commits.
 
-    Open sessions of that administrator end, a disabled account is enabled again, and failed
-    log-ins from before no longer count.
+    Open sessions of that administrator end, a disabled account is enabled again, and earlier failed
+    log-ins no longer count.
 
     Raises:
-        ValueError: for an unusable username or password.
+        ValueError: for an invalid username or password.
     """
     username = normalise_username(username)
     password_hash = hash_password(password)
@@ -101,9 +101,9 @@ def set_admin_password(session: Session, username: str, password: str) -> AdminU
 
 
 def ensure_admin(session: Session, username: str, password: str) -> None:
-    """See to it that this administrator can log in with this password. The caller commits.
+    """Make sure that this administrator can log in with this password. The caller commits.
 
-    For development, where the password is known beforehand; nothing changes where it already is so.
+    For development, where the password is known beforehand; no change if the log-in works already.
     """
     user = _find(session, normalise_username(username))
     if user is None or not user.is_active or not verify_password(password, user.password_hash):
@@ -111,9 +111,9 @@ def ensure_admin(session: Session, username: str, password: str) -> None:
 
 
 def disable_admin(session: Session, username: str) -> bool:
-    """Refuse the administrator, open sessions included; whether there was an active one.
+    """Disable the administrator and end open sessions; returns whether one was active.
 
-    The caller commits. `set_admin_password` lets the administrator in again.
+    The caller commits. `set_admin_password` enables the account again.
     """
     user = session.exec(
         update(AdminUser)

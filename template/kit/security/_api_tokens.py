@@ -1,7 +1,7 @@
-"""API tokens: making, revoking and recognising them.
+"""API tokens: make, revoke and find them.
 
-A token is `api_` and 256 random bits. Only its SHA-256 is stored, so a copy of the database opens
-nothing, and a lost token cannot be shown again.
+A token is `api_` and 256 random bits. Only its SHA-256 is stored, so a copy of the database gives
+no access, and a lost token cannot be shown again.
 """
 
 import hashlib
@@ -24,13 +24,13 @@ token_cache = TokenCache(seconds=60, size=1024)
 
 
 def create_api_token(session: Session, name: str, expires_at: datetime | None = None) -> str:
-    """Make a token and give it: the only time that it can be read. The caller commits.
+    """Make a token and return it: the only time that it can be read. The caller commits.
 
     The name of a revoked or expired token may be used again; its row then holds the new token.
 
     Raises:
-        ValueError: when the name is empty, too long or that of a token in use, or the expiry lies
-            in the past or has no time zone.
+        ValueError: when the name is empty, too long or that of a token in use, or the expiry is in
+            the past or has no time zone.
     """
     _check_name(name)
     _check_expiry(expires_at)
@@ -41,24 +41,24 @@ def create_api_token(session: Session, name: str, expires_at: datetime | None = 
 
 
 def ensure_api_token(session: Session, name: str, token: str) -> None:
-    """See to it that this very token is valid under this name. The caller commits.
+    """Make sure that this very token is valid under this name. The caller commits.
 
-    For development, where the token is known beforehand; what stood under the name gives way.
+    For development, where the token is known beforehand; it replaces another token of the name.
 
     Raises:
-        ValueError: when the name is empty or too long, or the token does not begin as a token does.
+        ValueError: when the name is empty or too long, or the token lacks the prefix of tokens.
     """
     _check_name(name)
     if not token.startswith(TOKEN_PREFIX):
-        raise ValueError(f"a token begins with {TOKEN_PREFIX}; find_token takes no other for one")
+        raise ValueError(f"a token has to begin with {TOKEN_PREFIX}, or find_token ignores it")
     same = (col(ApiToken.token_hash) == hash_token(token)) & ~_is_out_of_use()
     _store(session, name, token, expires_at=None, replaceable=~same)
 
 
 def revoke_api_token(session: Session, name: str) -> bool:
-    """Refuse the token from now on; whether there was one to revoke. The caller commits.
+    """Revoke a token; returns whether there was one to revoke. The caller commits.
 
-    Other processes may go on accepting it from their caches for a minute at most.
+    Other processes may accept it from their caches for another minute at most.
     """
     revoked = session.exec(
         update(ApiToken)
@@ -71,11 +71,10 @@ def revoke_api_token(session: Session, name: str) -> bool:
 
 
 async def find_token(token: str) -> KnownToken | None:
-    """Look a token up, in memory or by one statement; nothing unless it is valid now.
+    """Look a token up, in memory or with one statement; None unless it is valid now.
 
-    The statement notes the use, too: so `last_used_at` is late by what the cache remembers, a
-    minute at most. What cannot be an API token, as the token of an extension's provider, costs no
-    lookup.
+    The statement records the use, too: so `last_used_at` is late by the cache's duration, a minute
+    at most. A token of another kind, such as that of an extension's provider, costs no lookup.
     """
     if not token.startswith(TOKEN_PREFIX):
         return None
@@ -109,7 +108,7 @@ async def _note_use(digest: str) -> KnownToken | None:
 
 
 def forget_known_tokens() -> None:
-    """Look every token up again: a revocation then holds in this process at once."""
+    """Clear the cache of tokens, so that a revocation takes effect in this process at once."""
     token_cache.clear()
 
 
@@ -129,7 +128,7 @@ def _store(
     expires_at: datetime | None,
     replaceable: ColumnElement[bool],
 ) -> bool:
-    """Insert the token, or put it into its name's row where that may be replaced."""
+    """Insert the token, or replace the one of the same name where that is allowed."""
     values = {
         "token_hash": hash_token(token),
         "hint": token[:HINT_LENGTH],
@@ -159,4 +158,4 @@ def _check_expiry(expires_at: datetime | None) -> None:
     if expires_at.tzinfo is None:
         raise ValueError(f"the expiry {expires_at.isoformat()} has no time zone")
     if expires_at <= datetime.now(UTC):
-        raise ValueError(f"the expiry {expires_at.isoformat()} lies in the past")
+        raise ValueError(f"the expiry {expires_at.isoformat()} is in the past")

@@ -1,7 +1,7 @@
-"""Who is calling: the principal behind a request, and the providers that can tell.
+"""Principals: who calls, and the providers that identify the caller of a request.
 
-A provider reads a request and gives its principal, or nothing when it finds no credentials of its
-kind. The core knows bearer API tokens; an extension adds its own with
+A provider reads a request and returns its principal, or None when it finds no credentials of its
+kind. The kit's provider knows bearer API tokens; an extension adds its own with
 `register_principal_provider`, for example for the JWTs of Supabase Auth.
 """
 
@@ -18,13 +18,13 @@ from kit.settings import settings
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who is calling.
+    """The caller of a request.
 
     Attributes:
-        kind: which provider told, for example `api-token`.
-        id: what identifies the caller within its kind.
-        name: what to call it in logs.
-        claims: what the provider vouches for besides, for example the claims of a verified token.
+        kind: kind of caller, which its provider sets, for example `api-token`.
+        id: identifies the caller within its kind.
+        name: the caller's name in logs.
+        claims: further verified facts, for example the claims of a token.
     """
 
     kind: str
@@ -36,18 +36,18 @@ class Principal:
 PrincipalProvider = Callable[[Request], Awaitable[Principal | None]]
 
 LOCAL_PRINCIPAL = Principal(kind="local", id="local", name="Local developer")
-"""Who calls a developer's machine without credentials."""
+"""The principal of a call without credentials on a developer's machine."""
 
 _providers: list[PrincipalProvider] = []
 
-# Names the scheme in the OpenAPI document; `require_principal` judges the credentials.
+# Names the scheme in the OpenAPI document; `require_principal` verifies the credentials.
 _bearer = HTTPBearer(
     auto_error=False, scheme_name="API token", description="A token that `make token` printed."
 )
 
 
 def register_principal_provider(provider: PrincipalProvider) -> PrincipalProvider:
-    """Ask this provider too, after those registered before; usable as a decorator.
+    """Register a provider, to be asked after those registered before; usable as a decorator.
 
     Registering the same function twice counts once.
     """
@@ -60,10 +60,10 @@ async def require_principal(
     request: Request,
     _credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None,
 ) -> Principal:
-    """The caller, who is also left in `request.state.principal`.
+    """Identify the caller, who is also stored in `request.state.principal`.
 
-    On a developer's machine a call without credentials is the developer's own; wrong credentials
-    are refused there as anywhere.
+    On a developer's machine a call without credentials counts as the developer's; wrong credentials
+    are refused there as anywhere else.
 
     Raises:
         HTTPException: 401 when no provider knows the caller.
@@ -78,7 +78,7 @@ async def require_principal(
 
 
 def bearer_token(request: Request) -> str | None:
-    """The token after `Authorization: Bearer`, whatever its kind; None where there is none."""
+    """The token after `Authorization: Bearer`, of any kind; None where there is none."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     return (token.strip() or None) if scheme.lower() == "bearer" else None
 
@@ -101,7 +101,7 @@ def _anonymous(request: Request) -> Principal:
 
 @register_principal_provider
 async def api_token_principal(request: Request) -> Principal | None:
-    """The program whose API token the request bears."""
+    """The principal of the API token in the request; None without a valid one."""
     token = bearer_token(request)
     found = await find_token(token) if token else None
     return found and Principal(kind="api-token", id=str(found.id), name=found.name)

@@ -1,4 +1,4 @@
-"""What a process remembers of the tokens that it has seen."""
+"""A process's cache of valid tokens."""
 
 import time
 from collections import OrderedDict
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class KnownToken(NamedTuple):
-    """What has to be known of a valid token to let its bearer in."""
+    """The facts about a valid token that authentication needs."""
 
     id: int
     name: str
@@ -15,10 +15,10 @@ class KnownToken(NamedTuple):
 
 
 class TokenCache:
-    """Remembers valid tokens by their hash, for a while, and not more than so many.
+    """Caches valid tokens by their hash, for a limited time and up to a limited number.
 
-    How long bounds how long a revoked token still works in this process. Unknown tokens are not
-    remembered: a new token works at once, and guesses cannot push the known ones out.
+    The time bounds how long a revoked token still works in this process. Unknown tokens are not
+    cached: a new token works at once, and guesses cannot evict the known ones.
     """
 
     def __init__(self, *, seconds: float, size: int) -> None:
@@ -27,7 +27,7 @@ class TokenCache:
         self._entries: OrderedDict[str, tuple[float, KnownToken]] = OrderedDict()
 
     def get(self, digest: str) -> KnownToken | None:
-        """The token with this hash, unless it was put here too long ago."""
+        """The token with this hash, unless its entry has expired."""
         entry = self._entries.get(digest)
         if entry is None:
             return None
@@ -38,12 +38,12 @@ class TokenCache:
         return token
 
     def put(self, digest: str, token: KnownToken) -> None:
-        """Remember a valid token; the one that was put here longest ago may be forgotten."""
+        """Add a valid token; the oldest entry may be evicted."""
         self._entries.pop(digest, None)
         self._entries[digest] = (time.monotonic() + self._seconds, token)
         if len(self._entries) > self._size:
             self._entries.popitem(last=False)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all entries."""
         self._entries.clear()

@@ -1,7 +1,7 @@
-"""What tests are made with. `kit.testing.fixtures` has the fixtures.
+"""Helpers for tests. `kit.testing.fixtures` has the fixtures.
 
-A test run has to choose its servers, with `prepare_environment`, before anything of the service is
-imported. So each name is imported when it is first used.
+A test run has to choose its servers, with `prepare_environment`, before any module of the service
+is imported. So each name is imported when it is first used.
 """
 
 from importlib import import_module
@@ -35,7 +35,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for."""
+    """Import a name when it is first used."""
     if name in _MODULES:
         return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

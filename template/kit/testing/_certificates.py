@@ -1,4 +1,4 @@
-"""A certificate for `localhost`, and the authority that nobody but the tests trusts."""
+"""A certificate for `localhost`, and the authority that signed it, which only tests trust."""
 
 import subprocess
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the authority's `ca.crt`, and `localhost.crt` with `localhost.key`."""
+    """Make a folder with the authority's `ca.crt`, and `localhost.crt` with `localhost.key`."""
     folder = tmp_path_factory.mktemp("certificates")
 
     def openssl(*arguments: str) -> None:

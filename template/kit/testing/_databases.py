@@ -1,4 +1,4 @@
-"""Test databases: created when missing, their tables made once, cleared away at the end."""
+"""Test databases: created when missing, their tables made once, removed at the end."""
 
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -18,21 +18,21 @@ TEST_SUFFIX = "_test"
 
 
 def refuse_other_databases(url: str) -> None:
-    """Guard of every test run.
+    """Guard every test run against other databases.
 
     Raises:
-        RuntimeError: when the URL's database is not one that tests may write to and drop.
+        RuntimeError: when the URL's database is not a test database, which tests may drop.
     """
     name = make_url(url).database or ""
     if not name.endswith(TEST_SUFFIX):
         raise RuntimeError(
-            f"the tests were pointed at the database {name!r}; they only touch databases whose "
-            f"name ends in {TEST_SUFFIX}"
+            f"the tests are configured for the database {name!r}, but they may only use databases "
+            f"whose names end in {TEST_SUFFIX}"
         )
 
 
 def database_engine(database: str) -> Engine:
-    """An engine in autocommit on one of the server's databases, for what cannot be undone."""
+    """Make an engine in autocommit on one of the server's databases, to create and drop others."""
     url = make_url(settings.SYNC_DATABASE_URL).set(database=database)
     return create_engine(
         url,
@@ -43,7 +43,7 @@ def database_engine(database: str) -> Engine:
 
 
 def create_database(name: str) -> None:
-    """Create a test database unless it exists, over a connection to the configured one."""
+    """Create a test database unless it exists, with a connection to the configured one."""
     refuse_other_databases(str(database_engine(name).url))
     with database_engine(os.environ[BASE_DATABASE]).connect() as connection:
         exists = connection.scalar(
@@ -55,7 +55,7 @@ def create_database(name: str) -> None:
 
 
 def drop_database(name: str) -> None:
-    """Drop a test database, whoever is connected to it."""
+    """Drop a test database, and end the connections to it."""
     refuse_other_databases(str(database_engine(name).url))
     with database_engine(os.environ[BASE_DATABASE]).connect() as connection:
         quoted = connection.dialect.identifier_preparer.quote_identifier(name)
@@ -63,7 +63,7 @@ def drop_database(name: str) -> None:
 
 
 def empty_database(name: str) -> None:
-    """Drop everything that a test database holds, by dropping its schema `public`."""
+    """Empty a test database, by dropping its schema `public`."""
     refuse_other_databases(str(database_engine(name).url))
     with database_engine(name).connect() as connection:
         connection.execute(text("DROP SCHEMA public CASCADE"))
@@ -84,7 +84,7 @@ async def test_database() -> AsyncIterator[str]:
 
 @pytest.fixture(scope="session")
 def database_for_migrations() -> Iterator[str]:
-    """Name of a database of this area's own; it exists for the session."""
+    """Name of a database for the tests of migrations; it exists for the session."""
     database = name_of_test_database(
         f"migrations_{settings.POSTGRES_DB}", os.environ.get("PYTEST_XDIST_WORKER")
     )
@@ -98,7 +98,7 @@ def database_for_migrations() -> Iterator[str]:
 
 @pytest.fixture
 def fresh_database(database_for_migrations: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Name of an empty database that this process's settings point at for one test."""
+    """Name of an empty database, which this process's settings name for one test."""
     empty_database(database_for_migrations)
     change_settings(monkeypatch, POSTGRES_DB=database_for_migrations)
     return database_for_migrations

@@ -1,8 +1,8 @@
-"""The servers and settings that a test run uses, decided before the service is imported.
+"""The servers and settings of a test run, chosen before the service is imported.
 
-Without a configured database the run has a throw-away server of its own. With one, it uses a
-database there whose name ends in `_test`. Redis is a throw-away one in either case: a run starts
-more processes at once than a small plan has connections for, and kills and fills what it tests.
+Without a configured database the run has a temporary server of its own. With one, it uses a
+database there whose name ends in `_test`. Redis is a temporary one in either case: a run starts
+more processes at once than a small plan has connections for, and kills and fills the server.
 """
 
 import atexit
@@ -17,19 +17,19 @@ from kit.places import service
 from kit.settings import BASE_DIR, Settings
 
 SKELETON = "_example"
-"""The extension that tests switch on too, as long as its owner has not deleted it."""
+"""The extension that tests enable too, as long as its owner has not deleted it."""
 
 POSTGRES_NAME_LIMIT = 63
-"""Bytes in a PostgreSQL identifier; the server cuts longer names without a word."""
+"""Bytes in a PostgreSQL identifier; the server truncates longer names silently."""
 
 BASE_DATABASE = "TEST_BASE_DATABASE"
 """Environment variable that names the database from which test databases are created."""
 
 
 def name_of_test_database(database: str, worker: str | None = None) -> str:
-    """`<database>_test`, or `<database>_gw0_test` for a worker of pytest-xdist.
+    """The name `<database>_test`, or `<database>_gw0_test` for a worker of pytest-xdist.
 
-    The first part is shortened, at a character's border, to keep the whole within 63 bytes.
+    The first part is shortened, at the boundary of a character, to keep the name within 63 bytes.
     """
     suffix = f"_{worker}_test" if worker else "_test"
     database = re.sub(r"(_gw\d+)?_test$", "", database)
@@ -38,15 +38,15 @@ def name_of_test_database(database: str, worker: str | None = None) -> str:
 
 
 def prepare_environment() -> None:
-    """Point this process, and all that it starts, at the servers of the test run.
+    """Set the servers of the test run for this process, and all that it starts.
 
-    The first process of a run starts the throw-away servers; the workers of pytest-xdist inherit
+    The first process of a run starts the temporary servers; the workers of pytest-xdist inherit
     their addresses.
     """
     if "app.core.database" in sys.modules:
         raise RuntimeError("the service was imported before the tests chose a database for it")
-    # A worker inherits what the first process has chosen. A run that a test of another run starts
-    # inherits the worker's name alone.
+    # A worker inherits the choice of the first process. A run that a test of another run starts
+    # inherits only the worker's name.
     worker = os.environ.get("PYTEST_XDIST_WORKER") if BASE_DATABASE in os.environ else None
     if worker is None:
         _choose_servers()
@@ -74,10 +74,10 @@ def _choose_servers() -> None:
     # The URL of a configured database names its TLS mode; the test database's URL does not.
     os.environ["POSTGRES_SSLMODE"] = configured.sslmode
     os.environ["POSTGRES_POOLER"] = configured.pooler_mode
-    _start_throw_away_servers(configured)
+    _start_temporary_servers(configured)
 
 
-def _start_throw_away_servers(configured: Settings) -> None:
+def _start_temporary_servers(configured: Settings) -> None:
     from kit.devservices import temporary_servers
 
     servers = ExitStack()

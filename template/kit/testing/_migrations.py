@@ -1,4 +1,4 @@
-"""Alembic as a command, and what PostgreSQL itself says a database holds."""
+"""Run Alembic as a command, and read a database's objects from PostgreSQL's catalogue."""
 
 import os
 import subprocess
@@ -54,7 +54,7 @@ QUERIES = {
 
 
 def catalogue(connection: Connection) -> set[str]:
-    """Every column, constraint, index and so on, a line each; without Alembic's own table."""
+    """List every column, constraint, index and so on, a line each; without Alembic's own table."""
     return {
         f"{kind}: {line}"
         for kind, query in QUERIES.items()
@@ -64,14 +64,14 @@ def catalogue(connection: Connection) -> set[str]:
 
 
 class Outcome(NamedTuple):
-    """How a command ended and what it said."""
+    """A command's exit status and its output."""
 
     status: int
     output: str
 
 
 def environment_for(database: str, **overrides: str) -> dict[str, str]:
-    """The environment of a process whose settings name another database of the test server."""
+    """Environment of a process that uses another database of the test server."""
     url = settings.model_copy(update={"POSTGRES_DB": database}).DATABASE_URL
     return {**os.environ, "DATABASE_URL": url, "POSTGRES_DB": database, **overrides}
 
@@ -83,7 +83,7 @@ def run_module(
     answer: str = "",
     **overrides: str,
 ) -> Outcome:
-    """Run `python -m …` in a project, with an answer on its standard input."""
+    """Run `python -m …` in a project, with text on its standard input."""
     process = subprocess.run(
         [sys.executable, "-m", *arguments],
         cwd=project,

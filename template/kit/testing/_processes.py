@@ -1,4 +1,4 @@
-"""API and worker as processes, for what crosses from one to the other, and what they log."""
+"""API and worker as processes, for tests across processes and of their logs."""
 
 import os
 import secrets
@@ -21,11 +21,11 @@ from kit.testing._databases import create_database, drop_database
 from kit.testing._redis_servers import free_port
 
 START_SECONDS = 60
-"""Much longer than a start takes, for a machine that is busy."""
+"""Timeout of a start, much longer than it takes, for a busy machine."""
 
 
 class QueueProcess:
-    """`celery -A app.core.celery <arguments>`, with the settings of the test run and some more."""
+    """The process `celery -A app.core.celery <arguments>`, with the settings of the test run."""
 
     def __init__(self, *arguments: str, **environment: str) -> None:
         self.lines: list[str] = []
@@ -37,7 +37,7 @@ class QueueProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            # A test run that is killed leaves no process behind.
+            # When a test run is killed, its processes end too.
             preexec_fn=signal_at_end_of_parent(signal.SIGTERM),  # noqa: PLW1509 (one thread)
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -56,15 +56,15 @@ class QueueProcess:
 
     @property
     def output(self) -> str:
-        """All that the process has written so far."""
+        """The process's output so far."""
         return "\n".join(self.lines)
 
     def wait_for(self, text: str, *, after: int = 0, seconds: float = START_SECONDS) -> str:
-        """The first line with this text, from line number `after` on, as soon as it is written."""
+        """Wait for the first line with this text, from line number `after` on, and return it."""
         return self.wait_for_any(text, after=after, seconds=seconds)
 
     def wait_for_any(self, *texts: str, after: int = 0, seconds: float = START_SECONDS) -> str:
-        """The first line with one of these texts; see `wait_for`."""
+        """Wait for the first line with one of these texts; see `wait_for`."""
 
         def found() -> str | None:
             lines = self.lines[after:]
@@ -77,22 +77,22 @@ class QueueProcess:
         return line
 
     def exit_status(self) -> int:
-        """The status with which the process has ended by itself."""
+        """Wait until the process ends by itself, and return its status."""
         status = self._process.wait(START_SECONDS)
         self._reader.join()
         return status
 
     def is_running(self) -> bool:
-        """Whether the process has not ended."""
+        """Whether the process runs."""
         return self._process.poll() is None
 
     def kill(self) -> None:
-        """End the process without a chance to say so to anybody."""
+        """Kill the process with SIGKILL, so that it cannot clean up."""
         self._process.kill()
         self._process.wait()
 
     def stop(self) -> None:
-        """End the process as a supervisor does."""
+        """Stop the process as a supervisor does."""
         if self.is_running():
             self._process.terminate()
         try:
@@ -115,10 +115,10 @@ class QueueProcess:
 
 
 def at_start(directory: Path, code: str) -> dict[str, str]:
-    """The environment in which a process of the service's runs some code before anything else.
+    """Environment in which a process of the service runs some code before anything else.
 
     Args:
-        directory: where a file for it may be written.
+        directory: a folder for the file with the code.
         code: Python, which may import the service.
     """
     (directory / "sitecustomize.py").write_text(code)
@@ -127,7 +127,7 @@ def at_start(directory: Path, code: str) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def worker() -> Iterator[QueueProcess]:
-    """A worker on the test run's Redis and queue, started once for the session."""
+    """Start a worker on the test run's Redis and queue, once for the session."""
     with QueueProcess("worker") as process:
         process.wait_for("ready.")
         yield process
@@ -135,9 +135,9 @@ def worker() -> Iterator[QueueProcess]:
 
 @pytest.fixture
 def running_service() -> Iterator[httpx.Client]:
-    """A client of an API that runs beside a worker, both on a database and queue of their own.
+    """Start an API and a worker, on a database and queue of their own; yields an HTTP client.
 
-    Nothing is rolled back here: what they commit goes with the database.
+    Nothing is rolled back: their commits stay until the database is dropped.
     """
     with (
         own_database() as environment,
@@ -151,7 +151,7 @@ def running_service() -> Iterator[httpx.Client]:
 
 @contextmanager
 def own_database() -> Iterator[dict[str, str]]:
-    """Settings of processes with a database and queue of their own, which the end clears away."""
+    """Environment of processes with a database and queue of their own, dropped at the end."""
     name = f"running_{secrets.token_hex(4)}_test"
     url = make_url(settings.SYNC_DATABASE_URL).set(drivername="postgresql", database=name)
     create_database(name)
@@ -167,11 +167,11 @@ def own_database() -> Iterator[dict[str, str]]:
 
 @contextmanager
 def run_api(environment: Mapping[str, str], *, module: str = "kit.commands.serve") -> Iterator[str]:
-    """Run the API, with what the environment adds to the test run's own; gives its address.
+    """Run the API, with additions to the test run's environment; yields its address.
 
     Args:
-        environment: settings of the test's own.
-        module: what `python -m` runs, for a test that serves more than the service does.
+        environment: further settings.
+        module: module for `python -m`, for a test that serves more than the service does.
     """
     port = free_port()
     process = subprocess.Popen(

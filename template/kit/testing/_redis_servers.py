@@ -1,4 +1,4 @@
-"""A Redis-compatible server of a test's own, which it may fill, kill and start again."""
+"""A Redis-compatible server for one test, which may fill, kill and restart it."""
 
 import signal
 import socket
@@ -20,7 +20,7 @@ from kit.settings import settings
 
 
 class RedisServer:
-    """One server on 127.0.0.1, with nothing kept over a restart unless the options say so."""
+    """One server on 127.0.0.1, without persistence unless the options set it."""
 
     def __init__(self, directory: Path, *options: str, program: str | None = None) -> None:
         self.port = free_port()
@@ -45,7 +45,7 @@ class RedisServer:
             preexec_fn=signal_at_end_of_parent(signal.SIGKILL),  # noqa: PLW1509 (one thread)
         )
         try:
-            # It is there within a few milliseconds, and on a busy machine within five seconds.
+            # It starts within a few milliseconds, and on a busy machine within five seconds.
             with self.client(retry=Retry(ConstantBackoff(0.005), 1000)) as client:
                 client.ping()
         except BaseException:
@@ -53,20 +53,20 @@ class RedisServer:
             raise
 
     def kill(self) -> None:
-        """End the server without a chance to say so to its clients."""
+        """Kill the server with SIGKILL, so that it cannot close its clients' connections."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def client(self, **options: object) -> redis.Redis:
-        """A client that shares nothing with the code under test; it waits for a minute."""
+        """Make a client that shares nothing with the code under test; its timeout is a minute."""
         options = {"decode_responses": True, "socket_timeout": 60, **options}
         return redis.Redis.from_url(self.url, **options)
 
 
 def free_port() -> int:
-    """A port on 127.0.0.1 that nobody listens on."""
+    """Find a free port on 127.0.0.1."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -75,7 +75,7 @@ def free_port() -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever uses a Redis of its own starts a server, so it is slow."""
+    """Mark tests as slow that use a Redis of their own, since each starts a server."""
     for item in items:
         if "use_redis" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.slow)
@@ -85,9 +85,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def use_redis(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., RedisServer]]:
-    """Starts a Redis with options of the test's own, which this process uses until its end.
+    """Start a Redis with the test's own options; this process uses it until the test ends.
 
-    For what must not be done to a server that others use: fill it, pause it, limit it.
+    For tests that fill, pause or limit it, as no test may do to the shared server.
     """
     with ExitStack() as stack:
 
@@ -106,7 +106,7 @@ def use_redis(
 
 
 def pool_on(port: int) -> redis_pool.BlockingPool:
-    """A pool such as this process's own, on what listens on a port of 127.0.0.1."""
+    """Make a pool like this process's own, for the server on a port of 127.0.0.1."""
     there = settings.model_copy(
         update={"REDIS_HOST": "127.0.0.1", "REDIS_PORT": port, "REDIS_DB": 0}
         | {"REDIS_PASSWORD": None, "REDIS_TLS": False}
@@ -116,7 +116,7 @@ def pool_on(port: int) -> redis_pool.BlockingPool:
 
 
 def _forget_connections() -> None:
-    # The next sender makes its channel on the pool of the moment.
+    # The next sender makes its channel on the current pool.
     kombu.pools.reset()
     service.celery_app._after_fork()  # type: ignore[attr-defined]
     service.celery_app.backend.__dict__.pop("client", None)

@@ -26,14 +26,14 @@ from kit.settings import settings
 
 
 def session_on(connection: AsyncConnection) -> AsyncSession:
-    """A session whose commits release savepoints of the connection's transaction."""
+    """Make a session whose commits release savepoints of the connection's transaction."""
     return AsyncSession(
         connection, expire_on_commit=False, join_transaction_mode="create_savepoint"
     )
 
 
 def read_session_on(connection: AsyncConnection) -> AsyncReadOnlySession:
-    """Such a session for reading alone, as `ReadSessionDep` has."""
+    """Make such a session for reading only, like that of `ReadSessionDep`."""
     return AsyncReadOnlySession(
         connection,
         expire_on_commit=False,
@@ -44,7 +44,7 @@ def read_session_on(connection: AsyncConnection) -> AsyncReadOnlySession:
 
 @pytest.fixture(scope="session")
 async def one_connection(test_engine: AsyncEngine) -> AsyncIterator[AsyncEngine]:
-    """An engine with a single connection, which all tests of the session use in turn."""
+    """An engine with a single connection, shared by all tests of the session."""
     engine = create_async_engine(
         test_engine.url, poolclass=StaticPool, connect_args=settings.database_connect_args
     )
@@ -55,8 +55,8 @@ async def one_connection(test_engine: AsyncEngine) -> AsyncIterator[AsyncEngine]
 @pytest.fixture
 async def connection(one_connection: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """The session's connection inside a transaction that is rolled back after the test."""
-    # Taken anew, savepoints are counted from 1 in each test: the driver has prepared them before,
-    # which is one round trip for each instead of two.
+    # Connected anew, so that savepoints are numbered from 1 in each test: the driver has prepared
+    # these statements before, which saves one round trip for each.
     async with one_connection.connect() as connection:
         transaction = await connection.begin()
         yield connection
@@ -65,9 +65,9 @@ async def connection(one_connection: AsyncEngine) -> AsyncIterator[AsyncConnecti
 
 @pytest.fixture
 def session_makers(connection: AsyncConnection, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sessions that the service opens by itself, beside an endpoint's, join the transaction.
+    """Make sessions that the service opens by itself, beside an endpoint's, join the transaction.
 
-    For what runs before an endpoint or in the background; such sessions take no turns.
+    For code before an endpoint or in the background; such sessions must not run concurrently.
     """
     makers = {
         "async_session_maker": partial(session_on, connection),
@@ -86,7 +86,7 @@ async def emptied_engine(test_database: str) -> AsyncEngine:
 
 @pytest.fixture(scope="session")
 def sync_session_connection(test_database: str) -> Iterator[Connection]:
-    """The one psycopg2 connection that all tests of the session use in turn."""
+    """The one psycopg2 connection, shared by all tests of the session."""
     engine = create_engine(
         settings.SYNC_DATABASE_URL, poolclass=NullPool, connect_args=settings.sync_connect_args
     )
@@ -96,10 +96,10 @@ def sync_session_connection(test_database: str) -> Iterator[Connection]:
 
 @pytest.fixture
 def sync_db_session(sync_session_connection: Connection) -> Iterator[Session]:
-    """A sync session, as the admin and the tasks use, whose commits the test's end undoes.
+    """A sync session, as the admin and the tasks use, whose commits are rolled back at the end.
 
     `sync_session_maker` and the admin work inside the same transaction until the test ends. It is
-    another transaction than `db_session`'s: neither sees what the other has not committed for good.
+    another transaction than `db_session`'s: neither sees the uncommitted rows of the other.
     """
     transaction = sync_session_connection.begin()
     makers = (service.sync_session_maker, admin_session_maker)
@@ -129,10 +129,10 @@ async def admin_client(sync_db_session: Session) -> AsyncIterator[httpx.AsyncCli
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_password_hashes() -> Iterator[None]:
-    """Hash with the least that Argon2 can be told to do."""
+    """Hash passwords with Argon2's lowest parameters."""
     quick = PasswordHash([Argon2Hasher(time_cost=1, memory_cost=8, parallelism=1)])
-    passwords._nobodys_hash.cache_clear()
+    passwords._dummy_hash.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(passwords, "_hasher", quick)
         yield
-    passwords._nobodys_hash.cache_clear()
+    passwords._dummy_hash.cache_clear()

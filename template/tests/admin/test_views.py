@@ -1,4 +1,4 @@
-"""The admin's views: each opens, to people who are logged in alone."""
+"""The admin's views: each opens, and only after a log-in."""
 
 import httpx
 import pytest

@@ -149,4 +149,4 @@ class TestInAListPage:
     async def test_a_wrong_date_is_told(self, admin_client: httpx.AsyncClient) -> None:
         answer = await admin_client.get("/admin/audit-entry/list?occurred_at=soon..")
         assert answer.status_code == 400
-        assert "is no date" in answer.text
+        assert "is not a date" in answer.text

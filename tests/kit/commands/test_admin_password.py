@@ -10,7 +10,7 @@ pytestmark = pytest.mark.usefixtures("sync_db_session")
 
 
 def test_refuses_an_unusable_username() -> None:
-    with pytest.raises(StartupError, match="no password was set: 'two words' is no username"):
+    with pytest.raises(StartupError, match="no password was set: 'two words' is not a valid"):
         command.main(["set", "two words"])
 
 

@@ -47,7 +47,7 @@ def configure(monkeypatch: pytest.MonkeyPatch, **values: Any) -> None:
             Level.PROBLEM,
             "= 12 of the server's maxclients 11",
         ),
-        ({"beat_lock_age_seconds": None}, Level.WARNING, "no schedule fires"),
+        ({"beat_lock_age_seconds": None}, Level.WARNING, "no schedule runs"),
         ({"heartbeat_age_seconds": None}, Level.WARNING, "heartbeat"),
         ({"heartbeat_age_seconds": 200.0}, Level.WARNING, "heartbeat"),
     ],
@@ -131,7 +131,7 @@ class TestSecrets:
                 "POSTGRES_POOLER": "session",
             },
             Level.PROBLEM,
-            "is in transaction mode, but POSTGRES_POOLER says session",
+            "is in transaction mode, but POSTGRES_POOLER is session",
         ),
         (
             {"POSTGRES_HOST": "db.abc.supabase.co", "POSTGRES_PASSWORD": "p"},

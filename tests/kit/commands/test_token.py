@@ -16,8 +16,8 @@ class TestCreate:
         ("arguments", "message"),
         [
             (["create", " "], "no token was made: a token's name has 1 to 100 characters"),
-            (["create", "job", "--expires", "soon"], "'soon' is no expiry, expected for example"),
-            (["create", "job", "--expires", "2001-01-01"], "lies in the past"),
+            (["create", "job", "--expires", "soon"], "'soon' is not an expiry, expected for"),
+            (["create", "job", "--expires", "2001-01-01"], "is in the past"),
         ],
     )
     def test_tells_what_is_wrong(self, arguments: list[str], message: str) -> None:

@@ -47,7 +47,7 @@ class TestReset:
             async with connect() as connection, connection.begin():
                 await connection.run_sync(upgrade_to_heads, script_directory())
 
-        with pytest.raises(StartupError, match="is production's"):
+        with pytest.raises(StartupError, match="is never reset"):
             await self.reset()
         await execute("SELECT FROM precious")
 

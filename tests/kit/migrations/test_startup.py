@@ -151,7 +151,7 @@ class TestExtensionThatLeft:
         with caplog.at_level(logging.WARNING):
             await init_db()
 
-        assert "the extension departed is gone" in caplog.text
+        assert "the extension departed was removed" in caplog.text
         assert "make db-downgrade extension=departed" in caplog.text
         assert "make db-forget extension=departed" in caplog.text
 
@@ -167,7 +167,7 @@ class TestExtensionThatLeft:
         outcome = alembic(database, "current")
 
         assert outcome.status == 1
-        assert "the extension departed is gone" in outcome.output
+        assert "the extension departed was removed" in outcome.output
         assert "Traceback" not in outcome.output
 
     @pytest.mark.slow

@@ -9,7 +9,7 @@ from app.extensions._example.models import ExampleNote
 async def test_without_notes_it_says_so(client: httpx.AsyncClient) -> None:
     answer = await client.get("/example/notes")
     assert answer.status_code == 200
-    assert "Nobody has written a note yet." in answer.text
+    assert "There are no notes yet." in answer.text
 
 
 async def test_shows_notes_escaped(client: httpx.AsyncClient, db_session: AsyncSession) -> None:

@@ -76,7 +76,7 @@ class TestCreateApiToken:
             create_api_token(sync_db_session, "job")
 
     def test_refuses_an_expiry_in_the_past(self, sync_db_session: Session) -> None:
-        with pytest.raises(ValueError, match="lies in the past"):
+        with pytest.raises(ValueError, match="is in the past"):
             create_api_token(sync_db_session, "job", datetime.now(UTC))
 
     def test_refuses_an_expiry_without_time_zone(self, sync_db_session: Session) -> None:
@@ -102,7 +102,7 @@ class TestCreateApiToken:
 
 class TestEnsureApiToken:
     def test_refuses_what_no_lookup_would_find(self, sync_db_session: Session) -> None:
-        with pytest.raises(ValueError, match="begins with api_"):
+        with pytest.raises(ValueError, match="has to begin with api_"):
             ensure_api_token(sync_db_session, "local", "known-beforehand")
 
     def test_can_be_repeated(self, sync_db_session: Session) -> None:

@@ -22,7 +22,7 @@ class TestVerifyPassword:
                 verified.append(password_hash.rsplit("$", 2)[0])  # algorithm and parameters
                 return True
 
-        passwords._nobodys_hash()
+        passwords._dummy_hash()
         monkeypatch.setattr(passwords, "_hasher", CountingHasher())
         assert not verify_password("right", None)
         assert verify_password("right", stored)
