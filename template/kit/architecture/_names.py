@@ -49,7 +49,7 @@ def tasks_without_name() -> Iterator[str]:
 
 
 def schedules_without_name() -> Iterator[str]:
-    """An extension schedules its own tasks. The prefix of the entry's key is added automatically."""
+    """An extension schedules only its own tasks; the prefix of an entry's key is added to it."""
     entries = collect_schedules()
     for extension, key, where in schedule_keys():
         task = entries[key]["task"] if key in entries else ""

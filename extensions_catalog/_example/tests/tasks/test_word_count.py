@@ -16,7 +16,7 @@ def note(sync_db_session: Session) -> ExampleNote:
     return note
 
 
-def test_a_note_that_is_gone_is_no_error(sync_db_session: Session) -> None:
+def test_a_deleted_note_is_no_error(sync_db_session: Session) -> None:
     assert count_words(2_147_483_647) is None
 
 
