@@ -9,7 +9,7 @@ from hooks.into_kit.imports import (
     names_used,
     own_imports,
 )
-from hooks.into_kit.merging import Context, Merged, has_markers, merge_modules, merge_texts
+from hooks.into_kit.merging import Context, Merged, has_markers, merge_modules, merge_pieces
 from hooks.into_kit.names import defined, dotted, imported
 from hooks.into_kit.pieces import Piece, pieces_inside, pieces_of_module
 from hooks.into_kit.report import Topic
@@ -64,9 +64,7 @@ class ModuleMerger:
         for path, found, text in self._places(context, old):
             lines = text.split("\n")
             indent = len(lines[found.start]) - len(lines[found.start].lstrip())
-            merged = merge_texts(
-                old.dedented_to(indent).text, piece.dedented_to(indent).text, found.text
-            )
+            merged = merge_pieces(old.dedented_to(indent), piece.dedented_to(indent), found)
             lines[found.start : found.end] = merged.text.rstrip("\n").split("\n")
             base, edited = self._state.rewritten(self._old, inside=dotted(path))
             whole = self._complete("\n".join(lines), base, edited, inside=dotted(path))
