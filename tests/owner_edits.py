@@ -202,8 +202,8 @@ EDITS_OF_SHORT_FILES = [
     ),
     Edit(
         "app/core/celery.py",
-        instead("BEAT_LOOP_SECONDS = 5", "BEAT_LOOP_SECONDS = 4  # sooner"),
-        "# sooner",
+        instead("bind_task_id(task_id)", "bind_task_id(task_id)  # bound_first"),
+        "bound_first",
         "kit/queue/_app.py",
     ),
     Edit(

@@ -601,12 +601,12 @@ def files_of(project: Path) -> Files:
 
 
 def settle(project: Path) -> None:
-    """Take both sides of each conflict, the owner's last."""
+    """Take the owner's side of each conflict."""
     for path in unmerged(project):
         text = (project / path).read_text(encoding="utf-8")
         text = re.sub(
-            r"^<<<<<<< .*?\n(.*?)^=======\n(.*?)^>>>>>>> .*?\n",
-            lambda found: found[2] + found[1],
+            r"^<<<<<<< .*?\n(.*?)^=======\n.*?^>>>>>>> .*?\n",
+            lambda found: found[1],
             text,
             flags=re.MULTILINE | re.DOTALL,
         )
