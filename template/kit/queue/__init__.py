@@ -3,6 +3,6 @@
 from kit.queue._app import TaskQueue, configuration, enqueue
 from kit.queue._diagnostics import ping
 from kit.queue._flower_events import receive_events
-from kit.queue._heartbeat import heartbeat
+from kit.queue._heartbeat import HEARTBEAT_SECONDS, heartbeat
 from kit.queue._schedules import collect_schedules
 from kit.queue._status import RedisStatus, read_redis_status
