@@ -381,7 +381,7 @@ class TestAServiceInUse:
         assert {"shop", "admin_user"} <= set(before)
         stored = content_of_database(service)
 
-        update(service.folder, answers)
+        update(service.folder, {**answers, "kit_tests": version == OLDEST})
 
         assert conflicts(service.folder) == []
         assert content_of_database(service) == stored, "an update touches no database"
