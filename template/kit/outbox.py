@@ -170,9 +170,10 @@ class Outbox(Generic[Row]):
         One at a time, so that a lease need cover no more than one attempt. Due rows that are not
         to be sent are ended on the way: refused ones, and those whose last worker was lost.
         """
+        now = func.statement_timestamp()  # a test's whole transaction has one `now()`
         due = (
             select(self.model)
-            .where(col(self.model.state).in_(UNFINISHED), col(self.model.due_at) <= func.now())
+            .where(col(self.model.state).in_(UNFINISHED), col(self.model.due_at) <= now)
             .order_by(col(self.model.due_at), col(self.model.id))
             .limit(1)
             .with_for_update(skip_locked=True)
@@ -275,7 +276,7 @@ def turns(again: Callable[[], object]) -> Iterator[None]:
 
 def back_off(attempts: int, *, first: float, longest: float) -> float:
     """Seconds from an attempt to the next: `first`, four times as many, and so on to `longest`."""
-    pause = min(first * 4.0 ** (attempts - 1), longest)
+    pause = min(first * 4.0 ** min(attempts - 1, 99), longest)
     return pause * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 (nothing to guess)
 
 

@@ -156,7 +156,7 @@ class TestSender:
 
 class TestFailedAttempts:
     @pytest.mark.parametrize(
-        ("attempts", "seconds"), [(1, 60), (2, 240), (3, 960), (5, 14_400), (500, 14_400)]
+        ("attempts", "seconds"), [(1, 60), (2, 240), (3, 960), (5, 14_400), (2_000, 14_400)]
     )
     def test_are_further_and_further_apart(self, attempts: int, seconds: float) -> None:
         pauses = [back_off(attempts, first=60, longest=14_400) for _ in range(100)]
@@ -185,12 +185,12 @@ class TestFailedAttempts:
 
         def send(parcel: Parcel) -> None:
             if parcel.content != "lamp":
-                raise ValueError("bro\0ken \ud800" + "!" * LONGEST_ERROR)
+                raise ValueError("bro\0ken" + "!" * LONGEST_ERROR)
 
         assert outbox.send_due(send, again=lambda: None) == 1
         reload(session, first)
         assert (first.state, first.attempts) == (OutboxState.QUEUED, 1)
-        assert first.error.startswith("ValueError: broken ?!!")
+        assert first.error.startswith("ValueError: broken!!")
         assert reload(session, second).state == OutboxState.SENT
         assert f"outbox_test_parcel {first.id} failed" in caplog.text
         assert "Traceback" in caplog.text
@@ -206,11 +206,12 @@ class TestFailedAttempts:
 
     def test_one_that_is_refused_for_good_is_not_made_again(self, session: Session) -> None:
         [parcel] = add(session, "book")
-        send_due(Outcome(OutboxState.FAILED, "forbidden"))
+        send_due(Outcome(OutboxState.FAILED, "forbidden \ud800"))
         let_time_pass(session)
         assert send_due([]) == 0
         reload(session, parcel)
-        assert (parcel.state, parcel.attempts, parcel.error) == (OutboxState.FAILED, 1, "forbidden")
+        assert (parcel.state, parcel.attempts) == (OutboxState.FAILED, 1)
+        assert parcel.error == "forbidden ?"
 
     def test_a_server_that_does_not_work_costs_one_row_an_attempt(self, session: Session) -> None:
         parcels = add(session, "book", "lamp")
