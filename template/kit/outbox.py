@@ -145,12 +145,10 @@ class Outbox(Generic[Row]):
     def send_due(
         self, send: Callable[[Row], Outcome | None], *, again: Callable[[], object]
     ) -> int:
-        """Send the rows that are due, the one due longest first; returns how many were sent.
+        """Send the rows that are due, the one due longest first, and return how many were sent.
 
-        Args:
-            send: Sends one row, which no session holds; no outcome means that it is sent. An
-                error is logged and counts as an attempt.
-            again: Has another run do the rest, where this one has taken `RUN_SECONDS`.
+        `send` gets a row that no session holds; without an outcome from it, the row is sent. An
+        error is logged and counts as an attempt. See `turns` for `again`.
         """
         sent = 0
         for _ in turns(again):
@@ -267,11 +265,10 @@ class Outbox(Generic[Row]):
 def turns(again: Callable[[], object]) -> Iterator[None]:
     """Yield until `RUN_SECONDS` are over, then call `again`, which has another run do the rest."""
     end = time.monotonic() + RUN_SECONDS
-    while True:
+    yield
+    while time.monotonic() <= end:
         yield
-        if time.monotonic() > end:
-            again()
-            return
+    again()
 
 
 def back_off(attempts: int, *, first: float, longest: float) -> float:
@@ -285,10 +282,7 @@ def delete_old(
 ) -> int:
     """Delete rows created more than `days` days ago, in batches, and return how many.
 
-    Args:
-        model: Its table has the columns `id`, `state` and `created_at`.
-        days: How long rows are kept.
-        unfinished: States of rows that stay, however old they are.
+    Those in an unfinished state stay. The table has the columns `id`, `state` and `created_at`.
     """
     columns = inspect(model).columns
     old = (

@@ -356,16 +356,12 @@ class TestLeases:
     ) -> None:
         monkeypatch.setattr(outbox_module, "RECORD_PAUSES_SECONDS", (0, 0, 0))
         [parcel] = add(session, "book")
+        with engine.connect() as connection:  # the pool's one connection
+            backend = connection.scalar(text("SELECT pg_backend_pid()"))
 
         def send(_: Parcel) -> None:
-            session.exec(
-                text(  # type: ignore[call-overload]
-                    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-                    " AND query LIKE '%outbox_test_parcel%'"
-                )
-            )
-            session.commit()
+            with service.sync_engine.connect() as other:
+                other.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": backend})
 
         assert outbox.send_due(send, again=lambda: None) == 1
         assert reload(session, parcel).state == OutboxState.SENT
