@@ -1,6 +1,5 @@
 """Views of the outbox and of the addresses that get no more mail."""
 
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -16,15 +15,9 @@ from app.extensions.mail.addresses import parse_address
 from app.extensions.mail.models import MailMessage, MailState, MailSuppression
 from app.extensions.mail.outbox import queue_again
 from app.extensions.mail.preview import html_preview
-from kit.admin import DateRangeFilter, EnumFilterBase
+from kit.admin import DateRangeFilter, EnumFilterBase, short_time
 
 SENT_OR_ABOUT_TO_BE = (MailState.QUEUED, MailState.SENDING, MailState.SENT)
-
-
-def short_time(row: Any, name: str) -> str:  # noqa: ANN401 (a row of any view)
-    """A column formatter: the time in UTC, to the minute."""
-    moment: datetime | None = getattr(row, name)
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}" if moment else ""
 
 
 def preview_frame(mail: Any, _: str) -> Markup | str:  # noqa: ANN401 (as SQLAdmin calls it)

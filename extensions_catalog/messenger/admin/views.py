@@ -1,9 +1,7 @@
 """The view of what people wrote and what they were answered."""
 
 import textwrap
-from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any
 
 import anyio.to_thread
 from fastapi import HTTPException
@@ -14,18 +12,12 @@ from starlette.responses import RedirectResponse
 
 from app.extensions.messenger.models import Direction, MessageState, MessengerMessage
 from app.extensions.messenger.outbox import queue_again
-from kit.admin import DateRangeFilter, EnumFilterBase
+from kit.admin import DateRangeFilter, EnumFilterBase, short_time
 
 LIST_CHARACTERS = 40
 """Of a text, in the list; the details have all of it."""
 
 NOT_SENT = (MessageState.FAILED, MessageState.KEPT)
-
-
-def short_time(row: Any, name: str) -> str:  # noqa: ANN401 (a row of any view)
-    """A column formatter: the time in UTC, to the minute."""
-    moment: datetime | None = getattr(row, name)
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}" if moment else ""
 
 
 class DirectionFilter(EnumFilterBase):
