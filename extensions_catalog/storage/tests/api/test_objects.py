@@ -86,7 +86,7 @@ class TestWithoutBucket:
     ) -> None:
         declared = await declare(client)
         answer = await complete(client, declared)
-        assert answer.status_code == 409  # HEAD does not tell a bucket from an object
+        assert answer.status_code == 409  # HEAD does not distinguish a bucket from an object
         assert (await the_row(db_session)).state == ObjectState.PENDING
 
 
