@@ -177,11 +177,7 @@ def _wait_for_commit(session: OrmSession, call: Callable[[], object]) -> None:
 
 @event.listens_for(OrmSession, "after_commit")
 def _note_commit(session: OrmSession) -> None:
-<<<<<<< HEAD
-    """Hand the messages of a committed savepoint over to the transaction around it."""
-=======
-    """The innermost transaction has committed: its calls now hang on the one around it."""
->>>>>>> main
+    """Hand the calls of a committed savepoint over to the transaction around it."""
     transaction = session.get_nested_transaction() or session.get_transaction()
     for pending in session.info.get(_PENDING, ()):
         if transaction is None or pending.transaction is not transaction:
@@ -194,11 +190,7 @@ def _note_commit(session: OrmSession) -> None:
 
 @event.listens_for(OrmSession, "after_transaction_end")
 def _run_committed(session: OrmSession, transaction: SessionTransaction) -> None:
-<<<<<<< HEAD
-    """Run the handlers of a committed transaction's messages; drop those of one rolled back."""
-=======
-    """A transaction has ended and given its connection back: make or forget its calls."""
->>>>>>> main
+    """Make the calls of a committed transaction; drop those of one that was rolled back."""
     waiting: list[_Pending] = session.info.get(_PENDING, [])
     ended = [pending for pending in waiting if pending.transaction is transaction]
     # Taken out first: a handler may use this session again.
@@ -230,13 +222,8 @@ def _run_after_commit(name: str, payload: Mapping[str, Any]) -> None:
             _log_failure(f"handler {handler.label} failed for message {name}", error)
 
 
-<<<<<<< HEAD
-def _log_failure(handler: _Registered, name: str, error: Exception) -> None:
-    # During an outage every message fails alike; the stack trace would add nothing.
-=======
 def _log_failure(what: str, error: Exception) -> None:
-    # During an outage every message fails alike; the stack would say nothing that is not known.
->>>>>>> main
+    # During an outage every message fails alike; the stack trace would add nothing.
     logger.error(
         "%s: %s: %s",
         what,

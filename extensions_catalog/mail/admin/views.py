@@ -20,11 +20,7 @@ from kit.admin import DateRangeFilter, EnumFilterBase, short_time
 SENT_OR_ABOUT_TO_BE = (MailState.QUEUED, MailState.SENDING, MailState.SENT)
 
 
-<<<<<<< HEAD
 def preview_frame(mail: Any, _: str) -> Markup | str:
-=======
-def preview_frame(mail: Any, _: str) -> Markup | str:  # noqa: ANN401 (as SQLAdmin calls it)
->>>>>>> main
     """A formatter: the mail's HTML in a frame that lets nothing of it out."""
     if mail.html_body is None:
         return ""

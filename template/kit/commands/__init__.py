@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 """The commands that `make` and the image run, such as `python -m kit.commands.serve`."""
 
 import asyncio
@@ -25,8 +24,3 @@ def command_session() -> Iterator[Session]:
     with service.sync_session_maker.begin() as session:
         yield session
     service.sync_engine.dispose()
-=======
-"""What `make` and the image run: `python -m kit.commands.serve`."""
-
-from kit.commands._session import command_session
->>>>>>> main
