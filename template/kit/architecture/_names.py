@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlalchemy import Table
 from sqlmodel import SQLModel
 
-from kit.architecture._source import (
+from kit.architecture._imports import (
     EXTENSIONS,
     extension_of,
     imports,
