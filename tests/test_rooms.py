@@ -19,7 +19,7 @@ import importlib, inspect, json, pathlib, sys, types
 
 template = pathlib.Path.cwd()
 sys.path.insert(0, str(template))
-# What these two import has nothing to do with the source that is read.
+# What this imports has nothing to do with the source that is read.
 settings = types.ModuleType("kit.settings")
 settings.BASE_DIR = template
 sys.modules["kit.settings"] = settings
@@ -27,14 +27,13 @@ package = types.ModuleType("kit.architecture")
 package.__path__ = [str(template / "kit" / "architecture")]
 sys.modules["kit.architecture"] = package
 
-source = importlib.import_module("kit.architecture._imports")
 rules = importlib.import_module("kit.architecture._imports")
 found = {
     name: list(rule())
     for name, rule in inspect.getmembers(rules, inspect.isgeneratorfunction)
-    if rule.__module__ == rules.__name__
+    if not name.startswith("_")
 }
-print(json.dumps({"broken": found, "modules": sorted(source.modules())}))
+print(json.dumps({"broken": found, "modules": sorted(rules.modules())}))
 """
 
 RULES = {

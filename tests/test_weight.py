@@ -5,10 +5,11 @@ from pathlib import Path
 from tests.conftest import Render
 from tests.rendered import files
 
-FILES = 228  # 0.6.0 brings it to 190
+FILES = 190
 PYTHON_OF_THE_OWNER = 5_000
 """Lines outside of `kit/`, the skeleton of an extension and the tests included."""
-PYTHON_OF_THE_KIT = 12_900  # 0.6.0 brings it to 10,500
+PYTHON_OF_THE_KIT = 12_800
+"""Lines in `kit/`: of them 1,350 are what tests are made with, `kit.testing` and `kit.architecture`."""
 
 
 def lines_of_python(project: Path, *, kit: bool) -> int:
