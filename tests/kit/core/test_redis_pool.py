@@ -315,6 +315,7 @@ class TestTls:
 
 
 SEND_AND_WAIT = """
-from kit.queue._tasks import ping
+import app.tasks
+from kit.queue import ping
 print(ping.delay("over TLS").get(timeout=30)["message"])
 """
