@@ -202,8 +202,8 @@ EDITS_OF_SHORT_FILES = [
     ),
     Edit(
         "app/core/celery.py",
-        instead("BEAT_LOOP_SECONDS = 5", "BEAT_LOOP_SECONDS = 4  # sooner"),
-        "# sooner",
+        instead("bind_task_id(task_id)", "bind_task_id(task_id)  # bound_first"),
+        "bound_first",
         "kit/queue/_app.py",
     ),
     Edit(
@@ -404,7 +404,8 @@ OWN_FILES = [
     Edit(
         "app/models/library/book.py",
         own(
-            '"""Books."""\n\nfrom datetime import datetime\n\nfrom sqlmodel import Field, SQLModel\n\n'
+            '"""Books."""\n\nfrom datetime import datetime\n\n'
+            "from sqlmodel import Field, SQLModel\n\n"
             "from app.models.api_token import ApiToken\n\n\n"
             "class Book(SQLModel, table=True):\n"
             '    """A book."""\n\n'
@@ -430,9 +431,11 @@ OWN_FILES = [
             "from ..core import errors, redis_pool\n"
             "from ..core.settings_base import CommaSeparated\n\n"
             "router = APIRouter(tags=[APITag.BOOKS])\n\n"
-            "OWN_DESK = (publish, require_principal, pages_router, CommaSeparated, LOOPBACK_HOSTS)\n\n\n"
+            "OWN_DESK = (publish, require_principal, "
+            "pages_router, CommaSeparated, LOOPBACK_HOSTS)\n\n\n"
             '@router.get("/desk/{number}")\n'
-            "async def read_desk(session: ReadSessionDep, branch: BranchDep, number: int) -> Book:\n"
+            "async def read_desk(session: ReadSessionDep, "
+            "branch: BranchDep, number: int) -> Book:\n"
             '    """A book; see app.core.errors and app/core/errors.py."""\n'
             "    found = await session.get(Book, number)\n"
             "    if found is None:\n"
@@ -461,7 +464,8 @@ OWN_FILES = [
         "app/core/opening_hours.py",
         own(
             '"""In core."""\n\nfrom .config import settings\nfrom .redis_pool import redis_client\n'
-            "from . import logging as log\n\nHOURS = (settings, redis_client, log.configure_logging)\n"
+            "from . import logging as log\n\n"
+            "HOURS = (settings, redis_client, log.configure_logging)\n"
         ),
         "HOURS =",
     ),
@@ -560,7 +564,8 @@ OWN_FILES = [
             'revision = "loyalty_0001"\ndown_revision = None\nbranch_labels = ("loyalty",)\n'
             'depends_on = "core_0001"\n\n\n'
             "def upgrade() -> None:\n"
-            '    op.create_table("loyalty_point", sa.Column("id", sa.Integer(), primary_key=True))\n'
+            '    op.create_table("loyalty_point", '
+            'sa.Column("id", sa.Integer(), primary_key=True))\n'
             '    op.execute("ALTER TABLE loyalty_point ENABLE ROW LEVEL SECURITY")\n\n\n'
             'def downgrade() -> None:\n    op.drop_table("loyalty_point")\n'
         ),
@@ -573,7 +578,8 @@ OWN_FILES = [
             'revision = "3f2a91c0aaaa"\ndown_revision = None\nbranch_labels = ("service",)\n'
             'depends_on = "core_0001"\n\n\n'
             "def upgrade() -> None:\n"
-            '    op.create_table(\n        "book",\n        sa.Column("id", sa.Integer(), primary_key=True),\n'
+            '    op.create_table(\n        "book",\n'
+            '        sa.Column("id", sa.Integer(), primary_key=True),\n'
             '        sa.Column("added_at", sa.DateTime()),\n    )\n'
             '    op.execute("ALTER TABLE book ENABLE ROW LEVEL SECURITY")\n\n\n'
             'def downgrade() -> None:\n    op.drop_table("book")\n'
@@ -594,7 +600,8 @@ EDITS_OF_TESTS = [
         "tests/test_desk.py",
         own(
             "import pytest\n\nfrom app.core import errors\nfrom app.core.config import settings\n"
-            "from app.core.errors import Problem\nfrom tests.changed_settings import change_settings\n\n\n"
+            "from app.core.errors import Problem\n"
+            "from tests.changed_settings import change_settings\n\n\n"
             "def test_desk(monkeypatch: pytest.MonkeyPatch, book: str) -> None:\n"
             '    monkeypatch.setattr("app.core.errors.problem_for", lambda _: None)\n'
             "    change_settings(monkeypatch, LOAN_DAYS=21)\n"
@@ -668,7 +675,8 @@ EDITS_OF_TEXTS = [
     Edit(
         ".github/workflows/nightly.yml",
         own(
-            "name: nightly_check\non: push\njobs:\n  check:\n    runs-on: ubuntu-latest\n    steps:\n"
+            "name: nightly_check\non: push\n"
+            "jobs:\n  check:\n    runs-on: ubuntu-latest\n    steps:\n"
             "      - run: uv run python -m app.commands.doctor\n"
         ),
         "nightly_check",

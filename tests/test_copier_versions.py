@@ -19,7 +19,7 @@ from tests.combinations import configuration
 from tests.conftest import copy_template
 from tests.releases import clone_with_releases, released_versions
 from tests.repositories import REPOSITORY, commit_all, tree
-from tests.test_released_versions import conflicts, work
+from tests.test_released_versions import conflicts, needs_trust, work
 
 MINIMUM = str(configuration()["_min_copier_version"])
 INSTALLED = importlib.metadata.version("copier")
@@ -66,6 +66,7 @@ def test_copies_and_updates(releases: Path, tmp_path: Path, requirement: str) ->
         pytest.skip(f"the newest Copier is the oldest that the template takes, {MINIMUM}")
     project = tmp_path / "project"
     newest_release = f"v{list(released_versions())[-1]}"
+    trust = ["--trust"] if needs_trust(newest_release) else []
     options = ["--defaults", "--quiet", "--data"]
     copier.run(
         *["copy", *options, "extensions=[hotel, mail]", "--vcs-ref", newest_release],
@@ -74,7 +75,7 @@ def test_copies_and_updates(releases: Path, tmp_path: Path, requirement: str) ->
     commit_all(project, "Start")
     work(project, ["mail"])
 
-    copier.run("update", *options, "extensions=[mail, storage]", str(project))
+    copier.run("update", *trust, *options, "extensions=[mail, storage]", str(project))
 
     assert conflicts(project) == []
     fresh = copy_template(releases, tmp_path / "fresh", extensions=["mail", "storage"])

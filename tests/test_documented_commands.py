@@ -73,7 +73,7 @@ RUN_BY = {
     "uv run python -m kit.commands.env_example > .env.example": OTHERS,
     'make test args="-k orders -x"': OTHERS,
     "uv run pytest tests/api/test_pages.py": OTHERS,
-    "uv run pytest -k heads -x": OTHERS,
+    "uv run pytest -k every_head -x": OTHERS,
     "make extension name=loyalty": OTHERS,  # last: the database then lacks its table
     "make format lint typecheck test": SERVICE,
     "make setup lint typecheck test": SERVICE,

@@ -5,6 +5,7 @@ which takes a second; the others run `copier update` as owners do.
 """
 
 import ast
+import random
 import re
 import shutil
 import subprocess
@@ -22,7 +23,7 @@ from hooks.into_kit.migration import calculate
 from hooks.into_kit.names import Names, Table
 from hooks.into_kit.projects import merge_projects
 from hooks.into_kit.report import Topic
-from hooks.into_kit.rewriting import Rewriter
+from hooks.into_kit.rewriting import Rewriter, is_text
 from hooks.into_kit.state import State
 from hooks.into_kit.trees import Files, read_folder
 from tests.fast_copier import fast_copier
@@ -215,6 +216,46 @@ class TestFromEachRelease:
                 for module, name in imports_of(path, content):
                     is_private = module.startswith("kit") and "._" in f"{module}.{name}"
                     assert not is_private or path in reported, f"{path}: {module} {name}"
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("version", STARTS)
+def test_no_comment_is_lost_wherever_it_stands(
+    version: str, seed: int, rendered: Callable[[str], Path], new: Files
+) -> None:
+    """One above a statement of each module, and one at the end of each other text."""
+    base = read_folder(rendered(version))
+    edited, words = dict(base), list[str]()
+    for path, content in base.items():
+        if path not in TABLE.kit_tests and len(content) > 100 and is_text(path):
+            words.append(f"comment_{len(words):03d}_of_ours")
+            text = with_comment(content.decode(), path, words[-1], random.Random(f"{path}{seed}"))  # noqa: S311
+            edited[path] = text.encode()
+    state = State(Names(TABLE, new), base, edited, new)
+    calculate(state)
+    everything = b"\n".join(outcome(state).values()).decode(errors="ignore")
+    assert [word for word in words if word not in everything] == []
+    assert len(words) > 100
+    assert len(state.conflicts()) < 4
+    for path, content in outcome(state).items():
+        if path.endswith(".py") and path not in state.conflicts():
+            ast.parse(content)
+
+
+def with_comment(text: str, path: str, word: str, chance: random.Random) -> str:
+    """A text with a comment above one of its statements, or at its end."""
+    lines = text.split("\n")
+    statements = [
+        node
+        for node in ast.walk(ast.parse(text) if path.endswith(".py") else ast.parse(""))
+        if isinstance(node, ast.stmt) and not isinstance(node, ast.Import | ast.ImportFrom)
+    ][1:]
+    if not statements:
+        return text.rstrip("\n") + f"\n# {word}\n"
+    node = chance.choice(statements)
+    at = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", []))])
+    return "\n".join([*lines[: at - 1], f"{' ' * node.col_offset}# {word}", *lines[at - 1 :]])
 
 
 class TestReport:
@@ -560,12 +601,12 @@ def files_of(project: Path) -> Files:
 
 
 def settle(project: Path) -> None:
-    """Take both sides of each conflict, the owner's last."""
+    """Take the owner's side of each conflict."""
     for path in unmerged(project):
         text = (project / path).read_text(encoding="utf-8")
         text = re.sub(
-            r"^<<<<<<< .*?\n(.*?)^=======\n(.*?)^>>>>>>> .*?\n",
-            lambda found: found[2] + found[1],
+            r"^<<<<<<< .*?\n(.*?)^=======\n.*?^>>>>>>> .*?\n",
+            lambda found: found[1],
             text,
             flags=re.MULTILINE | re.DOTALL,
         )

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.combinations import catalogue
+from tests.combinations import catalogue, configuration
+from tests.owners import owners_paths
 from tests.repositories import REPOSITORY, git
 
 TOP_LEVEL = {
@@ -88,6 +89,13 @@ def test_catalogue_and_its_list_agree() -> None:
         if (path / "__init__.py").exists()
     }
     assert folders == {"_example", *catalogue()}
+
+
+def test_an_update_and_a_recopy_leave_the_same_files_to_their_owner() -> None:
+    kept = {path.removeprefix("/") for path in configuration()["_skip_if_exists"]}
+    assert kept == owners_paths()
+    missing = [path for path in kept if not (REPOSITORY / "template" / path).exists()]
+    assert missing == ["README.md"], "which has the suffix of what is rendered"
 
 
 def test_names_of_extensions_can_be_removed_again() -> None:

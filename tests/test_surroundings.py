@@ -122,12 +122,15 @@ class TestWorkThatIsNotCommitted:
 
 @pytest.mark.full
 class TestRecopy:
-    """`copier recopy` begins anew, after saying so: for it nothing is its owner's but own files."""
+    """`copier recopy` begins anew, after saying so."""
 
     def test_loses_edits_and_keeps_what_is_its_owner_s(self, project: Path) -> None:
-        written = ("Makefile", "README.md", "kit/lifespan.py")
-        pristine = {name: (project / name).read_bytes() for name in written}
-        for name in written:
+        owners, shared = (
+            ("Makefile", "README.md", "app/api/pages.py"),
+            ("Dockerfile", "kit/lifespan.py"),
+        )
+        pristine = {name: (project / name).read_bytes() for name in shared}
+        for name in (*owners, *shared):
             (project / name).write_text("# ours\n", encoding="utf-8")
         (project / "app/models/ours.py").write_text("OURS = True\n", encoding="utf-8")
         (project / "alembic.ini").unlink()
@@ -137,8 +140,11 @@ class TestRecopy:
         told = copier("recopy", "--defaults", "--overwrite", folder=project)
 
         assert told.returncode == 0, told.stdout
-        assert told.stdout.strip().startswith("What the template has is written anew: your edits")
-        assert {name: (project / name).read_bytes() for name in written} == pristine
+        warning = " ".join(told.stdout.split("\n\n")[0].split())
+        assert "are written anew: your edits there go. Your own files stay as they are" in warning
+        assert {name: (project / name).read_bytes() for name in shared} == pristine
+        for name in owners:
+            assert (project / name).read_text(encoding="utf-8") == "# ours\n"
         assert (project / "app/models/ours.py").exists()
         assert (project / "alembic.ini").exists()
         assert (project / "app/main.py").exists()

@@ -259,12 +259,13 @@ class ProjectWalk(RuleBasedStateMachine):
 
     @rule(newest=st.booleans())
     def recopy(self, newest: bool) -> None:
-        """Begins anew: edits of the template's files go, deleted ones come back, nothing leaves."""
+        """Begins anew: edits go, but not in the owner's files; deleted ones come back."""
         self.release = THIRD if newest else self.release
         reference = self.release if newest else VcsRef.CURRENT
         run_recopy(self.project, vcs_ref=reference, defaults=True, overwrite=True, quiet=True)
         fresh, _ = self.fresh(self.release, self.answers)
-        self.tree = {**self.tree, **fresh}
+        owners = {path: content for path, content in self.tree.items() if is_owners(path)}
+        self.tree = {**self.tree, **fresh, **owners}
         self.deleted.clear()
         self.edited.clear()
         self.own_is_enabled = False

@@ -57,6 +57,8 @@ def add_imports(text: str, statements: list[str]) -> str:
 def _add_import(text: str, statement: str) -> str:
     lines = text.split("\n")
     blocks = _blocks(lines)
+    if any(existing == statement for _, _, existing in blocks):
+        return text
     for start, end, existing in blocks:
         if (
             statement.startswith("from ")
@@ -185,15 +187,17 @@ def own_imports(base: str, edited: str) -> dict[str, str]:
 
 
 def missing_names(text: str) -> set[str]:
-    """Names that a module reads and has neither imported nor defined anywhere."""
+    """Names that a module reads and has neither imported nor defined anywhere.
+
+    Args:
+        text: the module. Of conflicts in it, the owner's side counts.
+    """
+    mine = re.sub(r"^=======\n.*?^>>>>>>> [^\n]*\n", "", text, flags=re.MULTILINE | re.DOTALL)
+    mine = re.sub(r"^<<<<<<< [^\n]*\n", "", mine, flags=re.MULTILINE)
     try:
-        tree = ast.parse(text)
-    except SyntaxError:  # conflict markers: as good as it goes
-        return set(re.findall(r"\b[A-Za-z_]\w*\b", text)) - {
-            alias
-            for _, _, statement in _blocks(text.split("\n"))
-            for alias in re.findall(r"\w+", statement.partition(" import ")[2])
-        }
+        tree = ast.parse(mine)
+    except SyntaxError:
+        return set()
     return names_used(tree) - names_bound(tree) - _local_names(tree)
 
 

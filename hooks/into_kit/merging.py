@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
 
@@ -70,6 +70,15 @@ def merge_plain(base: str, edited: str, released: str) -> Merged:
     if rest.has_conflicts:
         return merged
     return Merged(rest.text + "".join(after[at:]))
+
+
+def merge_pieces(old: Piece, edited: Piece, new: Piece) -> Merged:
+    """Merge line by line; comments that would conflict go above, where code was not edited."""
+    merged = merge_texts(old.text, edited.text, new.text)
+    comments = _without_code(old, edited)
+    if not merged.has_conflicts or comments is None:
+        return merged
+    return Merged(comments.dedented_to(_indent(new.lines[0])).text + new.text)
 
 
 def merge_modules(base: str, edited: str, released: str, elsewhere: Elsewhere) -> Merged:
@@ -148,7 +157,9 @@ class _PieceMerge:
                 left = self._insert(context, piece, left, right, released)
             elif not piece.is_docstring and not self._elsewhere(context, old, piece):
                 right = _next(edited[index + 1 :], after)
-                if (rest := _without_code(old, piece)).lines:
+                if (rest := _without_code(old, piece)) is None:
+                    left = self._insert(context, piece, left, right, released, has_place=False)
+                elif rest.lines:
                     left = self._insert(context, rest, left, right, released)
         self._remove(base, edited, after)
 
@@ -172,7 +183,7 @@ class _PieceMerge:
             if new.lines != piece.lines:
                 self._change(new.start, new.end, _both(piece, new))
             return
-        merged = merge_texts(old.text, piece.text, new.text)
+        merged = merge_pieces(old, piece, new)
         if merged.has_conflicts and piece.is_docstring:
             # It describes a file that is the owner's now, in the owner's words.
             self._change(new.start, new.end, list(piece.lines))
@@ -182,22 +193,24 @@ class _PieceMerge:
         self._change(new.start, new.end, merged.text.rstrip("\n").split("\n"))
 
     def _goes_inside(self, context: Context, old: Piece, piece: Piece, new: Piece) -> bool:
-        """Merge what is inside of a statement, unless its head was edited."""
-        if _head(old) != _head(piece):
+        """Merge what is inside of a statement, unless the code around that was edited."""
+        before = pieces_inside(old.node, self._base_lines)
+        edited = pieces_inside(piece.node, self._edited_lines)
+        after = pieces_inside(new.node, self._lines)
+        if before is None or edited is None or after is None:
             return False
-        levels = (
-            pieces_inside(old.node, self._base_lines),
-            pieces_inside(piece.node, self._edited_lines),
-            pieces_inside(new.node, self._lines),
-        )
-        if any(level is None for level in levels):
+        shells = _shell(old, before), _shell(piece, edited)
+        if _code(shells[0]) != _code(shells[1]):
             return False
         done = len(self._changes), len(self._added), len(self._taken_out)
         try:
-            self._level((*context, new), *(level or [] for level in levels))
+            self._level((*context, new), before, edited, after)
         except _EntangledError:
             del self._changes[done[0] :], self._added[done[1] :], self._taken_out[done[2] :]
             return False
+        if comments := _added_comments(*shells):
+            indent = " " * _indent(self._lines[new.start])
+            self._change(new.start, new.start, [f"{indent}{each}" for each in comments])
         return True
 
     def _insert(
@@ -207,14 +220,22 @@ class _PieceMerge:
         left: Anchor | None,
         right: Piece | None,
         released: list[Piece],
+        *,
+        has_place: bool = True,
     ) -> Anchor:
-        """Put a piece behind its left neighbour, or else before its right one; where it is then."""
+        """Put a piece behind its left neighbour, or else before its right one; where it is then.
+
+        One that has no place in the new release is put in conflict markers.
+        """
         if piece.key[0] == "entry":
             if not released:
                 return self._first_entry(context[-1], piece)
             piece = replace(piece, lines=(*piece.lines[:-1], _with_comma(piece.lines[-1])))
         piece = piece.dedented_to(_indent(self._lines[released[0].start]) if context else 0)
-        self._added.append(piece)
+        if has_place:
+            self._added.append(piece)
+        else:
+            piece = replace(piece, lines=(BEFORE, *piece.lines, MIDDLE, AFTER))
         if left is None and right is not None:
             gap = [""] * _gap(context, piece, right)
             self._change(right.start, right.start, [*piece.lines, *gap])
@@ -279,27 +300,30 @@ def _both(piece: Piece, new: Piece) -> list[str]:
     return [BEFORE, *piece.lines, MIDDLE, *new.lines, AFTER]
 
 
-def _without_code(old: Piece, piece: Piece) -> Piece:
-    """What to keep of an edit whose place the new release has nowhere.
-
-    Comments that were added stay by themselves; changed code is put in conflict markers.
-    """
+def _without_code(old: Piece, piece: Piece) -> Piece | None:
+    """The comments that were added to a piece; `None` where its code was changed, too."""
     if old.node is None or piece.node is None or ast.unparse(old.node) != ast.unparse(piece.node):
-        lines = (BEFORE, *piece.lines, MIDDLE, AFTER)
-        return replace(piece, lines=lines)
-    added = [line for line in piece.lines if line not in old.lines]
-    comments = [found[1] for line in added if (found := re.search(r"(?:^|\s)(#.*)$", line))]
+        return None
+    comments = _added_comments(old.lines, piece.lines)
     return Piece(("comment", "", 0), tuple(comments), piece.start, piece.end, 1, None)
 
 
-def _head(piece: Piece) -> str:
-    """Decorators, and parameters or bases; nothing for other statements."""
-    node = piece.node
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-        return f"{list(map(ast.unparse, node.decorator_list))}{ast.unparse(node.args)}"
-    if isinstance(node, ast.ClassDef):
-        return f"{list(map(ast.unparse, node.decorator_list))}{list(map(ast.unparse, node.bases))}"
-    return ""
+def _added_comments(before: Sequence[str], after: Sequence[str]) -> list[str]:
+    added = [line for line in after if line not in before]
+    return [found[1] for line in added if (found := re.search(r"(?:^|\s)(#.*)$", line))]
+
+
+def _shell(piece: Piece, inner: list[Piece]) -> list[str]:
+    """The lines of a piece that are not in those inside of it."""
+    if not inner:
+        return list(piece.lines)
+    first, last = inner[0].start - piece.start, inner[-1].end - piece.start
+    return [*piece.lines[:first], *piece.lines[last:]]
+
+
+def _code(lines: list[str]) -> list[str]:
+    """Lines without comments and what surrounds them."""
+    return [code for line in lines if (code := re.sub(r"(^|\s)#.*$", "", line).strip())]
 
 
 def _gap(context: Context, left: Piece | None, right: Piece) -> int:

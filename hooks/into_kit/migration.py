@@ -86,7 +86,8 @@ def migrate(template: str, answers_file: str) -> None:
             list(pool.map(lambda arguments: render_release(*arguments), renders))
         base, released = read_folder(old), read_folder(new)
         for version in (base, edited, released):
-            version.pop(answers.as_posix(), None)
+            for path in (answers.as_posix(), ".copier-answers.yml"):
+                version.pop(path, None)
         state = State(Names(Table.load(), released), base, edited, released)
         calculate(state)
         for path, content in state.result.items():
@@ -177,12 +178,24 @@ def _merge(state: State, path: str) -> None:
         base, edited = state.rewritten(path) if is_text(path) else _plain(state, path)
         if path == "pyproject.toml":
             _merge_project(state, base, edited)
+        elif path == "README.md":
+            _merge_readme(state, base, edited)
         else:
             state.put_merged(path, merge_plain(base, edited, state.text(path)).text, path)
 
 
 def _plain(state: State, path: str) -> tuple[str, str]:
     return state.base[path].decode(), state.edited[path].decode()
+
+
+def _merge_readme(state: State, base: str, edited: str) -> None:
+    """Merge the owner's README where that goes well; else it stays, as no update ever wrote it."""
+    merged = merge_plain(base, edited, state.text("README.md"))
+    if merged.has_conflicts:
+        state.put("README.md", edited)
+        state.report.add(Topic.KEPT, "README.md: yours, with the new names; it was not merged")
+    else:
+        state.put("README.md", merged.text)
 
 
 def _merge_module(state: State, old: str, new: str) -> None:

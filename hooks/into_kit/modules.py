@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from difflib import SequenceMatcher
 
 from hooks.into_kit.imports import (
     add_imports,
@@ -9,11 +10,14 @@ from hooks.into_kit.imports import (
     names_used,
     own_imports,
 )
-from hooks.into_kit.merging import Context, Merged, has_markers, merge_modules, merge_texts
+from hooks.into_kit.merging import Context, Merged, has_markers, merge_modules, merge_pieces
 from hooks.into_kit.names import defined, dotted, imported
 from hooks.into_kit.pieces import Piece, pieces_inside, pieces_of_module
 from hooks.into_kit.report import Topic
 from hooks.into_kit.state import State
+
+ALIKE = 0.5
+"""Share of lines that pieces of one name have in common if they are the same."""
 
 
 class ModuleMerger:
@@ -64,9 +68,7 @@ class ModuleMerger:
         for path, found, text in self._places(context, old):
             lines = text.split("\n")
             indent = len(lines[found.start]) - len(lines[found.start].lstrip())
-            merged = merge_texts(
-                old.dedented_to(indent).text, piece.dedented_to(indent).text, found.text
-            )
+            merged = merge_pieces(old.dedented_to(indent), piece.dedented_to(indent), found)
             lines[found.start : found.end] = merged.text.rstrip("\n").split("\n")
             base, edited = self._state.rewritten(self._old, inside=dotted(path))
             whole = self._complete("\n".join(lines), base, edited, inside=dotted(path))
@@ -81,7 +83,8 @@ class ModuleMerger:
         outer = context[0] if context else old
         for path in self._files(outer):
             text = self._state.text(path)
-            if (found := _located(text, [each.key for each in context], old)) is not None:
+            found = _located(text, [each.key for each in context], old)
+            if found is not None and (dotted(path) == self._target or _are_alike(old, found)):
                 yield path, found, text
         if not context and (target := self._path(self._target)):
             text = self._state.text(target)
@@ -116,7 +119,7 @@ class ModuleMerger:
             for function in pieces_of_module(text):
                 if isinstance(function.node, ast.FunctionDef | ast.AsyncFunctionDef):
                     for piece in pieces_inside(function.node, lines) or []:
-                        if piece.key[:2] == old.key[:2]:
+                        if piece.dedented_to(0).lines == old.dedented_to(0).lines:
                             yield path, piece, text
 
     def _complete(self, text: str, base: str, edited: str, *, inside: str = "") -> str:
@@ -196,6 +199,11 @@ def _located(text: str, context: list[tuple[str, str, int]], old: Piece) -> Piec
             return None
         pieces = pieces_inside(outer.node, lines)
     return next((each for each in pieces or [] if each.key == old.key), None)
+
+
+def _are_alike(old: Piece, found: Piece) -> bool:
+    """Whether a piece of another module is the same one, and not just one of its name."""
+    return SequenceMatcher(None, old.lines, found.lines).ratio() > ALIKE
 
 
 def _methods(text: str) -> Iterator[Piece]:

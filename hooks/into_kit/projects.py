@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 
-from hooks.into_kit.merging import merge_texts
+from hooks.into_kit.merging import merge_plain
 
 ARRAYS = (("project", "dependencies"), ("dependency-groups", "dev"))
 """Section and name of the lists to which owners add, in both releases."""
@@ -32,29 +32,49 @@ def merge_projects(base: str, edited: str, released: str) -> Project:
         before, after = _find(base, array), _find(edited, array)
         if before is None or after is None:
             continue
-        known = set(map(_bare, before.items))
-        own[array] = [item for item in after.items if _bare(item) not in known]
-        names = {_name(item) for item in after.items}
-        result.removed += [_name(each) for each in before.items if _name(each) not in names]
-        edited = edited[: after.start] + base[before.start : before.end] + edited[after.end :]
-    result.text = merge_texts(base, edited, released).text
-    for array, items in own.items():
-        there = set(map(_bare, re.findall(r'^\s*("[^"]+".*)$', result.text, re.MULTILINE)))
-        new = [item for item in items if _bare(item) not in there]
+        own[array] = _own_lines(before.content, after.content)
+        names = set(map(_name, _items(after.content)))
+        result.removed += [
+            name for each in _items(before.content) if (name := _name(each)) not in names
+        ]
+        edited = edited[: after.start] + before.content + edited[after.end :]
+    result.text = merge_plain(base, edited, released).text
+    for array, lines in own.items():
+        there = set(_items(result.text))
+        new = [line for line in lines if not _items(line) or _items(line)[0] not in there]
         result.text = _extend(result.text, array, new)
-        result.own += [_bare(item).strip('"') for item in new]
+        result.own += [item.strip('"') for line in new for item in _items(line)]
     return result
+
+
+def _own_lines(before: str, after: str) -> list[str]:
+    """Lines of a list that the owner has added or changed: requirements and comments."""
+    known, items = {line.strip() for line in before.splitlines()}, set(_items(before))
+    found = []
+    for line in map(str.strip, after.splitlines()):
+        new = [item for item in _items(line) if item not in items]
+        if line.startswith("#") and line not in known:
+            found.append(line)
+        elif len(_items(line)) > 1:
+            found += [f"{item}," for item in new]
+        elif new:
+            found.append(line if "," in line else line.replace(new[0], f"{new[0]},"))
+        elif "#" in line and line not in known and _items(line):
+            found.append(f"# {_name(_items(line)[0])}: {line.partition('#')[2].strip()}")
+    return found
 
 
 @dataclass(frozen=True)
 class _Array:
+    """The content of a list, between its brackets."""
+
     start: int
     end: int
-    items: list[str]
+    content: str
 
 
 def _find(text: str, array: tuple[str, str]) -> _Array | None:
-    """A list of one section: where its content is, between the brackets, and its items."""
+    """Find a list in its section."""
     section, name = array
     header = re.search(rf"^\[{re.escape(section)}\]$", text, re.MULTILINE)
     if header is None:
@@ -64,42 +84,31 @@ def _find(text: str, array: tuple[str, str]) -> _Array | None:
     opening = re.compile(rf"^{re.escape(name)} = \[", re.MULTILINE).search(text, header.end(), end)
     if opening is None:
         return None
-    at = opening.end()
-    while at < len(text) and text[at] != "]":
-        # Brackets in texts, as in "celery[redis]", and in comments are not the end.
-        found = re.compile(r'"[^"\n]*"|#[^\n]*|[^"#\]]+').match(text, at)
-        if found is None:
-            return None
-        at = found.end()
-    content = text[opening.end() : at]
-    items = [x.strip() for x in re.findall(r'\{[^}]*\}.*|"[^"\n]*"[^"\n]*', content)]
-    return _Array(opening.end(), at, items)
+    # Brackets in texts, as in "celery[redis]", and in comments are not the end.
+    content = re.compile(r"""(?:"[^"\n]*"|#[^\n]*|[^"#\]])*""").match(text, opening.end())
+    return _Array(opening.end(), content.end(), content[0]) if content else None
 
 
-def _bare(item: str) -> str:
-    found = re.match(r'"[^"]*"|\{[^}]*\}', item)
-    return found[0] if found else item
+def _items(text: str) -> list[str]:
+    """The requirements in a text, and the groups that are included."""
+    code = re.sub(r"""("[^"\n]*")|#[^\n]*""", lambda found: found[1] or "", text)
+    return re.findall(r'\{[^}]*\}|"[^"\n]*"', code)
 
 
 def _name(item: str) -> str:
     return re.split(r"[^\w.-]", item.lstrip('"{ '), maxsplit=1)[0].lower().replace("_", "-")
 
 
-def _extend(text: str, array: tuple[str, str], items: list[str]) -> str:
+def _extend(text: str, array: tuple[str, str], lines: list[str]) -> str:
     found = _find(text, array)
-    if not items:
+    if not lines:
         return text
-    lines = [f"    {_bare(item)},{_comment(item)}" for item in items]
+    new = [f"    {line}" for line in lines]
     if found is None:
-        return f"{text.rstrip()}\n\n# Yours:\n" + "\n".join(f"#{line}" for line in lines) + "\n"
-    content = text[found.start : found.end].rstrip()
+        return "\n".join([text.rstrip(), "", "# Yours:", *(f"#{line}" for line in new), ""])
+    content = found.content.rstrip()
     if content and not re.search(r",\s*(#[^\n]*)?$", content):
         content += ","
     if content and not content.startswith("\n"):
         content = f"\n    {content.strip()}"
-    return text[: found.start] + "\n".join([content, *lines]) + "\n" + text[found.end :]
-
-
-def _comment(item: str) -> str:
-    comment = item[len(_bare(item)) :].lstrip(", ")
-    return f" {comment}" if comment.startswith("#") else ""
+    return text[: found.start] + "\n".join([content, *new]) + "\n" + text[found.end :]

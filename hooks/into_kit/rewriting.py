@@ -216,7 +216,7 @@ class Rewriter:
             return
         if not place.is_found:
             self._note(line, f"{place.module}.{place.name} is not there any more")
-        elif place.is_private and place.name != "*":
+        elif place.is_private:
             self._note(line, f"imports {place.name} from {place.module}, which is private")
         elif place.name.startswith("_") and not place.module.startswith("kit.testing"):
             self._note(line, f"imports {place.module}.{place.name}, which is private")

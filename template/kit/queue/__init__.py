@@ -4,4 +4,4 @@ from kit.queue._app import TaskQueue, configuration, enqueue
 from kit.queue._flower_events import receive_events
 from kit.queue._schedules import collect_schedules
 from kit.queue._status import RedisStatus, read_redis_status
-from kit.queue._tasks import heartbeat, ping
+from kit.queue._tasks import HEARTBEAT_SECONDS, heartbeat, ping

@@ -18,7 +18,12 @@ from kit.settings._base import (
     where_set,
 )
 from kit.settings._local import devservices_package, local_addresses, local_credentials
-from kit.settings._service import LOOPBACK_HOSTS, SUPABASE_POOLER_SUFFIX, Settings
+from kit.settings._service import (
+    LOOPBACK_HOSTS,
+    MINIMUM_SECRET_LENGTH,
+    SUPABASE_POOLER_SUFFIX,
+    Settings,
+)
 
 if TYPE_CHECKING:
     settings: Settings
