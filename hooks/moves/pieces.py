@@ -4,7 +4,7 @@ import ast
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from hooks.into_kit.names import defined
+from hooks.moves.names import defined
 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 

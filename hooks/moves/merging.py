@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
 
-from hooks.into_kit.imports import with_imports_of
-from hooks.into_kit.pieces import (
+from hooks.moves.imports import with_imports_of
+from hooks.moves.pieces import (
     Piece,
     pieces_inside,
     pieces_of_module,

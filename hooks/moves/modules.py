@@ -4,17 +4,17 @@ import ast
 from collections.abc import Iterator
 from difflib import SequenceMatcher
 
-from hooks.into_kit.imports import (
+from hooks.moves.imports import (
     add_imports,
     missing_names,
     names_used,
     own_imports,
 )
-from hooks.into_kit.merging import Context, Merged, has_markers, merge_modules, merge_pieces
-from hooks.into_kit.names import defined, dotted, imported
-from hooks.into_kit.pieces import Piece, pieces_inside, pieces_of_module
-from hooks.into_kit.report import Topic
-from hooks.into_kit.state import State
+from hooks.moves.merging import Context, Merged, has_markers, merge_modules, merge_pieces
+from hooks.moves.names import defined, dotted, imported
+from hooks.moves.pieces import Piece, pieces_inside, pieces_of_module
+from hooks.moves.report import Topic
+from hooks.moves.state import State
 
 ALIKE = 0.5
 """Share of lines that pieces of one name have in common if they are the same."""
