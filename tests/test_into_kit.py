@@ -1,7 +1,7 @@
-"""Release 0.5.0 moves the machinery into `kit/`: what owners had changed goes along.
+"""Releases that move files: 0.5.0 the machinery into `kit/`, 0.6.0 several modules of it into one.
 
-Rehearsed from the real releases to the working tree. Most tests ask what the migration calculates,
-which takes a second; the others run `copier update` as owners do.
+What owners had changed goes along. Rehearsed from the real releases to the working tree. Most tests
+ask what the migration calculates, which takes a second; the others run `copier update` as owners do.
 """
 
 import ast
@@ -17,24 +17,27 @@ from pathlib import Path
 import pytest
 from copier import run_copy, run_update
 
-from hooks.into_kit.makefiles import merge_makefiles
-from hooks.into_kit.merging import merge_modules
-from hooks.into_kit.migration import calculate
-from hooks.into_kit.names import Names, Table
-from hooks.into_kit.projects import merge_projects
-from hooks.into_kit.report import Topic
-from hooks.into_kit.rewriting import Rewriter, is_text
-from hooks.into_kit.state import State
-from hooks.into_kit.trees import Files, read_folder
+from hooks.moves.makefiles import merge_makefiles
+from hooks.moves.merging import merge_modules
+from hooks.moves.migration import follow, owned_paths
+from hooks.moves.names import Names, Table
+from hooks.moves.projects import merge_projects
+from hooks.moves.report import Topic
+from hooks.moves.rewriting import Rewriter, is_text
+from hooks.moves.state import State
+from hooks.moves.trees import Files, read_folder
 from tests.fast_copier import fast_copier
 from tests.owner_edits import EDITS, Edit, apply, at_end, instead
 from tests.releases import clone_with_releases, released_versions
 from tests.repositories import REPOSITORY, WORKING_TREE, commit_all, edit, git, tree
 
-STARTS = [version for version in released_versions() if version < "0.5.0"]
+MOVED = "0.5.0"
+STARTS = [version for version in released_versions() if version < MOVED]
 OLDEST, *BETWEEN, NEWEST = STARTS
 QUICK = [OLDEST, *(pytest.param(each, marks=pytest.mark.full) for each in BETWEEN), NEWEST]
-TABLE = Table.load()
+TABLE, MERGING = Table.load_all()
+"""The move into the kit, and the one inside of it."""
+OWNED = owned_paths(REPOSITORY)
 GONE = {"kit/database/_shared_connections.py"}
 """Targets that were given up before the release; the table has them for imports to be reported."""
 
@@ -71,14 +74,36 @@ def new(rendered: Callable[[str], Path]) -> Files:
 
 
 @pytest.fixture(scope="session")
-def names(new: Files) -> Names:
-    """Where names are in the new release."""
-    return Names(TABLE, new)
+def moved(rendered: Callable[[str], Path]) -> Files:
+    """The files of release 0.5.0."""
+    return read_folder(rendered(MOVED))
+
+
+@pytest.fixture(scope="session")
+def expected(moved: Files, new: Files) -> Files:
+    """What a service without edits becomes: a copy, with the owner's files of release 0.5.0."""
+    return {path: moved[path] for path in moved if is_owned(path)} | {
+        path: new[path] for path in new if not is_owned(path)
+    }
+
+
+def is_owned(path: str) -> bool:
+    """Whether updates leave a file alone."""
+    return any(path == each or path.startswith(f"{each}/") for each in OWNED)
+
+
+@pytest.fixture(scope="session")
+def names(moved: Files) -> Names:
+    """Where names are since 0.5.0."""
+    return Names(TABLE, moved)
 
 
 @pytest.fixture(scope="session")
 def crossing(
-    rendered: Callable[[str], Path], new: Files, tmp_path_factory: pytest.TempPathFactory
+    rendered: Callable[[str], Path],
+    moved: Files,
+    new: Files,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Calculate:
     """A function that calculates what becomes of a project with edits and deleted files."""
 
@@ -89,23 +114,21 @@ def crossing(
         apply(edits, project)
         for path in deleted:
             (project / path).unlink()
-        state = State(Names(TABLE, new), base, read_folder(project), new)
-        calculate(state)
-        return state
+        return carried(version, base, read_folder(project), moved, new)
 
     return cross
+
+
+def carried(version: str, base: Files, edited: Files, moved: Files, new: Files) -> State:
+    """What becomes of a project, from one of the releases before 0.5.0 or from that one."""
+    stages = [(TABLE, (base, moved)), (MERGING, (moved, new))]
+    return follow(edited, stages[version >= MOVED :], OWNED)
 
 
 @pytest.fixture(scope="session")
 def edited(crossing: Calculate) -> Callable[[str], State]:
     """A function that calculates what becomes of a version with all edits, once for all tests."""
     return cache(lambda version: crossing(version, EDITS))
-
-
-def outcome(state: State) -> Files:
-    """All files of the project after the migration."""
-    files = {**state.edited, **state.result}
-    return {path: content for path, content in files.items() if content is not None}
 
 
 def misplaced(files: Files, edits: list[Edit] = EDITS) -> dict[str, list[str]]:
@@ -115,7 +138,7 @@ def misplaced(files: Files, edits: list[Edit] = EDITS) -> dict[str, list[str]]:
             path for path, content in files.items() if edit.word.encode() in content
         ]
         for edit in edits
-        if edit.word.encode() not in files.get(edit.place, b"")
+        if edit.word.encode() not in files.get(MERGING.paths.get(edit.place, edit.place), b"")
     }
 
 
@@ -171,47 +194,51 @@ def bound_in(content: bytes) -> set[str]:
     }
 
 
-class TestTable:
-    def test_has_each_path_of_the_newest_release_before(
-        self, rendered: Callable[[str], Path]
+class TestTables:
+    def test_have_each_path_of_the_release_before(
+        self, rendered: Callable[[str], Path], moved: Files
     ) -> None:
         there = read_folder(rendered(NEWEST))
         assert {*TABLE.moves, *TABLE.testing} - there.keys() == set()
+        assert MERGING.paths.keys() - moved.keys() == set()
 
-    def test_leads_to_files_of_the_new_one(self, new: Files) -> None:
-        assert set(TABLE.paths.values()) - new.keys() == GONE
-        assert TABLE.short - new.keys() == set()
+    def test_lead_to_files_of_the_new_one(self, moved: Files, new: Files) -> None:
+        assert set(TABLE.paths.values()) - moved.keys() == GONE
+        assert TABLE.short - moved.keys() == set()
+        assert set(MERGING.paths.values()) - new.keys() == set()
 
-    def test_leaves_out_no_module_that_has_gone(
-        self, rendered: Callable[[str], Path], new: Files
+    def test_leave_out_no_module_that_has_gone(
+        self, rendered: Callable[[str], Path], moved: Files, new: Files
     ) -> None:
-        gone = read_folder(rendered(NEWEST)).keys() - new.keys()
+        gone = read_folder(rendered(NEWEST)).keys() - moved.keys()
         assert gone - TABLE.paths.keys() - TABLE.kit_tests.keys() == set()
+        gone = {path for path in moved.keys() - new.keys() if not is_owned(path)}
+        assert gone - MERGING.paths.keys() == set()
 
 
 @pytest.mark.parametrize("version", QUICK)
 class TestFromEachRelease:
     def test_a_project_without_edits_becomes_what_a_copy_is(
-        self, version: str, crossing: Calculate, new: Files
+        self, version: str, crossing: Calculate, expected: Files
     ) -> None:
         state = crossing(version)
-        assert outcome(state) == new
+        assert state.outcome() == expected
         assert [state.report.lines(topic) for topic in Topic] == [[]] * len(Topic)
 
     def test_every_edit_is_where_it_belongs(
         self, version: str, edited: Callable[[str], State]
     ) -> None:
         state = edited(version)
-        assert misplaced(outcome(state)) == {}
+        assert misplaced(state.outcome()) == {}
         assert state.conflicts() == {}
-        assert broken_imports(outcome(state)) == []
+        assert broken_imports(state.outcome()) == []
 
     def test_the_owner_s_code_imports_faces(
         self, version: str, edited: Callable[[str], State]
     ) -> None:
         state = edited(version)
         reported = "\n".join(state.report.lines(Topic.LOOK))
-        for path, content in outcome(state).items():
+        for path, content in state.outcome().items():
             if path.endswith(".py") and not path.startswith("kit/"):
                 for module, name in imports_of(path, content):
                     is_private = module.startswith("kit") and "._" in f"{module}.{name}"
@@ -222,7 +249,7 @@ class TestFromEachRelease:
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("version", STARTS)
 def test_no_comment_is_lost_wherever_it_stands(
-    version: str, seed: int, rendered: Callable[[str], Path], new: Files
+    version: str, seed: int, rendered: Callable[[str], Path], moved: Files, new: Files
 ) -> None:
     """One above a statement of each module, and one at the end of each other text."""
     base = read_folder(rendered(version))
@@ -232,13 +259,12 @@ def test_no_comment_is_lost_wherever_it_stands(
             words.append(f"comment_{len(words):03d}_of_ours")
             text = with_comment(content.decode(), path, words[-1], random.Random(f"{path}{seed}"))  # noqa: S311
             edited[path] = text.encode()
-    state = State(Names(TABLE, new), base, edited, new)
-    calculate(state)
-    everything = b"\n".join(outcome(state).values()).decode(errors="ignore")
+    state = carried(version, base, edited, moved, new)
+    everything = b"\n".join(state.outcome().values()).decode(errors="ignore")
     assert [word for word in words if word not in everything] == []
     assert len(words) > 100
     assert len(state.conflicts()) < 4
-    for path, content in outcome(state).items():
+    for path, content in state.outcome().items():
         if path.endswith(".py") and path not in state.conflicts():
             ast.parse(content)
 
@@ -463,7 +489,7 @@ class TestDeletedFiles:
     def test_stay_deleted_and_what_needs_them_is_reported(self, crossing: Calculate) -> None:
         deleted = ("app/core/api_docs.py", "app/api/pages.py", "AGENTS.md", "tests/test_flower.py")
         state = crossing(NEWEST, deleted=deleted)
-        files = outcome(state)
+        files = state.outcome()
         assert {"app/api/pages.py", "AGENTS.md", "tests/test_flower.py"} & files.keys() == set()
         assert "kit/http/_scalar.py" not in files
         lines = state.report.lines(Topic.LOOK)
@@ -622,7 +648,7 @@ class TestFailure:
         commit_all(project, "Start")
         before = tree(project)
         done = subprocess.run(
-            [sys.executable, REPOSITORY / "hooks/into_kit", tmp_path / "nowhere", "answers.yml"],
+            [sys.executable, REPOSITORY / "hooks/moves", tmp_path / "nowhere", "answers.yml"],
             cwd=project,
             check=False,
             capture_output=True,

@@ -75,6 +75,14 @@ def merge_plain(base: str, edited: str, released: str) -> Merged:
 def merge_pieces(old: Piece, edited: Piece, new: Piece) -> Merged:
     """Merge line by line; comments that would conflict go above, where code was not edited."""
     merged = merge_texts(old.text, edited.text, new.text)
+    if merged.has_conflicts:
+        # A value and its description are two things, though their lines touch.
+        value, words = (
+            merge_texts(*parts)
+            for parts in zip(old.described, edited.described, new.described, strict=True)
+        )
+        if not value.has_conflicts and not words.has_conflicts:
+            return Merged(value.text + words.text)
     comments = _without_code(old, edited)
     if not merged.has_conflicts or comments is None:
         return merged

@@ -138,10 +138,8 @@ def _release(template: str, version: str) -> str:
     """A release's tag or commit; nothing where it is not released."""
     if tag := git("-C", template, "tag", "--list", f"v{version}").decode().strip():
         return tag
-    title = f"^Release {re.escape(version)}$"
-    return (
-        git("-C", template, "log", "--all", "-1", "--format=%H", "--grep", title).decode().strip()
-    )
+    log = ("log", "--all", "-1", "--format=%H", "--grep", f"^Release {re.escape(version)}$")
+    return git("-C", template, *log).decode().strip()
 
 
 def owned_paths(template: Path) -> tuple[str, ...]:
@@ -170,9 +168,12 @@ def follow(
         )
         names = Names(table, new)
         state.report.rewrite(Rewriter(names).rewrite_words)
-        state = State(names, base, state.outcome(), new, state.report, state.versions)
+        # A kit's file has its last name in the last release; there alone it is reported.
+        deleted = {path: each for path, each in state.deleted.items() if _is_in(owned, path)}
+        state = State(names, base, state.outcome(), new, state.report, state.versions, deleted)
         calculate(state)
         touched |= state.result.keys()
+        state.deleted |= {path: new[path] for path in new if state.result.get(path, b"") is None}
     files = state.outcome()
     state.result = {path: files.get(path) for path in sorted(touched)}
     _look_for_deleted(state)
@@ -180,11 +181,11 @@ def follow(
 
 
 def _without(files: Files, owned: tuple[str, ...]) -> Files:
-    return {
-        path: content
-        for path, content in files.items()
-        if not any(path == each or path.startswith(f"{each}/") for each in owned)
-    }
+    return {path: content for path, content in files.items() if not _is_in(owned, path)}
+
+
+def _is_in(paths: tuple[str, ...], path: str) -> bool:
+    return any(path == each or path.startswith(f"{each}/") for each in paths)
 
 
 def calculate(state: State) -> None:
@@ -238,6 +239,7 @@ def _deleted(state: State, old: str, new: str) -> None:
     if not any(each in state.edited for each in state.names.table.sources(new)):
         state.result[new] = None
     elif new in state.new:
+        state.result.setdefault(new, state.new[new])
         state.report.add(Topic.LOOK, f"you had deleted {old}; what it held is in {new}")
 
 
@@ -348,7 +350,7 @@ def _own(state: State, path: str) -> None:
 def _look_for_deleted(state: State) -> None:
     """Report what needs the files that the owner had deleted."""
     texts = {path: state.text(path) for path in {**state.edited, **state.new, **state.result}}
-    for path in state.deleted():
+    for path in sorted(state.deleted):
         line = f"{path} stays deleted"
         needing = [each for each, text in texts.items() if _imports(text, each, dotted(path))]
         if needing:
@@ -358,8 +360,8 @@ def _look_for_deleted(state: State) -> None:
 
 def _offer_deleted(state: State) -> None:
     """Report how to have files back that the owner had deleted."""
-    for path in state.deleted():
-        blob = git("hash-object", "-w", "--stdin", stdin=state.new[path]).decode().strip()
+    for path, content in sorted(state.deleted.items()):
+        blob = git("hash-object", "-w", "--stdin", stdin=content).decode().strip()
         state.report.add(Topic.LOOK, f"to have {path}: git cat-file -p {blob[:12]} > {path}")
 
 

@@ -35,6 +35,15 @@ class Piece:
         return "\n".join(self.lines) + "\n"
 
     @property
+    def described(self) -> tuple[str, str]:
+        """A name's value and its description, as two texts; all else is the first."""
+        end = self.node.end_lineno if isinstance(self.node, ast.Assign | ast.AnnAssign) else None
+        at = len(self.lines) if end is None else end - self.start
+        return "".join(f"{x}\n" for x in self.lines[:at]), "".join(
+            f"{x}\n" for x in self.lines[at:]
+        )
+
+    @property
     def is_import(self) -> bool:
         """Whether it is an import statement."""
         return isinstance(self.node, ast.Import | ast.ImportFrom)

@@ -27,6 +27,8 @@ class State:
     report: Report = field(default_factory=Report)
     versions: dict[str, list[bytes]] = field(default_factory=dict)
     """Base, edited and new version of files that were merged."""
+    deleted: Files = field(default_factory=dict)
+    """Files of the new release that the owner had deleted."""
     result: dict[str, bytes | None] = field(default_factory=dict)
     """What files become; `None` for those that are deleted."""
 
@@ -69,10 +71,6 @@ class State:
         else:
             self.put(path, self.rewriter(path).rewrite(text, path))
         self.report.add(Topic.KEPT, f"{path}: {reason}")
-
-    def deleted(self) -> list[str]:
-        """Files of the new release that the owner had deleted."""
-        return sorted(path for path in self.new if self.result.get(path, b"") is None)
 
     def conflicts(self) -> dict[str, list[bytes]]:
         """Base, edited and new version of each file that has conflict markers."""
