@@ -1,7 +1,7 @@
 """Releases that move files: 0.5.0 the machinery into `kit/`, 0.6.0 several modules of it into one.
 
-What owners had changed goes along. Rehearsed from the real releases to the working tree. Most tests
-ask what the migration calculates, which takes a second; the others run `copier update` as owners do.
+What owners had changed goes along. Rehearsed from the real releases to the working tree. Most
+tests ask what the migration calculates, which takes a second; the others run `copier update`.
 """
 
 import ast

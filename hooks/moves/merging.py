@@ -89,7 +89,9 @@ def merge_pieces(old: Piece, edited: Piece, new: Piece) -> Merged:
     return Merged(comments.dedented_to(_indent(new.lines[0])).text + new.text)
 
 
-def merge_modules(base: str, edited: str, released: str, elsewhere: Elsewhere) -> Merged:
+def merge_modules(
+    base: str, edited: str, released: str, elsewhere: Elsewhere, *, is_own: bool = True
+) -> Merged:
     """Merge line by line where that has no conflicts, else piece by piece.
 
     Imports stay as the release has them; whoever calls adds those that are missing.
@@ -99,6 +101,7 @@ def merge_modules(base: str, edited: str, released: str, elsewhere: Elsewhere) -
         edited: the same with the owner's edits.
         released: what stands in its place in the new release.
         elsewhere: finds another module for a piece that the new version has not.
+        is_own: whether the module is the owner's, and so described in the owner's words.
 
     Raises:
         SyntaxError: when one of them is no valid Python.
@@ -107,7 +110,7 @@ def merge_modules(base: str, edited: str, released: str, elsewhere: Elsewhere) -
     merged = merge_texts(base, edited, released)
     if not merged.has_conflicts:
         return merged
-    return _PieceMerge(base, edited, released, elsewhere).run()
+    return _PieceMerge(base, edited, released, elsewhere, is_own=is_own).run()
 
 
 class _EntangledError(Exception):
@@ -115,13 +118,16 @@ class _EntangledError(Exception):
 
 
 class _PieceMerge:
-    def __init__(self, base: str, edited: str, released: str, elsewhere: Elsewhere) -> None:
+    def __init__(
+        self, base: str, edited: str, released: str, elsewhere: Elsewhere, *, is_own: bool
+    ) -> None:
         self._base, self._edited = base, edited
         self._base_lines = base.rstrip("\n").split("\n")
         self._edited_lines = edited.rstrip("\n").split("\n")
         self._lines = released.rstrip("\n").split("\n")
         self._released = released
         self._elsewhere = elsewhere
+        self._is_own = is_own
         self._changes: list[tuple[int, int, int, list[str]]] = []
         self._added: list[Piece] = []
         self._taken_out: list[str] = []
@@ -192,8 +198,7 @@ class _PieceMerge:
                 self._change(new.start, new.end, _both(piece, new))
             return
         merged = merge_pieces(old, piece, new)
-        if merged.has_conflicts and piece.is_docstring:
-            # It describes a file that is the owner's now, in the owner's words.
+        if merged.has_conflicts and piece.is_docstring and self._is_own:
             self._change(new.start, new.end, list(piece.lines))
             return
         if merged.has_conflicts and self._goes_inside(context, old, piece, new):

@@ -10,11 +10,19 @@ from hooks.moves.imports import (
     names_used,
     own_imports,
 )
-from hooks.moves.merging import Context, Merged, has_markers, merge_modules, merge_pieces
+from hooks.moves.merging import (
+    Context,
+    Merged,
+    has_markers,
+    merge_modules,
+    merge_pieces,
+    merge_texts,
+)
 from hooks.moves.names import defined, dotted, imported
 from hooks.moves.pieces import Piece, pieces_inside, pieces_of_module
 from hooks.moves.report import Topic
 from hooks.moves.state import State
+from hooks.moves.trees import text_of
 
 ALIKE = 0.5
 """Share of lines that pieces of one name have in common if they are the same."""
@@ -38,8 +46,13 @@ class ModuleMerger:
     def into_kit(self, new: str) -> None:
         """Merge the edits into the file of the kit that the whole module became."""
         base, edited = self._state.rewritten(self._old, inside=dotted(new))
-        merged = merge_modules(base, edited, self._state.text(new), self._elsewhere)
+        before = clean = self._state.text(new)
+        if has_markers(before):  # of another file that became this one, too
+            clean = text_of(self._state.new[new]) or ""
+        merged = merge_modules(base, edited, clean, self._elsewhere, is_own=False)
         text = self._complete(merged.text, base, edited, inside=dotted(new))
+        if before != clean:
+            text = merge_texts(clean, before, text).text
         self._state.put_merged(new, text, self._old)
         self._report_taken_out(merged)
         if not has_markers(text):

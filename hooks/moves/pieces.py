@@ -37,11 +37,11 @@ class Piece:
     @property
     def described(self) -> tuple[str, str]:
         """A name's value and its description, as two texts; all else is the first."""
-        end = self.node.end_lineno if isinstance(self.node, ast.Assign | ast.AnnAssign) else None
-        at = len(self.lines) if end is None else end - self.start
-        return "".join(f"{x}\n" for x in self.lines[:at]), "".join(
-            f"{x}\n" for x in self.lines[at:]
-        )
+        at = len(self.lines)
+        if isinstance(self.node, ast.Assign | ast.AnnAssign):
+            at = (self.node.end_lineno or 0) - self.start
+        value, description = self.lines[:at], self.lines[at:]
+        return "".join(f"{x}\n" for x in value), "".join(f"{x}\n" for x in description)
 
     @property
     def is_import(self) -> bool:
