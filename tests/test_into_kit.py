@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 from copier import run_copy, run_update
 
+from hooks.moves.imports import add_imports
 from hooks.moves.makefiles import merge_makefiles
 from hooks.moves.merging import merge_modules
-from hooks.moves.migration import follow, owned_paths
+from hooks.moves.migration import follow, owned_paths, route
 from hooks.moves.names import Names, Table
 from hooks.moves.projects import merge_projects
 from hooks.moves.report import Topic
@@ -247,7 +248,7 @@ class TestFromEachRelease:
 
 @pytest.mark.full
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("version", STARTS)
+@pytest.mark.parametrize("version", [*STARTS, MOVED])
 def test_no_comment_is_lost_wherever_it_stands(
     version: str, seed: int, rendered: Callable[[str], Path], moved: Files, new: Files
 ) -> None:
@@ -536,6 +537,108 @@ def unmerged(project: Path) -> list[str]:
     return git(project, "diff", "--name-only", "--relative", "--diff-filter=U").splitlines()
 
 
+def with_statement(text: str, other: str, word: str) -> str:
+    """A module with a statement of the owner's between two lines that another module has, too."""
+    lines = text.split("\n")
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Assign | ast.AnnAssign | ast.Return) and node.col_offset:
+            at = node.lineno - 1
+            if other.count("\n".join(lines[at - 1 : at + 1]) + "\n") == 1:
+                mine = f"{' ' * node.col_offset}inner_{word} = 1"
+                return "\n".join([*lines[:at], mine, *lines[at:]])
+    return text
+
+
+def with_function(text: str, word: str) -> str:
+    """A module with a function of the owner's at its end, and an import for it."""
+    code = f'\n\ndef {word}() -> Decimal:\n    """Ours."""\n    return Decimal(1)\n'
+    return add_imports(text + code, ["from decimal import Decimal"])
+
+
+class TestSeveralModulesThatBecameOne:
+    """In release 0.6.0, inside of the kit."""
+
+    @pytest.fixture
+    def words(self) -> dict[str, str]:
+        """A word for an edit of each module that went into another one."""
+        paths = [path for path in MERGING.paths if path.endswith(".py")]
+        return {path: f"of_ours_{number:02d}" for number, path in enumerate(paths)}
+
+    def test_have_the_edits_of_each(self, words: dict[str, str], moved: Files, new: Files) -> None:
+        edited, inner = dict(moved), dict[str, str]()
+        for path, word in words.items():
+            before, after = moved[path].decode(), new[MERGING.paths[path]].decode()
+            text = with_statement(before, after, word)
+            inner |= {path: f"inner_{word} = 1"} if text != before else {}
+            edited[path] = with_function(text, word).encode()
+        state = carried(MOVED, moved, edited, moved, new)
+        files = state.outcome()
+        assert state.conflicts() == {}
+        assert len(inner) > len(words) // 2
+        for path, word in words.items():
+            text = files[MERGING.paths[path]].decode()
+            assert f"def {word}() -> Decimal:" in text
+            assert "from decimal import Decimal\n" in text
+            assert inner.get(path, "") in text
+        assert broken_imports(files) == []
+
+    def test_show_a_line_that_both_changed(self, moved: Files, new: Files) -> None:
+        path = "kit/security/_token_uses.py"
+        edited = {**moved, path: moved[path].replace(b"commit()", b"commit_ours()")}
+        state = carried(MOVED, moved, edited, moved, new)
+        assert list(state.conflicts()) == [MERGING.paths[path]]
+        assert "commit_ours()" in state.text(MERGING.paths[path])
+
+    def test_without_edits_are_a_copy_s(self, moved: Files, new: Files, expected: Files) -> None:
+        state = carried(MOVED, moved, moved, moved, new)
+        assert state.outcome() == expected
+        assert [state.report.lines(topic) for topic in Topic] == [[]] * len(Topic)
+
+    def test_are_deleted_if_all_of_them_were(self, moved: Files, new: Files) -> None:
+        gone = {"kit/context/_request.py", *(x for x in moved if x.startswith("kit/models/"))}
+        edited = {path: content for path, content in moved.items() if path not in gone}
+        state = carried(MOVED, moved, edited, moved, new)
+        assert "kit/models.py" not in state.outcome()
+        assert state.outcome()["kit/context.py"] == new["kit/context.py"]
+        lines = "\n".join(state.report.lines(Topic.LOOK))
+        assert "you had deleted kit/context/_request.py; what it held is in kit/context.py" in lines
+        assert "kit/models.py stays deleted" in lines
+
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            ("from kit.queue._heartbeat import heartbeat", "from kit.queue import heartbeat"),
+            ("from kit.models._api_token import ApiToken", "from kit.models import ApiToken"),
+            ("from kit.context import _request", "from kit import context as _request"),
+            ("from kit.context import get_request_id", "from kit.context import get_request_id"),
+            ("import kit.context as c", "import kit.context as c"),
+            ("x = 'kit.queue._heartbeat.heartbeat'", "x = 'kit.queue.heartbeat'"),
+            ("x = 1  # kit/context/_request.py", "x = 1  # kit/context.py"),
+            ("x = 'app/commands devservices'", "x = 'app/commands devservices'"),
+        ],
+    )
+    def test_are_found_by_code_that_imports_them(self, new: Files, before: str, after: str) -> None:
+        rewriter = Rewriter(Names(MERGING, new))
+        assert rewriter.rewrite(f"{before}\n", "app/api/own.py") == f"{after}\n"
+
+
+def test_a_release_without_a_tag_is_found_by_its_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit_all(tmp_path, f"Release {MOVED}")
+    commit_all(tmp_path, "Later")
+    ends = {"FROM": "0.4.0", "TO": WORKING_TREE}
+    for end, version in ends.items():
+        monkeypatch.setenv(f"VERSION_{end}", f"v{version}")
+        monkeypatch.setenv(f"VERSION_PEP440_{end}", version)
+    found = [(table.version, release) for table, release in route(str(tmp_path))]
+    commit = git(tmp_path, "rev-parse", "HEAD~1").strip()
+    assert found == [(MOVED, commit), (MERGING.version, f"v{WORKING_TREE}")]
+    git(tmp_path, "tag", "v0.6.0")
+    found = [(table.version, release) for table, release in route(str(tmp_path))]
+    assert found[1:] == [(MERGING.version, "v0.6.0"), ("", f"v{WORKING_TREE}")]
+
+
 @pytest.mark.usefixtures("fast_copier")
 class TestUpdate:
     """As owners run it."""
@@ -567,16 +670,12 @@ class TestUpdate:
     @pytest.mark.full
     @pytest.mark.parametrize("version", STARTS)
     def test_from_each_release(
-        self, version: str, releases: Path, tmp_path: Path, rendered: Callable[[str], Path]
+        self, version: str, releases: Path, tmp_path: Path, expected: Files
     ) -> None:
         untouched = start(releases, version, tmp_path / "untouched")
         update(untouched)
         assert unmerged(untouched) == []
-        fresh = files_of(rendered(WORKING_TREE))
-        assert {**files_of(untouched), ".copier-answers.yml": b""} == {
-            **fresh,
-            ".copier-answers.yml": b"",
-        }
+        assert files_of(untouched) == expected
 
         project = start(releases, version, tmp_path / "project")
         apply(EDITS, project)
@@ -589,12 +688,30 @@ class TestUpdate:
         update(project)
         assert git(project, "status", "--porcelain") == "", "a second update changes nothing"
 
+    def test_from_the_move_on_keeps_edits_of_the_kit(self, releases: Path, tmp_path: Path) -> None:
+        project = start(releases, MOVED, tmp_path / "project")
+        edit(project / "kit/context/_request.py", "set(request_id)", "set(request_id + OURS)")
+        edit(project / "app/main.py", '"""The', '"""Our')
+        (project / "app/api/own.py").write_text(
+            "from kit.queue._heartbeat import heartbeat\n", encoding="utf-8"
+        )
+        (project / "templates/index.html").unlink()
+        commit_all(project, "Work")
+        update(project)
+        assert unmerged(project) == []
+        files = files_of(project)
+        assert b"set(request_id + OURS)" in files["kit/context.py"]
+        assert files["app/api/own.py"] == b"from kit.queue import heartbeat\n"
+        assert files["app/main.py"].startswith(b'"""Our')
+        assert "templates/index.html" not in files
+        assert [path for path in files if path.startswith("kit/context/")] == []
+
     @pytest.mark.full
     def test_release_by_release(self, releases: Path, tmp_path: Path) -> None:
         project = start(releases, OLDEST, tmp_path / "project")
         apply(EDITS, project)
         commit_all(project, "Work")
-        for version in [*STARTS[1:], WORKING_TREE]:
+        for version in [*STARTS[1:], MOVED, WORKING_TREE]:
             update(project, version)
             settle(project)
             commit_all(project, f"Update to {version}")
@@ -618,11 +735,11 @@ class TestUpdate:
 
 
 def files_of(project: Path) -> Files:
-    """Files of a project, without those of git."""
+    """Files of a project, without those of git and of Copier."""
     return {
         path: content
         for path, content in read_folder(project).items()
-        if not path.startswith(".git/")
+        if not path.startswith(".git/") and path != ".copier-answers.yml"
     }
 
 
@@ -653,7 +770,13 @@ class TestFailure:
             check=False,
             capture_output=True,
             text=True,
-            env={"VERSION_FROM": "v0.4.0", "VERSION_TO": "v0.5.0", "PATH": "/usr/bin:/bin"},
+            env={
+                "VERSION_FROM": "v0.4.0",
+                "VERSION_TO": "v0.6.0",
+                "VERSION_PEP440_FROM": "0.4.0",
+                "VERSION_PEP440_TO": "0.6.0",
+                "PATH": "/usr/bin:/bin",
+            },
         )
         assert done.returncode == 1
         assert "git reset --hard && git clean -fd" in done.stderr

@@ -8,6 +8,7 @@ from difflib import SequenceMatcher
 
 from hooks.moves.imports import with_imports_of
 from hooks.moves.pieces import (
+    ALIKE,
     Piece,
     pieces_inside,
     pieces_of_module,
@@ -154,6 +155,7 @@ class _PieceMerge:
     ) -> None:
         before = {piece.key: piece for piece in base}
         after = {piece.key: piece for piece in released}
+        after |= _renamed(base, released)
         left: Anchor | None = None
         for index, piece in enumerate(edited):
             if piece.is_import:
@@ -298,6 +300,19 @@ class _PieceMerge:
         inner = {ast.unparse(node) for node in ast.walk(piece.node) if isinstance(node, ast.stmt)}
         if moved & inner - {ast.unparse(piece.node)}:
             raise _EntangledError
+
+
+def _renamed(base: list[Piece], released: list[Piece]) -> dict[tuple[str, str, int], Piece]:
+    """Definitions that have another name in the new version, by their old one."""
+    before, after = ({x.key for x in pieces} for pieces in (base, released))
+    new = [piece for piece in released if piece.is_definition and piece.key not in before]
+    found: dict[tuple[str, str, int], Piece] = {}
+    for old in base:
+        if old.is_definition and old.key not in after and new:
+            likest = max(new, key=old.likeness)
+            if old.likeness(likest) > ALIKE:
+                found[old.key] = likest
+    return found
 
 
 def _is_class(piece: Piece) -> bool:

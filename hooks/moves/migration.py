@@ -56,8 +56,8 @@ from hooks.rename import git, render_release
 
 BEGIN = """
 This update moves files: your last commit is compared with the releases, files move with your edits,
-imports and names are rewritten in all files of the project, and what was done is printed. Nothing
-is committed.
+imports and names are rewritten in all files of the project, and what was done is printed.
+Nothing is committed.
 """
 UNDO = """
 Moving files failed. Your last commit is untouched; what the update changed since goes with

@@ -2,7 +2,6 @@
 
 import ast
 from collections.abc import Iterator
-from difflib import SequenceMatcher
 
 from hooks.moves.imports import (
     add_imports,
@@ -16,16 +15,13 @@ from hooks.moves.merging import (
     has_markers,
     merge_modules,
     merge_pieces,
-    merge_texts,
+    merge_plain,
 )
 from hooks.moves.names import defined, dotted, imported
-from hooks.moves.pieces import Piece, pieces_inside, pieces_of_module
+from hooks.moves.pieces import ALIKE, Piece, pieces_inside, pieces_of_module
 from hooks.moves.report import Topic
 from hooks.moves.state import State
 from hooks.moves.trees import text_of
-
-ALIKE = 0.5
-"""Share of lines that pieces of one name have in common if they are the same."""
 
 
 class ModuleMerger:
@@ -52,7 +48,7 @@ class ModuleMerger:
         merged = merge_modules(base, edited, clean, self._elsewhere, is_own=False)
         text = self._complete(merged.text, base, edited, inside=dotted(new))
         if before != clean:
-            text = merge_texts(clean, before, text).text
+            text = merge_plain(clean, text, before).text
         self._state.put_merged(new, text, self._old)
         self._report_taken_out(merged)
         if not has_markers(text):
@@ -97,7 +93,7 @@ class ModuleMerger:
         for path in self._files(outer):
             text = self._state.text(path)
             found = _located(text, [each.key for each in context], old)
-            if found is not None and (dotted(path) == self._target or _are_alike(old, found)):
+            if found is not None and (dotted(path) == self._target or old.likeness(found) > ALIKE):
                 yield path, found, text
         if not context and (target := self._path(self._target)):
             text = self._state.text(target)
@@ -212,11 +208,6 @@ def _located(text: str, context: list[tuple[str, str, int]], old: Piece) -> Piec
             return None
         pieces = pieces_inside(outer.node, lines)
     return next((each for each in pieces or [] if each.key == old.key), None)
-
-
-def _are_alike(old: Piece, found: Piece) -> bool:
-    """Whether a piece of another module is the same one, and not just one of its name."""
-    return SequenceMatcher(None, old.lines, found.lines).ratio() > ALIKE
 
 
 def _methods(text: str) -> Iterator[Piece]:

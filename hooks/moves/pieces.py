@@ -3,10 +3,15 @@
 import ast
 from collections import Counter
 from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
 
 from hooks.moves.names import defined
 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+ALIKE = 0.5
+"""More than this share of their lines is in both of two pieces that are the same one."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,10 @@ class Piece:
     def is_docstring(self) -> bool:
         """Whether it is the docstring of what it stands in."""
         return self.key[0] == "docstring"
+
+    def likeness(self, other: "Piece") -> float:
+        """The share of lines that are in both pieces."""
+        return SequenceMatcher(None, self.lines, other.lines).ratio()
 
     def dedented_to(self, indent: int) -> "Piece":
         """The same piece with another indentation."""
