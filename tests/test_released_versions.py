@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 import select
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -26,11 +27,13 @@ from tests.conftest import copy_template
 from tests.merged_tree import read_tree
 from tests.releases import clone_with_releases, released_versions
 from tests.repositories import REPOSITORY, WORKING_TREE, commit_all, edit, git, tree
-from tests.service import cache_of_uv
+from tests.service import Service, cache_of_uv
 from tests.test_extension_life import SHOP, LivingService
 from tests.test_update import run_hook
 
 OLDEST, *_, NEWEST = released_versions()
+MADE_OWNED = "0.5.0"
+"""The release since which updates leave the owner's files alone."""
 ALL_EXTENSIONS: Answers = {"extensions": catalogue()}
 ROWS = REPOSITORY / "tests" / "in_project" / "rows_in_every_table.py"
 NONE_AND_ALL = [
@@ -139,10 +142,22 @@ def test_where_nothing_was_changed_it_gives_what_a_fresh_copy_would(
 ) -> None:
     update(project, answers)
     assert conflicts(project) == []
-    fresh = copy_template(releases, tmp_path / "fresh", **answers)
-    commit_all(fresh, "Start")
+    fresh = fresh_copy(releases, tmp_path, answers)
     # The readme belongs to the project's owner from the first day.
     assert without(tree(project), "README.md") == without(tree(fresh), "README.md")
+
+
+def fresh_copy(releases: Path, folder: Path, answers: Answers) -> Path:
+    """A committed copy, whose owner's files are those of the release that made them the owner's."""
+    fresh = copy_template(releases, folder / "fresh", **answers)
+    made = start(releases, MADE_OWNED, answers, folder / "made")
+    for owned in configuration()["_skip_if_exists"]:
+        source, target = (root / owned.strip("/") for root in (made, fresh))
+        if source.is_dir():
+            shutil.rmtree(target)
+        source.replace(target)
+    commit_all(fresh, "Start")
+    return fresh
 
 
 def without(files: dict[str, str], path: str) -> dict[str, str]:
@@ -227,7 +242,7 @@ def test_work_stays_beside_what_the_release_brings(
     assert conflicts(project) == []
     # What a fresh copy would hold with the same work done to it: all else is as if never copied
     # from an older release.
-    fresh = copy_template(releases, tmp_path / "fresh", **answers)
+    fresh = fresh_copy(releases, tmp_path, answers)
     work(fresh, extensions, enable=enable)
     assert tree(project) == tree(fresh)
     commit_all(project, "Update")
@@ -394,6 +409,22 @@ class TestAServiceInUse:
         assert sorted(heads(service)) == sorted(("applied", branch) for branch in branches)
         if version == OLDEST:
             service.make("test")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("answers", [{}, ALL_EXTENSIONS], ids=["defaults", "all-extensions"])
+def test_the_owner_s_files_work_with_a_later_kit(
+    releases: Path, service_folder: Path, answers: Answers
+) -> None:
+    """They are as the service's first release wrote them, and its tests with them."""
+    project = start(releases, MADE_OWNED, answers, service_folder / f"owned-{len(answers)}")
+    update(project, answers)
+    assert conflicts(project) == []
+    commit_all(project, "Update")
+    service = Service(project, {"UV_CACHE_DIR": cache_of_uv()})
+    service.make("setup")
+    for target in ("lint", "typecheck", "test"):
+        service.make(target)
 
 
 def rows(service: LivingService, what: str) -> dict[str, list[dict[str, object]]]:
