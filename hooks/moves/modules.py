@@ -57,7 +57,10 @@ class ModuleMerger:
     def into_own(self) -> None:
         """Merge the edits into the owner's file at the same place, and the rest into the kit."""
         base, edited = self._state.rewritten(self._old)
-        merged = merge_modules(base, edited, self._state.text(self._old), self._elsewhere)
+        is_own = self._names.table.makes_owned and not self._old.startswith("kit/")
+        merged = merge_modules(
+            base, edited, self._state.text(self._old), self._elsewhere, is_own=is_own
+        )
         text = self._complete(merged.text, base, edited)
         self._state.put_merged(self._old, text, self._old)
         self._report_taken_out(merged)
