@@ -279,7 +279,7 @@ def told(service: LivingService, command: str, *words: str) -> None:
 
 
 def forget_the_hotel(revision: Path) -> None:
-    """What the message says: out of depends_on, out of upgrade() and downgrade()."""
+    """Do what the message says: remove it from depends_on, upgrade() and downgrade()."""
     text = revision.read_text(encoding="utf-8")
     text = re.sub(r"^depends_on.*$", "depends_on = None", text, flags=re.MULTILINE)
     text = re.sub(r"^    op\..*(\n        .*|\n    \))*$", "    pass", text, flags=re.MULTILINE)

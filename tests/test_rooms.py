@@ -27,7 +27,7 @@ package = types.ModuleType("kit.architecture")
 package.__path__ = [str(template / "kit" / "architecture")]
 sys.modules["kit.architecture"] = package
 
-source = importlib.import_module("kit.architecture._source")
+source = importlib.import_module("kit.architecture._imports")
 rules = importlib.import_module("kit.architecture._imports")
 found = {
     name: list(rule())

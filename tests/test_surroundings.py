@@ -141,7 +141,7 @@ class TestRecopy:
 
         assert told.returncode == 0, told.stdout
         warning = " ".join(told.stdout.split("\n\n")[0].split())
-        assert "are written anew: your edits there go. Your own files stay as they are" in warning
+        assert warning.startswith("Commit first: the kit and the files that you share")
         assert {name: (project / name).read_bytes() for name in shared} == pristine
         for name in owners:
             assert (project / name).read_text(encoding="utf-8") == "# ours\n"
@@ -161,9 +161,9 @@ class TestRecopy:
         self, releases: Path, tmp_path: Path
     ) -> None:
         told = copier("copy", "--defaults", str(releases), "new", folder=tmp_path)
-        assert "written anew" not in told.stdout
+        assert "are overwritten" not in told.stdout
         assert "\n  git init && git add . && git commit" in told.stdout
-        assert "further up" not in told.stdout
+        assert "parent folder" not in told.stdout
 
 
 class TestInALargerRepository:
@@ -188,8 +188,8 @@ class TestInALargerRepository:
         answers = ("--data", f"ci={ci}")
         told = copier("copy", "--defaults", *answers, str(releases), "services/new", folder=larger)
         assert "\n  git add . && git commit" in told.stdout
-        assert "commit hooks" in told.stdout.split("The repository begins further up.")[1]
-        assert ("hooks and workflow." in told.stdout) == (ci == "github")
+        assert "commit hooks" in told.stdout.split("The repository begins in a parent folder.")[1]
+        assert ("hooks and workflow to" in told.stdout) == (ci == "github")
 
     def test_an_update_touches_its_own_folder_alone(self, larger: Path) -> None:
         orders = larger / "services" / "orders"

@@ -101,7 +101,7 @@ def test_edits_survive_beside_the_template_s_change(releases: Path, project: Pat
     edit(releases / "template/kit/lifespan.py", '"""', '"""Theirs. ')
     (releases / "template/NEWS.md").write_text("# News\n", encoding="utf-8")
     release(releases, "v0.2.0")
-    edit(project / "AGENTS.md", "exits 0 with conflicts too", "exits 0, alas")
+    edit(project / "AGENTS.md", "It exits with 0", "Alas, it exits with 0")
     edit(project / "app/main.py", '"""', '"""Ours. ')
     edit(project / "kit/lifespan.py", "\n\n\n", "\n\n\n# Ours.\n")
     (project / "app/own.py").write_text("OURS = True\n", encoding="utf-8")
@@ -110,7 +110,7 @@ def test_edits_survive_beside_the_template_s_change(releases: Path, project: Pat
     update(project)
     text = (project / "AGENTS.md").read_text(encoding="utf-8")
     assert "## Check each change" in text
-    assert "exits 0, alas" in text
+    assert "Alas, it exits with 0" in text
     assert (project / "app/main.py").read_text(encoding="utf-8").startswith('"""Ours. ')
     lifespan = (project / "kit/lifespan.py").read_text(encoding="utf-8")
     assert lifespan.startswith('"""Theirs. ')

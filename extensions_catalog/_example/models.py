@@ -1,4 +1,4 @@
-"""Tables, whose names begin with the extension's, and the forms that the API accepts and returns."""
+"""Tables, named after the extension, and the forms that the API accepts and returns."""
 
 from datetime import datetime
 

@@ -1,4 +1,4 @@
-"""Access tokens of Supabase Auth: whether one is ours, and what it says once it is verified."""
+"""Verification of access tokens of Supabase Auth."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from app.extensions.accounts.settings import AccountsSettings, accounts_settings
 from app.extensions.accounts.signing_keys import ALGORITHMS, SigningKeys, UnknownSigningKeyError
 
 LEEWAY_SECONDS = 30
-"""How far the clocks of Supabase and of this machine may be apart."""
+"""Tolerated difference between the clocks of Supabase and of this machine."""
 
 LENGTH_LIMIT = 16_384
 """Characters of a token. Supabase's have about 1,000, and more with large metadata."""
@@ -23,7 +23,7 @@ _REASONS: dict[type[Exception], tuple[str, str]] = {
     jwt.InvalidAudienceError: ("audience", "The access token is for another audience."),
     jwt.InvalidAlgorithmError: (
         "algorithm",
-        "The access token's algorithm is not that of its key.",
+        "The access token's algorithm does not match its key.",
     ),
     jwt.InvalidSignatureError: ("signature", "The access token's signature does not match."),
     UnknownSigningKeyError: ("unknown-key", "The access token names no key of the project."),
@@ -32,7 +32,7 @@ _MALFORMED = ("malformed", "The access token lacks what it needs to be verified.
 
 
 class RefusedTokenError(Exception):
-    """A token of the project that must not be accepted.
+    """A token of the project is refused.
 
     Attributes:
         reason: one word for programs.
@@ -50,8 +50,8 @@ class AccessTokenVerifier:
     """Verifies the access tokens of one project.
 
     Attributes:
-        issuer: what the claim `iss` has to be.
-        audience: what the claim `aud` has to be or hold.
+        issuer: required value of the claim `iss`.
+        audience: required value of the claim `aud`, or one of its values.
         oauth_clients: ids of the OAuth clients whose tokens are accepted too.
         keys: the project's public keys.
     """
@@ -62,7 +62,7 @@ class AccessTokenVerifier:
     keys: SigningKeys
 
     def claims_issuer(self, token: str) -> bool:
-        """Whether this is a JWT that says it is the project's; nothing is verified."""
+        """Whether this is a JWT whose `iss` names the project; nothing is verified."""
         if len(token) > LENGTH_LIMIT:
             return False
         try:
@@ -72,11 +72,11 @@ class AccessTokenVerifier:
         return claims.get("iss") == self.issuer
 
     async def verify(self, token: str) -> tuple[CurrentUser, dict[str, Any]]:
-        """The token's user, and all of its claims.
+        """Verify a token, and return its user and all of its claims.
 
         Raises:
-            RefusedTokenError: when it must not be accepted.
-            SigningKeysUnavailableError: when that cannot be told, because the keys cannot be had.
+            RefusedTokenError: when it is not valid here.
+            SigningKeysUnavailableError: when it cannot be verified, since the keys are unavailable.
         """
         try:
             claims = await self._verified_claims(token)
@@ -85,13 +85,13 @@ class AccessTokenVerifier:
             raise RefusedTokenError(*_REASONS.get(type(error), _MALFORMED)) from error
         if user.client_id is not None and user.client_id not in self.oauth_clients:
             raise RefusedTokenError(
-                "client", "The access token was issued to an OAuth client that may not call."
+                "client", "The access token was issued to an OAuth client that is not allowed."
             )
         return user, claims
 
     async def _verified_claims(self, token: str) -> dict[str, Any]:
         header = jwt.get_unverified_header(token)
-        # Told without asking for keys: tokens signed with the project's legacy secret come here.
+        # Refused without fetching keys: tokens signed with the project's legacy secret come here.
         if header.get("alg") not in ALGORITHMS:
             raise jwt.InvalidAlgorithmError(header.get("alg"))
         if "kid" not in header:
@@ -100,8 +100,8 @@ class AccessTokenVerifier:
         return jwt.decode(
             token,
             key,
-            # The key says what it is for, never the token: with a choice, a forger could have the
-            # public key taken for a shared secret.
+            # The key defines the algorithm, never the token: otherwise a forger could have the
+            # public key used as a shared secret.
             algorithms=[key.algorithm_name],
             issuer=self.issuer,
             audience=self.audience,
@@ -111,7 +111,7 @@ class AccessTokenVerifier:
 
 
 def make_verifier(settings: AccountsSettings) -> AccessTokenVerifier | None:
-    """The verifier of the configured project; None where none is configured."""
+    """Make the verifier of the configured project; None where none is configured."""
     if settings.issuer is None or settings.jwks_url is None:
         return None
     keys = SigningKeys(

@@ -1,4 +1,4 @@
-"""What the extension's endpoints ask for: `async def read_profile(user: CurrentUserDep)`.
+"""Dependencies of the extension's endpoints: `async def read_profile(user: CurrentUserDep)`.
 
 Other parts of the service take core's `PrincipalDep`, whose `kind` is `user` for users, and need
 not import the extension for it.
@@ -15,7 +15,7 @@ from app.extensions.accounts.models import CurrentUser
 from app.extensions.accounts.principals import USER_KIND
 from kit.errors import Problem
 
-# Names the scheme in the OpenAPI document; the provider judges the token.
+# Names the scheme in the OpenAPI document; the provider verifies the token.
 _bearer = HTTPBearer(
     auto_error=False,
     scheme_name="Access token",
@@ -27,10 +27,10 @@ async def get_current_user(
     principal: PrincipalDep,
     _credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None,
 ) -> CurrentUser:
-    """The user who calls.
+    """Return the calling user.
 
     Raises:
-        Problem: 403 when it is no user who calls but a program with an API token.
+        Problem: 403 when the caller is not a user but a program with an API token.
     """
     if principal.kind != USER_KIND:
         raise Problem(

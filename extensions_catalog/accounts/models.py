@@ -1,4 +1,4 @@
-"""The table, whose name begins with the extension's, and what the API takes and gives."""
+"""The table, named after the extension, and the forms that the API accepts and returns."""
 
 from datetime import datetime
 from uuid import UUID
@@ -11,7 +11,7 @@ EMAIL_LENGTH = 320
 
 
 class CurrentUser(BaseModel):
-    """The user behind a request, as the verified access token says.
+    """The user behind a request, from the claims of the verified access token.
 
     Source of the claims: https://supabase.com/docs/guides/auth/jwt-fields
     """
@@ -20,12 +20,12 @@ class CurrentUser(BaseModel):
 
     id: UUID
     email: str | None = Field(
-        default=None, max_length=EMAIL_LENGTH, description="None for who signed in without one."
+        default=None, max_length=EMAIL_LENGTH, description="None for a sign-in without address."
     )
     role: str = Field(min_length=1, description="Of PostgreSQL: `authenticated` for all users.")
     aal: str = Field(default="aal1", description="`aal2` after a second factor.")
     session_id: UUID | None = None
-    is_anonymous: bool = Field(default=False, description="Signed in without telling who they are.")
+    is_anonymous: bool = Field(default=False, description="Signed in without an identity.")
     client_id: str | None = Field(
         default=None, description="The OAuth client that calls on the user's behalf, if one does."
     )
@@ -37,15 +37,15 @@ class CurrentUser(BaseModel):
 
 
 class ProfileInput(SQLModel):
-    """What users may change of their profile."""
+    """The fields of a profile that its user may change."""
 
     display_name: str | None = Field(
-        default=None, min_length=1, max_length=100, description="What to call the user."
+        default=None, min_length=1, max_length=100, description="The user's name as others see it."
     )
 
 
 class AccountsProfile(SQLModel, table=True):
-    """What this service keeps of a user.
+    """The profile of a user in this service.
 
     There is no foreign key to `auth.users`: a database that is not Supabase's has no such table.
     """
@@ -54,9 +54,9 @@ class AccountsProfile(SQLModel, table=True):
 
     id: UUID = Field(primary_key=True, description="The user's id in Supabase Auth")
     email: str | None = Field(
-        default=None, max_length=EMAIL_LENGTH, description="As the last access token said"
+        default=None, max_length=EMAIL_LENGTH, description="As in the last access token"
     )
-    display_name: str | None = Field(default=None, max_length=100, description="The user's choice")
+    display_name: str | None = Field(default=None, max_length=100, description="Chosen by the user")
     created_at: datetime | None = Field(
         default=None,
         sa_type=DateTime(timezone=True),
@@ -77,7 +77,7 @@ class AccountsProfile(SQLModel, table=True):
 
 
 class ProfileOutput(ProfileInput):
-    """A user's profile, as the API gives it."""
+    """A user's profile, as the API returns it."""
 
     id: UUID
     email: str | None = None

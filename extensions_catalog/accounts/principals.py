@@ -1,4 +1,4 @@
-"""Users as principals: the bearer of an access token of the project may use the API."""
+"""Users as principals: a caller with an access token of the project may use the API."""
 
 from http import HTTPStatus
 
@@ -10,18 +10,18 @@ from kit.errors import Problem
 from kit.security import Principal, bearer_token, register_principal_provider
 
 USER_KIND = "user"
-"""What `Principal.kind` is for users; their `id` is that of Supabase Auth."""
+"""`Principal.kind` of users; their `id` is that of Supabase Auth."""
 
 
 @register_principal_provider
 async def user_principal(request: Request) -> Principal | None:
-    """The user whose access token the request bears.
+    """Identify the user by the access token in the request.
 
     None for other tokens, and for all where no project is configured.
 
     Raises:
-        Problem: 401 for a token of the project that must not be accepted.
-        SigningKeysUnavailableError: when its keys cannot be had; the API answers 503.
+        Problem: 401 for a token of the project that is not valid.
+        SigningKeysUnavailableError: when its keys are unavailable; the API answers 503.
     """
     token = bearer_token(request)
     if verifier is None or token is None or not verifier.claims_issuer(token):
@@ -37,7 +37,7 @@ async def user_principal(request: Request) -> Principal | None:
 
 
 def _unauthorized(refused: RefusedTokenError) -> Problem:
-    """The answer of https://www.rfc-editor.org/rfc/rfc6750#section-3 with the reason in it."""
+    """The answer of https://www.rfc-editor.org/rfc/rfc6750#section-3, with the reason."""
     challenge = f'Bearer error="invalid_token", error_description="{refused.description}"'
     return Problem(
         HTTPStatus.UNAUTHORIZED,

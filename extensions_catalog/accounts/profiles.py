@@ -1,4 +1,4 @@
-"""Keeping a profile of every user who calls."""
+"""Create and refresh the profile of every calling user."""
 
 import logging
 import time
@@ -19,11 +19,11 @@ from kit.messages import publish
 logger = logging.getLogger(__name__)
 
 SIGHTING_SECONDS = 60
-"""How long a user counts as just seen: nothing is read or written for them meanwhile."""
+"""How long a user counts as just seen: meanwhile nothing is read or written for them."""
 
 
 class RecentSightings:
-    """Which users this process has seen a moment ago, and no more of them than so many."""
+    """Cache of the users that this process has just seen, limited in time and size."""
 
     def __init__(self, *, seconds: float, size: int) -> None:
         self._seconds = seconds
@@ -31,19 +31,19 @@ class RecentSightings:
         self._entries: OrderedDict[UUID, tuple[float, str | None]] = OrderedDict()
 
     def holds(self, user: CurrentUser) -> bool:
-        """Whether the user was here a moment ago, with the same address."""
+        """Whether the user was just seen, with the same address."""
         stale_at, email = self._entries.get(user.id, (0.0, None))
         return time.monotonic() < stale_at and email == user.email
 
     def add(self, user: CurrentUser) -> None:
-        """Remember the user; the one who was added longest ago may be forgotten."""
+        """Add the user; the oldest entry may be evicted."""
         self._entries.pop(user.id, None)
         self._entries[user.id] = (time.monotonic() + self._seconds, user.email)
         if len(self._entries) > self._size:
             self._entries.popitem(last=False)
 
     def clear(self) -> None:
-        """Forget everybody."""
+        """Remove all entries."""
         self._entries.clear()
 
 
@@ -51,9 +51,10 @@ recent_sightings = RecentSightings(seconds=SIGHTING_SECONDS, size=10_000)
 
 
 async def note_sighting(user: CurrentUser) -> None:
-    """See to it that the user has a profile, which says within a minute when they were here.
+    """Create the user's profile if need be, and update its time of the last visit.
 
-    It takes a connection for a moment, before the endpoint takes its own, and mostly takes none.
+    That time is accurate to a minute. Mostly this takes no connection; otherwise it takes one for a
+    moment, before the endpoint takes its own.
 
     Raises:
         sqlalchemy.exc.SQLAlchemyError: when a new user's profile cannot be written.
@@ -72,7 +73,7 @@ async def note_sighting(user: CurrentUser) -> None:
 
 
 async def _create(user: CurrentUser) -> None:
-    """Write the profile and tell of it, unless another request does so at this very moment."""
+    """Create the profile and publish it, unless a concurrent request does so."""
     async with database.async_session_maker() as session:
         created_at = await session.scalar(
             insert(AccountsProfile)
@@ -95,7 +96,7 @@ async def _create(user: CurrentUser) -> None:
 
 
 async def _refresh(user: CurrentUser) -> None:
-    """Note time and address. That this fails is no reason to turn the user away."""
+    """Update time and address; a failure is only logged, so that the user is still served."""
     is_new = or_(
         col(AccountsProfile.email).is_distinct_from(user.email),
         col(AccountsProfile.last_seen_at) < func.now() - timedelta(seconds=SIGHTING_SECONDS),
@@ -110,4 +111,4 @@ async def _refresh(user: CurrentUser) -> None:
             await session.exec(statement)
             await session.commit()
     except (SQLAlchemyError, OSError) as error:
-        logger.warning("a user's last visit is not written: %s", first_line(error))
+        logger.warning("a user's last visit was not stored: %s", first_line(error))

@@ -13,45 +13,45 @@ _POOLER_USER = re.compile(r"[^.]+\.(?P<project>[a-z0-9]+)")
 
 
 class AccountsSettings(ServiceSettings):
-    """What the extension can be told."""
+    """The settings of the extension."""
 
     model_config = SettingsConfigDict(env_prefix="ACCOUNTS_")
 
     SUPABASE_URL: str | None = Field(
         None,
-        description="Address of the Supabase project; told from POSTGRES_USER behind its pooler.",
+        description="Address of the Supabase project; unset, derived from POSTGRES_USER.",
     )
     JWKS_URL: str | None = Field(
-        None, description="Where the project's public keys are; unset, where Supabase has them."
+        None, description="Address of the project's public keys; unset, Supabase's own."
     )
     AUDIENCE: str = Field(
-        "authenticated", min_length=1, description="Audience that an access token has to name."
+        "authenticated", min_length=1, description="Audience that an access token has to have."
     )
     OAUTH_CLIENTS: CommaSeparated = Field(
         [],
         description="Ids of OAuth clients that may call on behalf of users, separated by commas.",
     )
-    # Supabase keeps the set in a cache of its own for ten minutes and asks for no longer one.
+    # Supabase caches the set itself for ten minutes, and recommends no longer cache.
     JWKS_CACHE_SECONDS: int = Field(
-        600, gt=0, le=86400, description="Seconds after which the public keys are fetched anew."
+        600, gt=0, le=86400, description="Seconds after which the public keys are fetched again."
     )
     JWKS_STALE_SECONDS: int = Field(
         3600,
         ge=0,
         le=86400,
-        description="Seconds more that known keys hold while no others can be fetched.",
+        description="Further seconds for which stale keys are used while none can be fetched.",
     )
     RETENTION_DAYS: int | None = Field(
         None,
         ge=1,
         le=36500,
-        description="Days unseen after which a profile loses name and address; unset, never.",
+        description="Days without a visit after which a profile is anonymised; unset, never.",
     )
 
     @field_validator("SUPABASE_URL", "JWKS_URL")
     @classmethod
     def _fit_for_keys(cls, value: str | None) -> str | None:
-        """Whoever can change what this address answers can sign in as anybody."""
+        """Require https: anyone who can forge this address's answers can sign in as any user."""
         if value is None:
             return None
         split = urlsplit(value)
@@ -59,7 +59,7 @@ class AccountsSettings(ServiceSettings):
         if not split.hostname or not (split.scheme == "https" or is_local):
             raise ValueError(f"{value!r} is no https:// address (http:// is for this machine only)")
         if split.username or split.query or split.fragment:
-            raise ValueError(f"{value!r} holds more than a host and a path")
+            raise ValueError(f"{value!r} has more than a host and a path")
         return value.rstrip("/")
 
     @model_validator(mode="after")
@@ -83,7 +83,7 @@ class AccountsSettings(ServiceSettings):
 
     @property
     def issuer(self) -> str | None:
-        """What the claim `iss` of an access token says; None where no project is configured."""
+        """Value of the claim `iss` of access tokens; None where no project is configured."""
         return self.project_url and f"{self.project_url}/auth/v1"
 
     @property

@@ -1,8 +1,8 @@
-"""The project's public keys, as its JWKS lists them: fetched when they are needed, and kept.
+"""The project's public keys, from its JWKS: fetched when they are needed, and cached.
 
-A key is trusted while the list that names it is fresh. Beyond that the list is fetched anew, and
-once more whenever a token names a key that is not on it, which is how a rotation is noticed. Only
-the configured address is ever asked, whatever a token's header says.
+A key is trusted while the list that names it is fresh. A stale list is fetched again, and so is one
+that lacks the key that a token names, by which a rotation is noticed. Only the configured address
+is ever requested, independent of a token's header.
 """
 
 import asyncio
@@ -18,26 +18,26 @@ from pydantic import BaseModel, ConfigDict
 logger = logging.getLogger(__name__)
 
 ALGORITHMS = ("ES256", "RS256", "EdDSA")
-"""Those of Supabase that have a public key.
+"""The algorithms of Supabase that have a public key.
 
 Source: https://supabase.com/docs/guides/auth/signing-keys#choosing-the-right-signing-algorithm
 """
 
 FETCH_SECONDS = 5
-"""For the whole of a fetch, however slowly the bytes come."""
+"""Timeout of a whole fetch, however slowly the bytes arrive."""
 
 BYTES_LIMIT = 65_536
-"""Of a JWKS; a key takes some 200 bytes (P-256) or 500 (RSA)."""
+"""Largest JWKS; a key takes some 200 bytes (P-256) or 500 (RSA)."""
 
 RETRY_SECONDS = 5
-"""Between two fetches, when the first has failed."""
+"""Pause between two fetches, when the first has failed."""
 
 UNKNOWN_KEY_SECONDS = 30
-"""Between two fetches because of unknown keys: anybody can send a token that names one."""
+"""Pause between two fetches for unknown keys: any client can send a token that names one."""
 
 
 class _KeySet(BaseModel):
-    """A JWKS, whose entries are looked at one by one: an unknown kind is no error.
+    """A JWKS, whose entries are validated one by one: an unknown kind is no error.
 
     https://www.rfc-editor.org/rfc/rfc7517#section-5
     """
@@ -52,17 +52,17 @@ class UnknownSigningKeyError(LookupError):
 
 
 class SigningKeysUnavailableError(ConnectionError):
-    """The keys cannot be had, so nothing can be said of a token; the API answers 503."""
+    """The keys are unavailable, so no token can be verified; the API answers 503."""
 
 
 class SigningKeys:
     """The keys at one address.
 
     Args:
-        url: of the JWKS.
-        cache_seconds: how long a fetched list is trusted without asking.
-        stale_seconds: how much longer, while it cannot be fetched.
-        clock: monotonic, in seconds.
+        url: address of the JWKS.
+        cache_seconds: how long a fetched list is fresh.
+        stale_seconds: how much longer it is used while it cannot be fetched.
+        clock: a monotonic clock, in seconds.
     """
 
     def __init__(
@@ -82,19 +82,19 @@ class SigningKeys:
         self._tried_at = float("-inf")
         self._has_failed = False
         self._fetching = asyncio.Lock()
-        # Made beforehand: reading the certificates would hold the event loop for some 30 ms.
+        # Made beforehand: reading the certificates would block the event loop for some 30 ms.
         self._tls = httpx2.create_ssl_context()
 
     async def find(self, key_id: str) -> jwt.PyJWK:
-        """The key of this id, with the algorithm that it is for.
+        """Find the key of this id, with its algorithm.
 
         Raises:
             UnknownSigningKeyError: when the project has no such key.
-            SigningKeysUnavailableError: when that cannot be told.
+            SigningKeysUnavailableError: when the keys cannot be fetched.
         """
         if not self._has_fresh(key_id) and not self._can_do_without_waiting(key_id):
             async with self._fetching:
-                # Not if another request has just done so, while this one waited.
+                # Not if another request has done so while this one waited.
                 if self._may_fetch():
                     await self._fetch()
         key = self._keys.get(key_id)
@@ -111,7 +111,7 @@ class SigningKeys:
         return key_id in self._keys and self._age() < self._cache_seconds
 
     def _can_do_without_waiting(self, key_id: str) -> bool:
-        """Whether one request tries again after a failure, so that the others need not."""
+        """Whether a stale key can be used, while one request tries to fetch the list again."""
         is_retry = self._has_failed and self._fetching.locked()
         holds = self._age() < self._cache_seconds + self._stale_seconds
         return is_retry and holds and key_id in self._keys
@@ -123,7 +123,7 @@ class SigningKeys:
         return self._age() >= self._cache_seconds or waited >= UNKNOWN_KEY_SECONDS
 
     async def _fetch(self) -> None:
-        """Take over the list of the moment, or keep the last one and remember the failure."""
+        """Fetch the current list, or keep the last one and note the failure."""
         try:
             keys = _usable_keys(await self._download())
         except (httpx2.HTTPError, OSError, ValueError) as error:
@@ -151,7 +151,7 @@ class SigningKeys:
             httpx2.AsyncClient(
                 verify=self._tls, timeout=FETCH_SECONDS, trust_env=is_remote
             ) as client,
-            # Not compressed, so that what comes is no larger than what is read.
+            # Not compressed, so that the limit of bytes holds for the content too.
             client.stream("GET", self._url, headers={"Accept-Encoding": "identity"}) as answer,
         ):
             answer.raise_for_status()
@@ -164,10 +164,10 @@ class SigningKeys:
 
 
 def _usable_keys(body: bytes) -> dict[str, jwt.PyJWK]:
-    """The keys that can verify a token, by their ids.
+    """Parse the keys that can verify a token, by their ids.
 
     Raises:
-        ValueError: when this is no JWKS.
+        ValueError: when the body is not a JWKS.
     """
     entries = _KeySet.model_validate_json(body).keys
     keys = [key for entry in entries if (key := _usable_key(entry))]

@@ -1,4 +1,4 @@
-"""How a booking is made, what may become of it, and what others are told."""
+"""Bookings: how one is made, its changes of status, and the payload of its messages."""
 
 from collections.abc import Collection, Mapping
 from datetime import date
@@ -28,10 +28,10 @@ FOLLOWS_ON: Mapping[BookingStatus, Collection[BookingStatus]] = {
 def book_if_free(
     room: HotelRoom, guest: HotelGuest, nights: Range[date]
 ) -> ReturningInsert[tuple[HotelBooking]]:
-    """Inserts a booking and gives it, or gives nothing where the room is taken for any night.
+    """Statement that inserts and returns a booking, or nothing if the room is taken for any night.
 
-    PostgreSQL decides, whoever else is booking. Two plain inserts at the same moment may wait for
-    each other and end as a deadlock, after seconds; with ON CONFLICT one of them gives way at once.
+    PostgreSQL decides between concurrent bookings. Two plain inserts at the same moment may wait
+    for each other and end as a deadlock, after seconds; with ON CONFLICT one yields at once.
     """
     return (
         insert(HotelBooking)
@@ -42,7 +42,7 @@ def book_if_free(
 
 
 def bookings_to_change(ids: Collection[int]) -> Select[HotelBooking, HotelRoom, HotelGuest]:
-    """Selects bookings with room and guest, in the order of their ids, locked until the commit."""
+    """Statement that selects bookings with room and guest by id, locked until the commit."""
     return (
         select(HotelBooking, HotelRoom, HotelGuest)
         .join(HotelRoom)
@@ -54,7 +54,7 @@ def bookings_to_change(ids: Collection[int]) -> Select[HotelBooking, HotelRoom, 
 
 
 def booking_payload(booking: HotelBooking, room: HotelRoom, guest: HotelGuest) -> dict[str, Any]:
-    """What a message about a booking carries; `mail_to` is None for a guest without address."""
+    """Payload of a message about a booking; `mail_to` is None for a guest without address."""
     return {
         "booking_id": booking.id,
         "room": room.name,

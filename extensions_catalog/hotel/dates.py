@@ -1,4 +1,4 @@
-"""Which day it is."""
+"""The current date of the hotel."""
 
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
@@ -7,5 +7,5 @@ from app.core.config import settings
 
 
 def today() -> date:
-    """The day in the zone of the schedules, `CELERY_TIMEZONE`, which is the hotel's."""
+    """The current date in the time zone of the schedules, `CELERY_TIMEZONE`."""
     return datetime.now(ZoneInfo(settings.CELERY_TIMEZONE)).date()

@@ -1,4 +1,4 @@
-"""Tables, whose names begin with the extension's, and what the API takes and gives."""
+"""Tables, named after the extension, and the forms that the API accepts and returns."""
 
 from datetime import date, datetime
 from enum import StrEnum
@@ -13,7 +13,7 @@ from app.extensions.hotel import dates
 from app.extensions.hotel.settings import hotel_settings
 
 LARGEST_ID = 2**31 - 1
-"""Of PostgreSQL's `integer`."""
+"""The largest value of PostgreSQL's `integer`."""
 
 # Names get into the subjects of mail, where a line break would begin another header.
 OneLine = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$")]
@@ -21,9 +21,9 @@ EmailAddress = Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$")]
 
 
 class HotelRoomInput(SQLModel):
-    """What a caller sends to add a room."""
+    """A room, as a caller sends it."""
 
-    name: OneLine = Field(max_length=50, description="What stands on its door.")
+    name: OneLine = Field(max_length=50, description="The name or number on its door.")
     beds: int = Field(default=1, ge=1, le=20)
 
 
@@ -40,17 +40,17 @@ class HotelRoom(HotelRoomInput, table=True):
 
 
 class HotelRoomOutput(HotelRoomInput):
-    """A room, as the API gives it."""
+    """A room, as the API returns it."""
 
     id: int
 
 
 class HotelGuestInput(SQLModel):
-    """What a caller sends to add a guest."""
+    """A guest, as a caller sends it."""
 
     name: OneLine = Field(max_length=200)
     email: EmailAddress | None = Field(
-        default=None, max_length=254, description="Where confirmations go."
+        default=None, max_length=254, description="Address for confirmations."
     )
 
 
@@ -72,7 +72,7 @@ class HotelGuest(HotelGuestInput, table=True):
 
 
 class HotelGuestOutput(HotelGuestInput):
-    """A guest, as the API gives it."""
+    """A guest, as the API returns it."""
 
     id: int
     created_at: datetime
@@ -88,7 +88,7 @@ class HotelStay(SQLModel):
     @classmethod
     def _departure_fits_arrival(cls, departure: date, info: ValidationInfo) -> date:
         arrival: date | None = info.data.get("arrival")
-        if arrival is None:  # it is no date, which is told already
+        if arrival is None:  # it is not a date, which has its own error
             return departure
         if departure <= arrival:
             raise ValueError("has to be after the arrival")
@@ -98,12 +98,12 @@ class HotelStay(SQLModel):
 
     @property
     def nights(self) -> Range[date]:
-        """As PostgreSQL has them: the day of departure is not among them."""
+        """The nights as a range of PostgreSQL: without the day of departure."""
         return Range(self.arrival, self.departure)
 
 
 class HotelBookingInput(HotelStay):
-    """What a caller sends to book a room."""
+    """A booking, as a caller sends it."""
 
     room_id: int = Field(ge=1, le=LARGEST_ID)
     guest_id: int = Field(ge=1, le=LARGEST_ID)
@@ -117,7 +117,7 @@ class HotelBookingInput(HotelStay):
 
 
 class BookingStatus(StrEnum):
-    """What has become of a booking. Stored as text, so that a new one needs no migration."""
+    """Status of a booking. Stored as text, so that a new one needs no migration."""
 
     CONFIRMED = "confirmed"
     ARRIVED = "arrived"
@@ -141,7 +141,7 @@ class HotelBooking(SQLModel, table=True):
             using="gist",
             where=text("status <> 'cancelled'"),
         ),
-        # An empty range overlaps none, so it would slip through the constraint above.
+        # An empty range overlaps none, so the constraint above would accept it.
         CheckConstraint(
             "NOT isempty(nights) AND NOT lower_inf(nights) AND NOT upper_inf(nights)",
             name="nights",
@@ -158,7 +158,7 @@ class HotelBooking(SQLModel, table=True):
     announced_at: datetime | None = Field(
         default=None,
         sa_type=DateTime(timezone=True),
-        description="When the front desk was told that the guest arrives today",
+        description="When the front desk was notified that the guest arrives today",
     )
     created_at: datetime | None = Field(
         default=None,
@@ -185,7 +185,7 @@ class HotelBooking(SQLModel, table=True):
 
 
 class HotelBookingOutput(SQLModel):
-    """A booking, as the API gives it."""
+    """A booking, as the API returns it."""
 
     id: int
     room_id: int

@@ -1,4 +1,4 @@
-"""Which rooms are taken in the coming nights, arranged for a table."""
+"""The occupancy of the rooms in the coming nights, arranged for a table."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -40,7 +40,7 @@ def nights_from(first_night: date) -> list[date]:
 async def read_occupancy(
     session: AsyncSession, first_night: date, *, after: str = ""
 ) -> tuple[list[RoomOccupancy], bool]:
-    """A page of rooms by name, those after the name `after`, and whether there are more."""
+    """Read a page of rooms by name, after the name `after`, and whether there are more."""
     names = select(HotelRoom).where(col(HotelRoom.name) > after).order_by(HotelRoom.name)
     found = (await session.exec(names.limit(hotel_settings.PAGE_SIZE + 1))).all()
     rooms = found[: hotel_settings.PAGE_SIZE]
@@ -64,7 +64,7 @@ async def read_occupancy(
 
 
 def arrange(bookings: Iterable[HotelBooking], first_night: date) -> Iterator[Cell]:
-    """The cells of one room's row; its bookings come in order, and do not overlap."""
+    """Yield the cells of one room's row; its bookings have to be in order, without overlaps."""
     end = first_night + timedelta(days=NIGHTS)
     night = first_night
     for booking in bookings:

@@ -7,7 +7,7 @@ from app.core.config import ServiceSettings
 
 
 class HotelSettings(ServiceSettings):
-    """What the extension can be told."""
+    """The settings of the extension."""
 
     model_config = SettingsConfigDict(env_prefix="HOTEL_")
 
@@ -20,7 +20,7 @@ class HotelSettings(ServiceSettings):
     FRONT_DESK_EMAIL: str | None = Field(
         None,
         pattern=r"^[^@\s]+@[^@\s]+$",
-        description="Address for the list of each day's arrivals; unset, nobody gets it.",
+        description="Address for the list of each day's arrivals; unset, it is not sent.",
     )
 
 

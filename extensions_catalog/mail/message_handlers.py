@@ -3,7 +3,7 @@
 from app.extensions.mail.outbox import QUEUED, queue_mail
 from app.extensions.mail.rendering import has_template
 from app.extensions.mail.tasks import send_due_mail
-from kit.messages import EVERY_MESSAGE, Message, handles
+from kit.messages import EVERY_MESSAGE, Message, call_after_commit, handles
 
 
 @handles(EVERY_MESSAGE)
@@ -15,7 +15,7 @@ def write_mail(message: Message) -> None:
         queue_mail(message.session, message.name, message.payload, to=to, to_name=to_name)
 
 
-@handles(QUEUED, after_commit=True)
-def send_mail(_: Message) -> None:
+@handles(QUEUED)
+def send_mail(message: Message) -> None:
     """Have a worker send what is due, once the mail is there to be read."""
-    send_due_mail.delay()
+    call_after_commit(message.session, send_due_mail.delay)

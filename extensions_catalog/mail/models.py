@@ -4,16 +4,16 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, Index, Text, func, text
+from sqlalchemy import DateTime, Text, func
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
+
+from kit.outbox import LONGEST_ERROR, OutboxRow, due_index
 
 LONGEST_ADDRESS = 254
 """Characters that an SMTP server takes: RFC 5321, errata 1690."""
 
 LONGEST_NAME = 200
-
-LONGEST_ERROR = 1000
 
 
 class MailState(StrEnum):
@@ -46,19 +46,12 @@ class BounceKind(StrEnum):
     """Delivered, and its recipient calls it spam."""
 
 
-class MailMessage(SQLModel, table=True):
+class MailMessage(OutboxRow, table=True):
     """A mail in the outbox, written in the transaction of what it tells of."""
 
     __tablename__ = "mail_message"
-    __table_args__ = (
-        Index(
-            None,
-            "due_at",
-            postgresql_where=text("state IN ('queued', 'sending')"),
-        ),
-    )
+    __table_args__ = (due_index(),)
 
-    id: int | None = Field(default=None, primary_key=True, sa_type=BigInteger)
     message_id: str = Field(
         max_length=320,
         unique=True,
@@ -79,25 +72,6 @@ class MailMessage(SQLModel, table=True):
         sa_type=JSONB(none_as_null=True),
         description="What the templates were given; kept only of a mail that could not be made",
     )
-    state: str = Field(default=MailState.QUEUED, max_length=16, description="One of MailState")
-    attempts: int = 0
-    due_at: datetime | None = Field(
-        default=None,
-        sa_type=DateTime(timezone=True),
-        nullable=False,
-        sa_column_kwargs={"server_default": func.now()},
-        description="When to send it; while it is being sent, when its worker counts as lost",
-    )
-    error: str = Field(
-        default="", max_length=LONGEST_ERROR, description="What went wrong last, if anything did"
-    )
-    created_at: datetime | None = Field(
-        default=None,
-        sa_type=DateTime(timezone=True),
-        nullable=False,
-        sa_column_kwargs={"server_default": func.now()},
-    )
-    sent_at: datetime | None = Field(default=None, sa_type=DateTime(timezone=True))
 
     def __str__(self) -> str:
         return f"{self.subject or self.template} to {self.to_address}"

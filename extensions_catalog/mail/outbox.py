@@ -3,22 +3,16 @@
 import logging
 import uuid
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlmodel import Session
 
 from app.extensions.mail.addresses import AddressError, parse_address
-from app.extensions.mail.models import (
-    LONGEST_ADDRESS,
-    LONGEST_ERROR,
-    LONGEST_NAME,
-    MailMessage,
-    MailState,
-)
+from app.extensions.mail.models import LONGEST_ADDRESS, LONGEST_NAME, MailMessage, MailState
 from app.extensions.mail.rendering import RenderingError, one_line, render
 from app.extensions.mail.settings import mail_settings
 from kit.messages import publish_sync
+from kit.outbox import LONGEST_ERROR
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +52,7 @@ def queue_again(session: Session, mail: MailMessage) -> None:
 
     Afterwards it is queued, kept or failed. The caller commits.
     """
-    mail.attempts, mail.due_at = 0, datetime.now(UTC)
+    mail.queue_again()
     _queue(session, mail)
 
 

@@ -1,17 +1,21 @@
 """Handing mails to the SMTP server, and what its answers mean."""
 
+import logging
 import smtplib
 import socket
 import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import NamedTuple
 
 from app.extensions.mail.mime import compose
 from app.extensions.mail.models import MailMessage, MailState
 from app.extensions.mail.rendering import one_line
 from app.extensions.mail.settings import MailSettings
+from kit.context import get_task_id
+from kit.outbox import Outcome
+
+logger = logging.getLogger(__name__)
 
 PERMANENT = 500
 """Reply codes from here on say that the same command will fail again.
@@ -21,16 +25,6 @@ Source: https://www.rfc-editor.org/rfc/rfc5321#section-4.2.1
 
 READY = 220
 DONE = 250
-
-
-class Outcome(NamedTuple):
-    """What became of one attempt to send a mail."""
-
-    state: MailState
-    """SENT, BOUNCED, FAILED, or QUEUED where a later attempt may succeed."""
-    reason: str = ""
-    server_works: bool = True
-    """Whether the next mail may fare better at once."""
 
 
 class SmtpSession:
@@ -68,7 +62,9 @@ class SmtpSession:
             return Outcome(state, _words(error.smtp_code, error.smtp_error))
         except (smtplib.SMTPException, OSError) as error:
             self._disconnect()
-            return Outcome(MailState.QUEUED, self._explain(error), server_works=False)
+            reason = self._explain(error)
+            logger.warning("%sthe SMTP server takes no mail: %s", get_task_id(), reason)
+            return Outcome(MailState.QUEUED, reason, server_works=False)
         return Outcome(MailState.SENT)
 
     def _connect(self) -> smtplib.SMTP:

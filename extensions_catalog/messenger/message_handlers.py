@@ -8,7 +8,7 @@ from app.extensions.messenger.models import Direction, MessengerMessage
 from app.extensions.messenger.outbox import QUEUED, queue_reply
 from app.extensions.messenger.settings import messenger_settings
 from app.extensions.messenger.tasks import send_due_replies
-from kit.messages import Message, handles
+from kit.messages import Message, call_after_commit, handles
 
 
 @handles("messenger.reply-requested")
@@ -38,7 +38,7 @@ def reply_automatically(message: Message) -> None:
         queue_reply(message.session, recipient_id=psid, text=text)
 
 
-@handles(QUEUED, after_commit=True)
-def send_reply(_: Message) -> None:
+@handles(QUEUED)
+def send_reply(message: Message) -> None:
     """Have a worker send what is due, once the reply is there to be read."""
-    send_due_replies.delay()
+    call_after_commit(message.session, send_due_replies.delay)

@@ -5,9 +5,11 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import StringConstraints
-from sqlalchemy import BigInteger, DateTime, Index, Text, func, text
+from sqlalchemy import DateTime, Index, Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
+
+from kit.outbox import OutboxRow, due_index
 
 LONGEST_ID = 64
 """Of a page or a person; they are numbers of some 17 digits."""
@@ -23,8 +25,6 @@ LONGEST_TEXT = 2000
 
 https://developers.facebook.com/docs/messenger-platform/reference/send-api
 """
-
-LONGEST_ERROR = 1000
 
 
 class Direction(StrEnum):
@@ -53,16 +53,15 @@ class MessageState(StrEnum):
     """Not sent, because this is a developer's machine without a page's token."""
 
 
-class MessengerMessage(SQLModel, table=True):
+class MessengerMessage(OutboxRow, table=True):
     """A message, with the person at the other end of its conversation."""
 
     __tablename__ = "messenger_message"
     __table_args__ = (
         Index(None, "psid", "id"),
-        Index(None, "due_at", postgresql_where=text("state IN ('queued', 'sending')")),
+        due_index(),
     )
 
-    id: int | None = Field(default=None, primary_key=True, sa_type=BigInteger)
     direction: str = Field(max_length=3, description="One of Direction")
     mid: str | None = Field(
         default=None,
@@ -84,23 +83,6 @@ class MessengerMessage(SQLModel, table=True):
         default=None, sa_type=Text, description="Payload of the button that was pressed"
     )
     state: str = Field(max_length=16, description="One of MessageState")
-    attempts: int = 0
-    due_at: datetime | None = Field(
-        default=None,
-        sa_type=DateTime(timezone=True),
-        nullable=False,
-        sa_column_kwargs={"server_default": func.now()},
-        description="When to send it; while it is being sent, when its worker counts as lost",
-    )
-    error: str = Field(
-        default="", max_length=LONGEST_ERROR, description="What went wrong last, if anything did"
-    )
-    created_at: datetime | None = Field(
-        default=None,
-        sa_type=DateTime(timezone=True),
-        nullable=False,
-        sa_column_kwargs={"server_default": func.now()},
-    )
     sent_at: datetime | None = Field(
         default=None,
         sa_type=DateTime(timezone=True),

@@ -1,7 +1,6 @@
 """The outbox: a reply is written beside what it answers, and sent once that is committed."""
 
 import re
-from datetime import UTC, datetime
 
 from sqlmodel import Session
 
@@ -48,7 +47,7 @@ def queue_again(session: Session, reply: MessengerMessage) -> None:
 
     The caller commits.
     """
-    reply.attempts, reply.due_at, reply.error = 0, datetime.now(UTC), ""
+    reply.queue_again()
     if not 0 < len(reply.text) <= LONGEST_TEXT:
         reply.state = MessageState.FAILED
         reply.error = f"the text has {len(reply.text)} characters, expected 1 to {LONGEST_TEXT}"
@@ -56,7 +55,6 @@ def queue_again(session: Session, reply: MessengerMessage) -> None:
     elif messenger_settings.PAGE_TOKEN is None:
         reply.state = MessageState.KEPT
     else:
-        reply.state = MessageState.QUEUED
         publish_sync(session, *state_message(session, reply))
 
 

@@ -5,7 +5,6 @@ https://developers.facebook.com/docs/messenger-platform/reference/send-api
 
 import json
 import time
-from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any
@@ -15,6 +14,7 @@ from pydantic import SecretStr
 
 from app.extensions.messenger.models import LONGEST_MESSAGE_ID, MessageState, MessengerMessage
 from app.extensions.messenger.settings import MessengerSettings
+from kit.outbox import Outcome
 
 BYTES_LIMIT = 65_536
 """Of an answer; it has some 150."""
@@ -27,17 +27,6 @@ TEMPORARY_CODES = frozenset({1, 2, 4, 17, 32, 341, 613, 80006})
 https://developers.facebook.com/docs/graph-api/guides/error-handling
 https://developers.facebook.com/docs/graph-api/overview/rate-limiting
 """
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of an attempt."""
-
-    state: MessageState
-    """SENT, FAILED for good, or QUEUED to be tried again."""
-    reason: str = ""
-    mid: str | None = None
-    """The platform's id of the message."""
 
 
 class SendApi:
@@ -97,7 +86,7 @@ def _outcome(status: int, body: bytes) -> Outcome:
     if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
         mid = document.get("message_id")
         is_known = isinstance(mid, str) and len(mid) <= LONGEST_MESSAGE_ID
-        return Outcome(MessageState.SENT, mid=mid if is_known else None)
+        return Outcome(MessageState.SENT, values={"mid": mid if is_known else None})
     error = document.get("error")
     error = error if isinstance(error, dict) else {}
     is_temporary = (

@@ -1,6 +1,6 @@
-"""The bucket, by way of Supabase Storage's S3 interface.
+"""The bucket, through Supabase Storage's S3 interface.
 
-boto3 blocks: async code calls these functions with `in_thread`. Nobody holds a database connection
+boto3 blocks: async code calls these functions with `in_thread`, and holds no database connection
 meanwhile.
 
 https://supabase.com/docs/guides/storage/s3/compatibility
@@ -29,12 +29,12 @@ _threads = CapacityLimiter(CONCURRENT_CALLS)
 
 
 class StorageUnavailableError(ConnectionError):
-    """The server did not answer, or not as it should; the API answers 503."""
+    """The server did not answer, or with an error; the API answers 503."""
 
 
 @dataclass(frozen=True)
 class Uploaded:
-    """What the bucket says of an object."""
+    """Size, type and ETag of an object in the bucket."""
 
     key: str
     size: int
@@ -44,27 +44,27 @@ class Uploaded:
 
 @dataclass(frozen=True)
 class Listed:
-    """An object among others."""
+    """An object in a listing."""
 
     key: str
     modified_at: datetime
 
 
 async def in_thread(call: Callable[..., Result], *args: Any) -> Result:
-    """Run one of this module's functions from async code; few at once, the others wait."""
+    """Run one of this module's functions from async code; a few run at once, others wait."""
     return await to_thread.run_sync(call, *args, limiter=_threads)
 
 
 def sign_upload(row: StorageObject) -> SignedUrl:
-    """A URL that takes a file of the declared size and type, and no other, under the row's key."""
+    """Sign a URL to upload a file of exactly the declared size and type, under the row's key."""
     params = {"Key": row.key, "ContentType": row.content_type, "ContentLength": row.size}
-    # Its caller's HTTP client sends both anyway; signed, they cannot be others.
+    # HTTP clients send both headers anyway; signed, they cannot have other values.
     headers = {"Content-Type": row.content_type, "Content-Length": str(row.size)}
     return _sign("put_object", "PUT", params, headers)
 
 
 def sign_download(row: StorageObject) -> SignedUrl:
-    """A URL at which browsers save the file under its name, and do not show it."""
+    """Sign a URL at which browsers save the file under its name, instead of showing it."""
     params = {
         "Key": row.key,
         "ResponseContentDisposition": content_disposition(row.filename),
@@ -74,7 +74,7 @@ def sign_download(row: StorageObject) -> SignedUrl:
 
 
 def content_disposition(filename: str) -> str:
-    """The header that names a download, also beyond ASCII.
+    """The header with the name of a download, also beyond ASCII.
 
     Source: https://www.rfc-editor.org/rfc/rfc6266#appendix-D
     """
@@ -86,10 +86,10 @@ def content_disposition(filename: str) -> str:
 
 
 def find(key: str) -> Uploaded | None:
-    """What was uploaded under a key, or None.
+    """Find the object under a key; None when there is none.
 
     Raises:
-        StorageUnavailableError: when the bucket cannot be asked.
+        StorageUnavailableError: when the bucket does not answer.
     """
     from botocore.exceptions import ClientError  # type: ignore[import-untyped]  # noqa: PLC0415
 
@@ -104,10 +104,10 @@ def find(key: str) -> Uploaded | None:
 
 
 def delete(keys: Collection[str]) -> list[str]:
-    """Delete up to 1000 objects; gives the keys that are gone, those never there among them.
+    """Delete up to 1000 objects; returns the keys that no longer exist, or never did.
 
     Raises:
-        StorageUnavailableError: when the bucket cannot be asked.
+        StorageUnavailableError: when the bucket does not answer.
     """
     if not keys:
         return []
@@ -119,10 +119,10 @@ def delete(keys: Collection[str]) -> list[str]:
 
 
 def list_page(prefix: str, after: str, limit: int) -> list[Listed]:
-    """Up to `limit` objects whose keys follow `after`, in the order of their keys.
+    """List up to `limit` objects whose keys follow `after`, in the order of their keys.
 
     Raises:
-        StorageUnavailableError: when the bucket cannot be asked.
+        StorageUnavailableError: when the bucket does not answer.
     """
     with _outages():
         page = _client().list_objects_v2(
@@ -144,7 +144,7 @@ def _sign(
 
 @cache
 def _client() -> Any:
-    """Made when it is first needed: boto3 takes half a second to import."""
+    """Make the client when it is first needed: boto3 takes half a second to import."""
     import boto3  # type: ignore[import-untyped]  # noqa: PLC0415
     from botocore.config import Config  # type: ignore[import-untyped]  # noqa: PLC0415
 
@@ -162,7 +162,7 @@ def _client() -> Any:
             read_timeout=storage_settings.TIMEOUT,
             retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
             max_pool_connections=CONCURRENT_CALLS,
-            # Supabase knows no checksums of S3's newer kind.
+            # Supabase does not support S3's newer checksums.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         ),
@@ -176,4 +176,4 @@ def _outages() -> Iterator[None]:
     try:
         yield
     except (BotoCoreError, ClientError) as error:
-        raise StorageUnavailableError(f"the bucket cannot be asked: {error}") from error
+        raise StorageUnavailableError(f"the bucket does not answer: {error}") from error

@@ -1,4 +1,4 @@
-"""What the extension does when something has happened."""
+"""The extension's handlers of messages."""
 
 from app.extensions.storage.objects import DELETED
 from app.extensions.storage.tasks import delete_marked
@@ -7,5 +7,5 @@ from kit.messages import Message, handles
 
 @handles(DELETED, after_commit=True)
 def delete_from_bucket(_: Message) -> None:
-    """Have a worker delete the object; were this lost, the nightly clean-up would do it."""
+    """Send the task that deletes the object; if it is lost, the nightly clean-up does it."""
     delete_marked.delay()

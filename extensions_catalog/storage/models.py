@@ -1,4 +1,4 @@
-"""The table of objects, and what the API takes and gives."""
+"""The table of objects, and the forms that the API accepts and returns."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -11,28 +11,28 @@ from sqlmodel import Field, SQLModel
 
 from app.extensions.storage.settings import CONTENT_TYPE_PATTERN, storage_settings
 
-# Without what would end a header's line, or name a folder where the file is saved.
+# Without characters that would end a header's line, or name a folder where the file is saved.
 FileName = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029/\\]+$")]
 ContentType = Annotated[str, StringConstraints(pattern=CONTENT_TYPE_PATTERN)]
 
 
 class ObjectState(StrEnum):
-    """What has become of an object. Stored as text, so that a new state needs no migration."""
+    """State of an object. Stored as text, so that a new state needs no migration."""
 
     PENDING = "pending"
-    """May be uploaded; nobody has said that it was."""
+    """May be uploaded; the upload is not completed."""
     STORED = "stored"
     """Uploaded, of the size and type that were declared."""
     REFUSED = "refused"
-    """Something else was uploaded than was declared."""
+    """The upload differed from its declaration."""
     MISSING = "missing"
     """It was stored and is no longer in the bucket."""
     DELETED = "deleted"
-    """To be deleted from the bucket; then its row goes as well."""
+    """To be deleted from the bucket, and then its row, too."""
 
 
 UNFINISHED = (ObjectState.PENDING, ObjectState.REFUSED)
-"""States that an object leaves by itself, when the grace period is over."""
+"""States that are temporary: the clean-up ends them after the grace period."""
 
 
 class StorageObject(SQLModel, table=True):
@@ -41,7 +41,7 @@ class StorageObject(SQLModel, table=True):
     __tablename__ = "storage_object"
     __table_args__ = (
         Index(None, "owner_kind", "owner_id", "id"),
-        # What the clean-up looks for; most rows are none of it.
+        # The rows that the clean-up looks for; most are in another state.
         Index(
             None,
             "created_at",
@@ -54,10 +54,10 @@ class StorageObject(SQLModel, table=True):
     filename: str = Field(max_length=200, description="Name under which it is downloaded")
     content_type: str = Field(max_length=127)
     size: int = Field(sa_type=BigInteger, description="Bytes")
-    etag: str | None = Field(default=None, max_length=200, description="Of what was uploaded")
+    etag: str | None = Field(default=None, max_length=200, description="Of the uploaded file")
     state: str = Field(default=ObjectState.PENDING, max_length=16, description="One of ObjectState")
     owner_kind: str = Field(max_length=50, description="Kind of the principal that it belongs to")
-    owner_id: str = Field(max_length=200, description="What identifies the principal in its kind")
+    owner_id: str = Field(max_length=200, description="Id of the principal within its kind")
     created_at: datetime | None = Field(
         default=None,
         sa_type=DateTime(timezone=True),
@@ -71,7 +71,7 @@ class StorageObject(SQLModel, table=True):
 
 
 class StorageObjectInput(SQLModel):
-    """What a caller declares of a file before its upload."""
+    """A file, as a caller declares it before its upload."""
 
     filename: FileName = Field(min_length=1, max_length=200)
     content_type: ContentType = Field(max_length=127)
@@ -93,7 +93,7 @@ class StorageObjectInput(SQLModel):
 
 
 class StorageObjectOutput(SQLModel):
-    """An object, as the API gives it."""
+    """An object, as the API returns it."""
 
     id: UUID
     filename: str
@@ -106,21 +106,21 @@ class StorageObjectOutput(SQLModel):
 
 
 class SignedUrl(SQLModel):
-    """A request that may be made to the bucket, by whoever holds this."""
+    """A signed request to the bucket, which anyone who has it may send."""
 
     method: str
     url: str
-    headers: dict[str, str] = Field(description="To be sent with it, exactly so.")
+    headers: dict[str, str] = Field(description="Headers to send, unchanged.")
     expires_at: datetime
 
 
 class StorageObjectUpload(StorageObjectOutput):
-    """An object and how to upload it."""
+    """An object, with its signed upload."""
 
     upload: SignedUrl
 
 
 class StorageObjectDownload(StorageObjectOutput):
-    """An object and how to download it; while it is not stored, it cannot be."""
+    """An object, with its signed download while it is stored."""
 
     download: SignedUrl | None

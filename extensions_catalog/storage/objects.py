@@ -1,4 +1,4 @@
-"""What may become of a row, and what the other parts of the service are told of it."""
+"""Helpers for objects: the payload of their messages, and the check of an upload."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ DELETED = "storage.object-deleted"
 
 
 def payload_of(row: StorageObject) -> dict[str, Any]:
-    """What both messages say of an object."""
+    """Payload of both messages about an object."""
     return {
         "object_id": str(row.id),
         "key": row.key,
@@ -23,7 +23,7 @@ def payload_of(row: StorageObject) -> dict[str, Any]:
 
 
 def mismatch(row: StorageObject, uploaded: Uploaded) -> str | None:
-    """How an upload differs from what was declared; None when it does not."""
+    """Describe how an upload differs from its declaration; None when it does not."""
     if uploaded.size != row.size:
         return f"{uploaded.size} bytes were uploaded, {row.size} were declared"
     if uploaded.content_type != row.content_type:

@@ -16,13 +16,13 @@ Source: https://www.rfc-editor.org/rfc/rfc6838#section-4.2
 """
 
 LARGEST_UPLOAD = 5 * 1024**3
-"""Bytes that S3 takes in one PUT."""
+"""Largest upload in one PUT of S3, in bytes."""
 
 REQUIRED = ("ENDPOINT_URL", "REGION", "BUCKET", "ACCESS_KEY_ID", "SECRET_ACCESS_KEY")
 
 
 class StorageSettings(ServiceSettings):
-    """What the extension can be told."""
+    """The settings of the extension."""
 
     model_config = SettingsConfigDict(env_prefix="STORAGE_")
 
@@ -30,9 +30,11 @@ class StorageSettings(ServiceSettings):
         None,
         description="S3 endpoint, https://<ref>.storage.supabase.co/storage/v1/s3 for Supabase.",
     )
-    REGION: str | None = Field(None, description="Region that stands beside the endpoint.")
+    REGION: str | None = Field(
+        None, description="Region; the dashboard shows it with the endpoint."
+    )
     BUCKET: str | None = Field(
-        None, description="Bucket of this service and environment alone; a private one."
+        None, description="Private bucket, used by this service and environment only."
     )
     ACCESS_KEY_ID: str | None = Field(None, description="S3 access key of the project.")
     SECRET_ACCESS_KEY: SecretStr | None = Field(None, description="The secret of that key.")
@@ -47,7 +49,7 @@ class StorageSettings(ServiceSettings):
         600, ge=10, le=3600, description="Seconds for which a signed URL can be used."
     )
     GRACE_HOURS: int = Field(
-        24, ge=2, description="Hours after which uploads nobody completed are cleaned up."
+        24, ge=2, description="Hours after which incomplete uploads are cleaned up."
     )
     TIMEOUT: float = Field(
         10, gt=0, le=60, description="Seconds to wait for each of the server's answers."
@@ -64,7 +66,7 @@ class StorageSettings(ServiceSettings):
             parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS
         )
         if not is_safe or not parts.hostname or parts.query or parts.fragment or parts.username:
-            raise ValueError("expected https://host/path; http only for this machine")
+            raise ValueError("expected https://host/path (http:// is for this machine only)")
         return value.rstrip("/")
 
     @field_validator("CONTENT_TYPES")
@@ -72,9 +74,9 @@ class StorageSettings(ServiceSettings):
     def _are_content_types(cls, value: list[str]) -> list[str]:
         for content_type in value:
             if not re.match(CONTENT_TYPE_PATTERN, content_type):
-                raise ValueError(f"{content_type} is none, expected such as image/png")
+                raise ValueError(f"{content_type} is not a media type, expected such as image/png")
         if not value:
-            raise ValueError("lists no type, so that nothing could be uploaded")
+            raise ValueError("lists no type, so nothing could be uploaded; list at least one")
         return value
 
     @model_validator(mode="after")
@@ -83,7 +85,7 @@ class StorageSettings(ServiceSettings):
         if missing and not settings.is_local:
             raise ValueError(
                 f"{missing} not set and ENVIRONMENT is {settings.ENVIRONMENT}: set it to what "
-                "your project's dashboard shows under Storage, S3, or take storage out of "
+                "your project's dashboard shows under Storage, S3, or remove storage from "
                 "ENABLED_EXTENSIONS."
             )
         if missing and len(self.missing) < len(REQUIRED):
@@ -92,7 +94,7 @@ class StorageSettings(ServiceSettings):
 
     @property
     def missing(self) -> list[str]:
-        """Fields without which no server can be reached."""
+        """Names of the required fields that are not set."""
         return [name for name in REQUIRED if not getattr(self, name)]
 
 

@@ -4,7 +4,6 @@ So no connection to the database is held while a receiver takes its time.
 """
 
 import logging
-import random
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -18,15 +17,13 @@ from app.extensions.webhooks.models import DeliveryState, WebhookDelivery, Webho
 from app.extensions.webhooks.settings import webhooks_settings
 from app.extensions.webhooks.signatures import signed_headers
 from app.extensions.webhooks.subscriptions import signing_secrets, switch_off
+from kit.outbox import back_off
 
 logger = logging.getLogger(__name__)
 
 FIRST_WAIT = 30
-WAIT_GROWTH = 4
 LONGEST_WAIT = 86_400
 """Seconds between attempts: 30 s, 2 min, 8 min, 32 min, 2 h, 8.5 h, then a day each."""
-JITTER = 0.2
-"""Waits differ by up to this part, so that what failed together does not come back together."""
 
 LEASE_SECONDS = 60
 """Beyond the request's own time: then an attempt of which nothing was recorded counts as lost."""
@@ -131,7 +128,8 @@ def record(session: Session, attempt: Attempt, outcome: Outcome) -> None:
         _end(delivery, DeliveryState.DEAD)
         _count_dead_letter(session, subscription)
     else:
-        wait = _seconds_to_wait(attempt.number, outcome.retry_after)
+        wait = back_off(attempt.number, first=FIRST_WAIT, longest=LONGEST_WAIT)
+        wait = max(wait, min(outcome.retry_after or 0, LONGEST_WAIT))
         delivery.next_attempt_at = datetime.now(UTC) + timedelta(seconds=wait)
     logger.info(
         "%sdelivery %s, attempt %s: %s",
@@ -168,9 +166,3 @@ def _count_dead_letter(session: Session, subscription: WebhookSubscription) -> N
     count = subscription.dead_letters
     if subscription.is_active and count >= webhooks_settings.DEAD_LETTER_LIMIT:
         switch_off(session, subscription, f"{count} deliveries in a row were given up")
-
-
-def _seconds_to_wait(attempts: int, asked_for: float | None) -> float:
-    wait: float = min(FIRST_WAIT * WAIT_GROWTH ** (attempts - 1), LONGEST_WAIT)
-    jittered = wait * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 (no secret)
-    return max(jittered, min(asked_for or 0, LONGEST_WAIT))

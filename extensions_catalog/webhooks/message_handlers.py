@@ -8,7 +8,7 @@ from app.extensions.webhooks.outbox import (
     write_ping,
 )
 from app.extensions.webhooks.tasks import deliver_due
-from kit.messages import EVERY_MESSAGE, Message, handles
+from kit.messages import EVERY_MESSAGE, Message, call_after_commit, handles
 
 
 @handles(EVERY_MESSAGE)
@@ -24,7 +24,7 @@ def send_ping(message: Message) -> None:
     write_ping(message.session, message.payload)
 
 
-@handles(DELIVERIES_WAITING, after_commit=True)
-def send_task(_: Message) -> None:
-    """Have them made at once; were this lost, the schedule would find them."""
-    deliver_due.delay()
+@handles(DELIVERIES_WAITING)
+def send_task(message: Message) -> None:
+    """Have them made once they are committed; were this lost, the schedule would find them."""
+    call_after_commit(message.session, deliver_due.delay)

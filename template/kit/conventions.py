@@ -1,5 +1,13 @@
-"""Naming convention of constraints, for every table that is declared after this import."""
+"""What holds for every table: how its constraints are named, and row level security.
 
+Supabase publishes the schema `public`: anyone with the project's URL and its public key can read
+each table there that has no row level security. With it enabled and no policy written, only the
+table's owner sees rows, and the owner is the user that this service connects as.
+
+Source: https://supabase.com/docs/guides/database/postgres/row-level-security
+"""
+
+from sqlalchemy import DDL, Connection, Table, event, text
 from sqlmodel import SQLModel
 
 # Has to be set before the first table is declared: SQLAlchemy names a constraint when it attaches
@@ -13,3 +21,31 @@ NAMING_CONVENTION = {
 }
 
 SQLModel.metadata.naming_convention = NAMING_CONVENTION
+
+
+TABLES_WITHOUT_ROW_SECURITY = """
+    SELECT relation.oid::regclass::text
+    FROM pg_class AS relation
+    WHERE relation.relkind IN ('r', 'p')
+      AND relation.relnamespace = 'public'::regnamespace
+      AND NOT relation.relrowsecurity
+      AND NOT EXISTS (
+        SELECT FROM pg_depend
+        WHERE classid = 'pg_class'::regclass AND objid = relation.oid AND deptype = 'e'
+      )
+    ORDER BY 1
+"""
+"""Without the tables of PostgreSQL extensions, which this service cannot alter."""
+
+_ENABLE = DDL("ALTER TABLE %(fullname)s ENABLE ROW LEVEL SECURITY")  # type: ignore[no-untyped-call]
+
+
+# On the class, so that it also covers `alembic_version`, whose metadata is Alembic's own.
+@event.listens_for(Table, "after_create")
+def _enable_after_create(table: Table, connection: Connection, **_options: object) -> None:
+    connection.execute(_ENABLE.against(table))
+
+
+def tables_without_row_security(connection: Connection) -> list[str]:
+    """Names of the tables of the schema `public` that lack row level security."""
+    return list(connection.scalars(text(TABLES_WITHOUT_ROW_SECURITY)))

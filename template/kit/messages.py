@@ -19,9 +19,10 @@ another extension, without importing it. There are two kinds:
   of its own, which is committed when it returns. If the sender's transaction, or the savepoint in
   which it published, is rolled back, it does not run; nor if the process dies in between.
 
-Async code waits for handlers of both kinds. Those before commit share the session's connection;
-those after commit run in a thread, so that they may block. A handler that raises is logged and
-stops neither the others nor the sender.
+`call_after_commit` waits for the commit in the same way without a message, for example to send a
+task. Async code waits for handlers of both kinds. Those before commit share the session's
+connection; those after commit run in a thread, so that they may block. A handler that raises is
+logged and stops neither the others nor the sender.
 """
 
 import logging
@@ -74,10 +75,9 @@ class _Registered:
 
 @dataclass
 class _Pending:
-    """A published message that waits for its sender's commit."""
+    """A call that waits for a commit."""
 
-    name: str
-    payload: Mapping[str, Any]
+    call: Callable[[], object]
     transaction: SessionTransaction
     is_committed: bool = False
 
@@ -120,6 +120,15 @@ def publish_sync(session: Session, name: str, payload: Mapping[str, Any]) -> Non
     _publish(session, name=name, payload=payload)
 
 
+def call_after_commit(session: AsyncSession | Session, call: Callable[[], object]) -> None:
+    """Call a function when the session's transaction has been committed, the same one only once.
+
+    Like a handler after commit: not after a rollback, and an error is logged.
+    """
+    sync_session = session.sync_session if isinstance(session, AsyncSession) else session
+    _wait_for_commit(sync_session, call)
+
+
 def setup_message_handlers() -> None:
     """Import every module that registers handlers; each process calls it when it starts.
 
@@ -146,7 +155,7 @@ def _publish(
         if not handler.after_commit:
             _run_in_savepoint(handler, Message(name, payload, session))
     if any(handler.after_commit for handler in registered):
-        _wait_for_commit(session, name, payload)
+        _wait_for_commit(session, partial(_run_after_commit, name, payload))
 
 
 def _handlers_of(name: str) -> list[_Registered]:
@@ -158,18 +167,17 @@ def _run_in_savepoint(handler: _Registered, message: Message) -> None:
         with message.session.begin_nested():
             handler.call(message)
     except Exception as error:  # noqa: BLE001 (no handler may stop the others)
-        _log_failure(handler, message.name, error)
+        _log_failure(f"handler {handler.label} failed for message {message.name}", error)
 
 
-def _wait_for_commit(session: Session, name: str, payload: Mapping[str, Any]) -> None:
+def _wait_for_commit(session: OrmSession, call: Callable[[], object]) -> None:
     transaction = session.get_nested_transaction() or session.get_transaction() or session.begin()
-    pending = _Pending(name, payload, transaction)
-    session.info.setdefault(_PENDING, []).append(pending)
+    session.info.setdefault(_PENDING, []).append(_Pending(call, transaction))
 
 
 @event.listens_for(OrmSession, "after_commit")
 def _note_commit(session: OrmSession) -> None:
-    """Hand the messages of a committed savepoint over to the transaction around it."""
+    """Hand the calls of a committed savepoint over to the transaction around it."""
     transaction = session.get_nested_transaction() or session.get_transaction()
     for pending in session.info.get(_PENDING, ()):
         if transaction is None or pending.transaction is not transaction:
@@ -182,19 +190,24 @@ def _note_commit(session: OrmSession) -> None:
 
 @event.listens_for(OrmSession, "after_transaction_end")
 def _run_committed(session: OrmSession, transaction: SessionTransaction) -> None:
-    """Run the handlers of a committed transaction's messages; drop those of one rolled back."""
+    """Make the calls of a committed transaction; drop those of one that was rolled back."""
     waiting: list[_Pending] = session.info.get(_PENDING, [])
     ended = [pending for pending in waiting if pending.transaction is transaction]
     # Taken out first: a handler may use this session again.
     waiting[:] = [pending for pending in waiting if pending.transaction is not transaction]
-    for pending in ended:
-        if not pending.is_committed:
-            continue
-        run = partial(_run_after_commit, pending.name, pending.payload)
+    for call in dict.fromkeys(pending.call for pending in ended if pending.is_committed):
+        run = partial(_call, call)
         if in_greenlet():  # an AsyncSession: this is the event loop's thread
             await_only(to_thread.run_sync(run, limiter=_after_commit_threads))
         else:
             run()
+
+
+def _call(call: Callable[[], object]) -> None:
+    try:
+        call()
+    except Exception as error:  # noqa: BLE001 (the sender has committed)
+        _log_failure(f"{call!r} failed after a commit", error)
 
 
 def _run_after_commit(name: str, payload: Mapping[str, Any]) -> None:
@@ -206,15 +219,14 @@ def _run_after_commit(name: str, payload: Mapping[str, Any]) -> None:
                 handler.call(Message(name, payload, session))
                 session.commit()
         except Exception as error:  # noqa: BLE001 (no handler may stop the others)
-            _log_failure(handler, name, error)
+            _log_failure(f"handler {handler.label} failed for message {name}", error)
 
 
-def _log_failure(handler: _Registered, name: str, error: Exception) -> None:
+def _log_failure(what: str, error: Exception) -> None:
     # During an outage every message fails alike; the stack trace would add nothing.
     logger.error(
-        "handler %s failed for message %s: %s: %s",
-        handler.label,
-        name,
+        "%s: %s: %s",
+        what,
         type(error).__name__,
         first_line(error),
         exc_info=None if is_outage(error) else error,

@@ -8,8 +8,7 @@ from sqlalchemy import BigInteger, DateTime, Index, func, text, true
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
-import kit.conventions
-import kit.database  # noqa: F401 (protects every table)
+import kit.conventions  # noqa: F401 (names constraints, protects every table)
 
 
 class AdminUser(SQLModel, table=True):

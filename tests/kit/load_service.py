@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 from app.main import app
 from kit.commands import serve
-from kit.http._tasks import PingRequest
+from kit.http._routers import PingRequest
 from kit.queue._tasks import ping
 
 SYNC_PING = "/sync-ping"

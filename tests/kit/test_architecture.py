@@ -5,7 +5,7 @@ from sqlmodel import SQLModel
 
 from app.core.celery import celery_app
 from app.core.config import ServiceSettings
-from kit.architecture._source import extension_of, imports
+from kit.architecture._imports import extension_of, imports
 from kit.extensions import present_extensions, public_name
 from kit.queue import collect_schedules
 from kit.tests.architecture.broken import findings, place_of_fault
@@ -69,7 +69,7 @@ class TestEachRule:
             ("route of another", "has the route GET /api/beta/rooms, as _beta has: "),
             ("route below a mount", "has the route GET /static/rooms, below /static"),
             ("admin view", "has the admin view note, as alpha has: app/extensions/alpha/admin.py"),
-            ("tag of core", "has the tag Tasks, as core has: kit/http/_tasks.py:"),
+            ("tag of core", "has the tag Tasks, as core has: kit/http/_routers.py:"),
             ("tag of another", "has the tag Rooms, as alpha has: app/extensions/alpha/api.py:"),
             ("tag of a group", "has the tag Beta, as _beta has: app/extensions/_beta/api.py:"),
             ("task of another", "has the task app.tasks.both, as alpha has: app/extensions/alpha/"),

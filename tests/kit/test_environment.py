@@ -9,7 +9,7 @@ from kit.testing._environment import name_of_test_database
     "url", ["postgresql://h/postgres", "postgresql://h/test", "postgresql://h/app_testing"]
 )
 def test_refuses_a_database_that_is_not_for_tests(url: str) -> None:
-    with pytest.raises(RuntimeError, match="name ends in _test"):
+    with pytest.raises(RuntimeError, match="names end in _test"):
         refuse_other_databases(url)
 
 

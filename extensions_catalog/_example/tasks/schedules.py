@@ -1,4 +1,4 @@
-"""Schedules of the extension's tasks; beat stores each key with the extension's name as a prefix."""
+"""Schedules of the extension's tasks; beat stores each as `example.<name>`."""
 
 from typing import Any
 

@@ -9,7 +9,7 @@ from kit.admin import DateRangeFilter, IsSetFilter, short_time
 
 
 class AccountsProfileAdmin(ModelView, model=AccountsProfile):
-    """Profiles. Supabase's dashboard is where users are invited, banned and deleted."""
+    """Profiles. Users are invited, banned and deleted in Supabase's dashboard."""
 
     name = "Profile"
     name_plural = "Profiles"

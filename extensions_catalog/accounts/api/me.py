@@ -1,4 +1,4 @@
-"""Routes below `/api/accounts`: the profile of the user who calls."""
+"""Routes below `/api/accounts`: the profile of the calling user."""
 
 from http import HTTPStatus
 
@@ -20,7 +20,7 @@ router = APIRouter(tags=["Profile"])
 
 @router.get("/me", response_model=ProfileOutput)
 async def read_profile(session: ReadSessionDep, user: CurrentUserDep) -> AccountsProfile:
-    """The profile of the user who calls."""
+    """Read the profile of the calling user."""
     return await _get_profile(session, user)
 
 
@@ -28,7 +28,7 @@ async def read_profile(session: ReadSessionDep, user: CurrentUserDep) -> Account
 async def update_profile(
     session: SessionDep, user: CurrentUserDep, values: ProfileInput
 ) -> AccountsProfile:
-    """Change the profile; what is left out stays as it is."""
+    """Change the profile; fields that are left out stay as they are."""
     profile = await _get_profile(session, user)
     profile.sqlmodel_update(values.model_dump(exclude_unset=True))
     await session.commit()
@@ -38,6 +38,8 @@ async def update_profile(
 async def _get_profile(session: AsyncSession, user: CurrentUser) -> AccountsProfile:
     profile = await session.get(AccountsProfile, user.id)
     if profile is None:
-        # Since a moment: whoever calls a minute after the last time gets a new one.
-        raise Problem(HTTPStatus.NOT_FOUND, "The profile was deleted; there is a new one shortly.")
+        # Deleted just now: a call a minute after the last one makes a new one.
+        raise Problem(
+            HTTPStatus.NOT_FOUND, "The profile was deleted; a new one is made within a minute."
+        )
     return profile

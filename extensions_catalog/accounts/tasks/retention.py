@@ -1,7 +1,7 @@
-"""Forgetting people: nobody tells this service when a user is deleted from Supabase Auth.
+"""Anonymise profiles: this service is not notified when a user is deleted from Supabase Auth.
 
-The row stays, without name and address, since rows of other tables may name the user's id. Whoever
-comes back is recognised by it, and brings the address along.
+The row stays, without name and address, since rows of other tables may refer to the user's id. A
+user who returns is recognised by it, and the access token has the address again.
 """
 
 from datetime import timedelta
@@ -20,9 +20,9 @@ BATCH_SIZE = 500
 
 @celery_app.task(name=f"{settings.CELERY_TASKS_MODULE}.accounts.anonymise_unseen_profiles")
 def anonymise_unseen_profiles() -> int:
-    """Take name and address from profiles unseen for `ACCOUNTS_RETENTION_DAYS`; gives how many.
+    """Anonymise profiles without a visit for `ACCOUNTS_RETENTION_DAYS`; returns their number.
 
-    At most `BATCH_SIZE` of them: the schedule comes back for the rest.
+    At most `BATCH_SIZE` of them: the next run does the rest.
     """
     if accounts_settings.RETENTION_DAYS is None:
         return 0

@@ -13,7 +13,7 @@ from kit.security import create_api_token
 
 
 class Clock:
-    """Stands in for the clock by which fetched keys grow old."""
+    """Replaces the clock by which fetched keys become stale."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -50,7 +50,7 @@ def verifier(project: SupabaseProject, keys: SigningKeys) -> AccessTokenVerifier
 def users(
     session_makers: None, verifier: AccessTokenVerifier, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    """Lets the project's users in; their profiles are in the test's transaction."""
+    """Enable the project's users; their profiles are in the test's transaction."""
     monkeypatch.setattr(principals, "verifier", verifier)
     recent_sightings.clear()
     yield
@@ -59,7 +59,7 @@ def users(
 
 @pytest.fixture
 async def api_token(db_session: AsyncSession) -> str:
-    """A token of core's, as programs have it."""
+    """An API token, as programs have it."""
 
     def create(session: Any) -> str:
         return create_api_token(session, "billing-job")

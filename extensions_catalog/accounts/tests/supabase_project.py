@@ -1,4 +1,4 @@
-"""A stand-in for a Supabase project: it signs access tokens, and serves its JWKS on loopback."""
+"""A fake Supabase project: it signs access tokens, and serves its JWKS on loopback."""
 
 import base64
 import contextlib
@@ -24,7 +24,7 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 
 @dataclass(frozen=True)
 class SigningKey:
-    """A private key, and the entry of a JWKS that its public key is."""
+    """A private key, and its public key as an entry of a JWKS."""
 
     key_id: str
     algorithm: str
@@ -33,14 +33,14 @@ class SigningKey:
 
 
 def make_key(key_id: str, algorithm: str = "ES256") -> SigningKey:
-    """A new key of one of the kinds that Supabase has; RSA's are slow to make and made once."""
+    """Make a key of one of Supabase's kinds; RSA keys are slow to make and made once."""
     private_key, public = _generate(algorithm)
     entry = public | {"kid": key_id, "alg": algorithm, "use": "sig", "key_ops": ["verify"]}
     return SigningKey(key_id, algorithm, private_key, entry)
 
 
 def forge(header: dict[str, Any], claims: dict[str, Any], sign: Callable[[bytes], bytes]) -> str:
-    """A token with whatever header and signature, which no library would make."""
+    """Make a token with any header and signature, also one that no library would make."""
     parts = [json.dumps(part).encode() for part in (header, claims)]
     signed = b".".join(_encoded(part) for part in parts)
     return b".".join([signed, _encoded(sign(signed))]).decode()
@@ -50,9 +50,9 @@ class SupabaseProject:
     """One project, for a `with` block.
 
     Attributes:
-        keys: what the JWKS lists.
-        fetches: the paths that were asked for.
-        answer: what is answered instead of the JWKS.
+        keys: the keys in the JWKS.
+        fetches: the requested paths.
+        answer: an answer instead of the JWKS.
     """
 
     def __init__(self) -> None:
@@ -74,13 +74,13 @@ class SupabaseProject:
         self.stop()
 
     def stop(self) -> None:
-        """Serve no more: whoever asks now is refused the connection."""
+        """Stop serving: further connections are refused."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
 
     def wait_for_fetches(self, count: int) -> None:
-        """Return as soon as so many have come; for a thread, since it blocks."""
+        """Wait for this number of fetches; for a thread, since it blocks."""
         with self._fetched:
             assert self._fetched.wait_for(lambda: len(self.fetches) >= count, timeout=10)
 
@@ -91,7 +91,7 @@ class SupabaseProject:
 
     @contextlib.contextmanager
     def answers_held_back(self) -> Iterator[None]:
-        """Let everybody wait for the JWKS until the block ends."""
+        """Delay all answers until the block ends."""
         released = threading.Event()
 
         def wait(handler: BaseHTTPRequestHandler) -> None:
@@ -106,7 +106,7 @@ class SupabaseProject:
             self.answer = None
 
     def claims(self, **changes: object) -> dict[str, Any]:
-        """What an access token says, as Supabase documents it; a claim that is None is left out."""
+        """Claims of an access token, as Supabase documents them; one that is None is left out."""
         now = int(time.time())
         claims = {
             "iss": self.issuer,
@@ -132,7 +132,7 @@ class SupabaseProject:
         headers: dict[str, Any] | None = None,
         **changes: object,
     ) -> str:
-        """A signed access token, of the last key unless another is given."""
+        """Make a signed access token, with the last key unless another is passed."""
         key = key or self.keys[-1]
         headers = {"kid": key.key_id} | (headers or {})
         return jwt.encode(self.claims(**changes), key.private_key, key.algorithm, headers)
@@ -159,7 +159,7 @@ class SupabaseProject:
 
 
 def send(body: bytes, status: int = 200, **headers: str) -> Answer:
-    """An answer with this body."""
+    """Make an answer with this body."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(status)

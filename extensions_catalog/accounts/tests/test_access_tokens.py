@@ -1,4 +1,4 @@
-"""Which tokens are accepted; each attack here has been the undoing of somebody's service."""
+"""Which tokens are accepted; each attack here has succeeded against a real service."""
 
 import base64
 import hashlib
@@ -30,7 +30,7 @@ from kit.testing import change_settings
 
 
 async def refusal(verifier: AccessTokenVerifier, token: str) -> str:
-    """Why a token that says it is the project's is refused."""
+    """The reason why a token of the project is refused."""
     assert verifier.claims_issuer(token)
     with pytest.raises(RefusedTokenError) as caught:
         await verifier.verify(token)
@@ -50,15 +50,13 @@ class TestWhoseTokenItIs:
         "token",
         ["", "api_abc", "a.b", "a.b.c", "eyJhbGciOiJub25lIn0.e30.", "....", "\xe9.\xe9.\xe9"],
     )
-    def test_other_tokens_are_somebody_elses(
-        self, verifier: AccessTokenVerifier, token: str
-    ) -> None:
+    def test_other_tokens_are_not_ours(self, verifier: AccessTokenVerifier, token: str) -> None:
         assert not verifier.claims_issuer(token)
 
     @pytest.mark.parametrize(
         "issuer", ["supabase", "https://other.supabase.co/auth/v1", "", ["list"], 7]
     )
-    def test_another_issuers_is_somebody_elses(
+    def test_another_issuers_is_not_ours(
         self, project: SupabaseProject, verifier: AccessTokenVerifier, issuer: Any
     ) -> None:
         token = forge({"alg": "ES256"}, project.claims(iss=issuer), lambda _: b"")
@@ -109,7 +107,7 @@ class TestSignature:
             "algorithm"
         )
 
-    async def test_a_token_of_the_projects_legacy_secret_asks_nobody(
+    async def test_a_token_of_the_projects_legacy_secret_fetches_nothing(
         self, project: SupabaseProject, verifier: AccessTokenVerifier
     ) -> None:
         header = {"alg": "HS256", "kid": "legacy", "typ": "JWT"}
@@ -175,7 +173,7 @@ class TestWhereTheKeyComesFrom:
     ) -> None:
         assert await refusal(verifier, project.token(attacker)) == "unknown-key"
 
-    async def test_no_key_named_asks_nobody(
+    async def test_no_key_named_fetches_nothing(
         self, project: SupabaseProject, verifier: AccessTokenVerifier, attacker: SigningKey
     ) -> None:
         token = jwt.encode(project.claims(), attacker.private_key, "ES256")
@@ -302,7 +300,7 @@ class TestClaims:
 
 class TestValidToken:
     @pytest.mark.parametrize("algorithm", ["ES256", "RS256", "EdDSA"])
-    async def test_tells_the_user(
+    async def test_returns_the_user(
         self, project: SupabaseProject, verifier: AccessTokenVerifier, algorithm: str
     ) -> None:
         project.keys = [make_key("current", algorithm)]

@@ -1,4 +1,4 @@
-"""What a bearer of an access token is answered, by the service as it is served."""
+"""Requests with an access token, to the service as it is served."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated
@@ -29,7 +29,7 @@ def _environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
-    """A part of the service that knows nothing of the extension, and asks for its caller."""
+    """A client of an endpoint outside the extension, which returns its principal."""
     app = FastAPI()
     app.add_middleware(UnhandledErrorMiddleware)
     setup_errors(app)
@@ -54,7 +54,7 @@ async def call(http: httpx.AsyncClient, token: str) -> httpx.Response:
     return await http.get("/api/caller", headers={"Authorization": f"Bearer {token}"})
 
 
-async def test_a_refused_token_is_told_why(
+async def test_a_refused_token_is_answered_with_the_reason(
     http: httpx.AsyncClient, project: SupabaseProject
 ) -> None:
     answer = await call(http, project.token(exp=1))
@@ -68,7 +68,7 @@ async def test_a_refused_token_is_told_why(
     assert answer.json()["detail"] == "The access token has expired; refresh the session."
 
 
-async def test_a_refused_token_is_shown_to_nobody_else(
+async def test_a_refused_token_reaches_no_other_provider(
     http: httpx.AsyncClient, project: SupabaseProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def believes_everything(_: object) -> Principal:

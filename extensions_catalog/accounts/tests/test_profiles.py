@@ -1,4 +1,4 @@
-"""A profile for every user who calls, written no more often than need be."""
+"""A profile for every calling user, written no more often than necessary."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -28,7 +28,7 @@ ADA = CurrentUser(
 
 
 @pytest.fixture(autouse=True)
-def _nobody_was_seen() -> Iterator[None]:
+def _no_recent_sightings() -> Iterator[None]:
     recent_sightings.clear()
     yield
     recent_sightings.clear()
@@ -36,7 +36,7 @@ def _nobody_was_seen() -> Iterator[None]:
 
 @pytest.fixture
 def published(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What was told of new profiles."""
+    """Payloads of the messages about new profiles."""
     payloads: list[dict[str, Any]] = []
 
     def note(message: messages.Message) -> None:
@@ -53,7 +53,7 @@ async def stored(session: AsyncSession) -> AccountsProfile:
 
 
 async def seen(session: AsyncSession, ago: timedelta, **values: Any) -> AccountsProfile:
-    """A profile that was last seen so long ago."""
+    """Store a profile that was last seen this long ago."""
     then = datetime.now(UTC) - ago
     profile = AccountsProfile(
         **{"id": ADA.id, "email": ADA.email, "last_seen_at": then, "created_at": then, **values}
@@ -65,7 +65,7 @@ async def seen(session: AsyncSession, ago: timedelta, **values: Any) -> Accounts
 
 @contextmanager
 def statements_on(connection: AsyncConnection) -> Iterator[list[str]]:
-    """The first words of what is executed meanwhile, savepoints aside."""
+    """The first words of the statements that are executed meanwhile, without savepoints."""
     statements: list[str] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
@@ -81,7 +81,7 @@ def statements_on(connection: AsyncConnection) -> Iterator[list[str]]:
 
 @pytest.mark.usefixtures("session_makers")
 class TestFirstSight:
-    async def test_makes_a_profile_and_tells_of_it(
+    async def test_makes_a_profile_and_publishes_it(
         self, db_session: AsyncSession, published: list[dict[str, Any]]
     ) -> None:
         await note_sighting(ADA)
@@ -171,7 +171,7 @@ class TestLaterSight:
         await db_session.refresh(other)
         assert (other.email, other.last_seen_at) == ("bob@example.com", last_seen_at)
 
-    async def test_that_it_cannot_be_noted_turns_nobody_away(
+    async def test_a_failed_update_refuses_no_one(
         self,
         db_session: AsyncSession,
         monkeypatch: pytest.MonkeyPatch,
@@ -180,7 +180,7 @@ class TestLaterSight:
         await seen(db_session, timedelta(days=1))
         monkeypatch.setattr(database, "async_session_maker", out_of_order)
         await note_sighting(ADA)
-        assert "a user's last visit is not written: read-only" in caplog.text
+        assert "a user's last visit was not stored: read-only" in caplog.text
 
 
 class TestRace:
@@ -200,7 +200,7 @@ class TestRace:
             await session.commit()
 
     @pytest.mark.usefixtures("committed_profiles")
-    async def test_one_of_many_makes_the_profile_and_tells_of_it(
+    async def test_one_of_many_makes_the_profile_and_publishes_it(
         self, published: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # All have looked before the first one writes.
@@ -238,5 +238,5 @@ class TestRecentSightings:
 
 
 def out_of_order() -> AsyncSession:
-    """Stands in for a database that has become read-only."""
+    """Fails like a database that has become read-only."""
     raise OperationalError("UPDATE", {}, Exception("read-only"))

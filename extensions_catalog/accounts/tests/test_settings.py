@@ -1,4 +1,4 @@
-"""Which project it is, and which addresses its keys may come from."""
+"""The configured project, and the addresses that are allowed for its keys."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ POOLER = "aws-0-eu-central-1.pooler.supabase.com"
 
 
 def configured(**values: Any) -> AccountsSettings:
-    """Settings with nothing but these, whatever the environment holds."""
+    """Make settings of these values only, independent of the environment."""
     return AccountsSettings(**{"SUPABASE_URL": None, "JWKS_URL": None, **values})
 
 
@@ -50,7 +50,7 @@ class TestAddress:
         "address", ["https://me:secret@abc.supabase.co", "https://a.co?x=1", "https://a.co/#x"]
     )
     def test_it_holds_nothing_else(self, address: str) -> None:
-        with pytest.raises(ValidationError, match="more than a host and a path"):
+        with pytest.raises(ValidationError, match="has more than a host and a path"):
             configured(SUPABASE_URL=address)
 
     @pytest.mark.parametrize(
@@ -86,13 +86,13 @@ class TestProjectOfTheDatabase:
             (f"postgres.{PROJECT}", None),
         ],
     )
-    def test_is_told_by_nothing_else(
+    def test_follows_from_nothing_else(
         self, monkeypatch: pytest.MonkeyPatch, user: str, host: str | None
     ) -> None:
         change_settings(monkeypatch, POSTGRES_USER=user, POSTGRES_HOST=host)
         assert configured().project_url is None
 
-    def test_is_told_by_the_poolers_user(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_follows_from_the_poolers_user(self, monkeypatch: pytest.MonkeyPatch) -> None:
         change_settings(monkeypatch, POSTGRES_USER=f"postgres.{PROJECT}", POSTGRES_HOST=POOLER)
         assert configured().issuer == f"https://{PROJECT}.supabase.co/auth/v1"
 
@@ -112,7 +112,7 @@ class TestWithoutProject:
         with pytest.raises(StartupError, match="ENVIRONMENT is production: set it to the project"):
             AccountsSettings.load()
 
-    def test_in_local_nobody_is_known(self) -> None:
+    def test_in_local_no_user_is_known(self) -> None:
         assert configured().issuer is None
         assert configured().jwks_url is None
 

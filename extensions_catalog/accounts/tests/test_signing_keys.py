@@ -1,4 +1,4 @@
-"""Fetching the project's keys, and what is done while they cannot be fetched."""
+"""Fetches of the project's keys, also while they are unavailable."""
 
 import asyncio
 import gzip
@@ -143,7 +143,7 @@ class TestUsableKeys:
         project.answer = send(json.dumps({"keys": [entry]}).encode())
         assert (await keys.find("plain")).algorithm_name == algorithm
 
-    async def test_a_project_without_such_keys_is_told_why(
+    async def test_a_project_without_such_keys_is_logged(
         self, project: SupabaseProject, keys: SigningKeys, caplog: pytest.LogCaptureFixture
     ) -> None:
         project.keys.clear()
@@ -161,7 +161,7 @@ class TestUnreachable:
             await keys.find("first")
         assert f"no signing keys from {project.jwks_url}: ConnectError" in caplog.text
 
-    async def test_fresh_keys_need_nobody(
+    async def test_fresh_keys_need_no_fetch(
         self, project: SupabaseProject, keys: SigningKeys, clock: Clock
     ) -> None:
         await keys.find("first")
@@ -274,7 +274,7 @@ class TestUnreachable:
 
 
 class TestSlow:
-    """A server that is slow costs its own callers a bounded time, and nobody else any."""
+    """A slow server delays only requests that need it, and by a bounded time."""
 
     @pytest.fixture
     def half_a_second(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ from kit.messages import publish_sync
 
 
 class HotelView(ModelView):
-    """A view whose form refuses what the API would refuse."""
+    """A view whose form has the validation of the API."""
 
     input_form: ClassVar[type[SQLModel]]
 
@@ -37,10 +37,10 @@ class HotelView(ModelView):
         is_created: bool,  # noqa: ARG002
         request: Request,  # noqa: ARG002
     ) -> None:
-        """Check what was entered.
+        """Validate the entered values.
 
         Raises:
-            ValueError: naming each field that does not fit; it is shown above the form.
+            ValueError: naming each invalid field; it is shown above the form.
         """
         # A field that was left blank comes as an empty text.
         data.update({name: None for name, value in data.items() if value == ""})
@@ -81,13 +81,13 @@ class HotelGuestAdmin(HotelView, model=HotelGuest):
 
 
 class BookingStatusFilter(EnumFilterBase):
-    """What has become of it."""
+    """Filters by the booking's status."""
 
     enum = BookingStatus
 
 
 class HotelBookingAdmin(ModelView, model=HotelBooking):
-    """Bookings. They are made over the API; here one sees them, notes arrivals and cancels."""
+    """Bookings, which are made over the API; here they are marked as arrived or cancelled."""
 
     name = "Booking"
     icon = "fa-solid fa-calendar-days"
@@ -104,22 +104,22 @@ class HotelBookingAdmin(ModelView, model=HotelBooking):
 
     @action(name="note-arrival", label="Note arrival")
     async def note_arrival(self, request: Request) -> RedirectResponse:
-        """The guests of the chosen bookings are there."""
+        """Mark the chosen bookings as arrived."""
         return await self._change(request, BookingStatus.ARRIVED)
 
     @action(
         name="cancel",
         label="Cancel",
-        confirmation_message="Cancel for good? Others may book the rooms from then on.",
+        confirmation_message="Cancel permanently? Others may book the rooms from then on.",
     )
     async def cancel(self, request: Request) -> RedirectResponse:
-        """Call the chosen bookings off."""
+        """Cancel the chosen bookings."""
         return await self._change(request, BookingStatus.CANCELLED)
 
     async def _change(self, request: Request, status: BookingStatus) -> RedirectResponse:
         keys = [key for key in request.query_params.get("pks", "").split(",") if key]
         if not all(key.isdecimal() for key in keys):
-            raise HTTPException(HTTPStatus.BAD_REQUEST, "pks has to be numbers with commas between")
+            raise HTTPException(HTTPStatus.BAD_REQUEST, "pks has to be numbers separated by commas")
         ids = [int(key) for key in keys]
         count = await anyio.to_thread.run_sync(_change_status, ids, status)
         Flash.success(request, f"{count} of {len(ids)} {status}")
@@ -129,7 +129,7 @@ class HotelBookingAdmin(ModelView, model=HotelBooking):
 
 
 def _change_status(ids: Collection[int], status: BookingStatus) -> int:
-    """Change those bookings that may change, and tell of the cancelled; gives how many."""
+    """Change those bookings that may change, and publish cancellations; returns their number."""
     with admin_session_maker.begin() as session:
         found = [
             row

@@ -31,7 +31,7 @@ router = APIRouter(prefix="/bookings", tags=["Bookings"])
 
 @router.get("", response_model=list[HotelBookingOutput])
 async def list_bookings(session: ReadSessionDep, after: AfterId = 0) -> list[HotelBooking]:
-    """The bookings in the order in which they were made, a page of them after booking `after`."""
+    """List the bookings in the order in which they were made, a page after booking `after`."""
     statement = (
         select(HotelBooking).where(col(HotelBooking.id) > after).order_by(col(HotelBooking.id))
     )
@@ -40,7 +40,7 @@ async def list_bookings(session: ReadSessionDep, after: AfterId = 0) -> list[Hot
 
 @router.get("/{booking_id}", response_model=HotelBookingOutput)
 async def read_booking(session: ReadSessionDep, booking_id: RowId) -> HotelBooking:
-    """One booking."""
+    """Read one booking."""
     booking = await session.get(HotelBooking, booking_id)
     if booking is None:
         raise _no_such_booking(booking_id)
@@ -65,7 +65,7 @@ async def create_booking(session: SessionDep, values: HotelBookingInput) -> Hote
 
 @router.post("/{booking_id}/arrival", response_model=HotelBookingOutput)
 async def note_arrival(session: SessionDep, booking_id: RowId) -> HotelBooking:
-    """The guest is there."""
+    """Mark a booking as arrived."""
     booking, _, _ = await _change_status(session, booking_id, BookingStatus.ARRIVED)
     await session.commit()
     return booking
@@ -73,7 +73,7 @@ async def note_arrival(session: SessionDep, booking_id: RowId) -> HotelBooking:
 
 @router.post("/{booking_id}/cancellation", response_model=HotelBookingOutput)
 async def cancel_booking(session: SessionDep, booking_id: RowId) -> HotelBooking:
-    """Call a booking off, which frees the room."""
+    """Cancel a booking, which frees the room."""
     booking, room, guest = await _change_status(session, booking_id, BookingStatus.CANCELLED)
     await publish(session, "hotel.booking-cancelled", booking_payload(booking, room, guest))
     await session.commit()

@@ -16,14 +16,14 @@ router = APIRouter(prefix="/guests", tags=["Guests"])
 
 @router.get("", response_model=list[HotelGuestOutput])
 async def list_guests(session: ReadSessionDep, after: AfterId = 0) -> list[HotelGuest]:
-    """The guests in the order in which they were added, a page of them after the guest `after`."""
+    """List the guests in the order in which they were added, a page after guest `after`."""
     statement = select(HotelGuest).where(col(HotelGuest.id) > after).order_by(col(HotelGuest.id))
     return list(await session.exec(statement.limit(hotel_settings.PAGE_SIZE)))
 
 
 @router.get("/{guest_id}", response_model=HotelGuestOutput)
 async def read_guest(session: ReadSessionDep, guest_id: RowId) -> HotelGuest:
-    """One guest."""
+    """Read one guest."""
     guest = await session.get(HotelGuest, guest_id)
     if guest is None:
         raise Problem(HTTPStatus.NOT_FOUND, f"There is no guest {guest_id}.")

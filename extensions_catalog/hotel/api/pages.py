@@ -18,7 +18,7 @@ page_router = APIRouter(include_in_schema=False)
 async def show_occupancy(
     request: Request, session: ReadSessionDep, after: Annotated[str, Query(max_length=50)] = ""
 ) -> HTMLResponse:
-    """Which rooms are taken in the coming nights; it names no guest, since anybody may look."""
+    """Show which rooms are taken in the coming nights; without guests, since the page is public."""
     first_night = dates.today()
     rooms, has_more = await read_occupancy(session, first_night, after=after)
     return templates.TemplateResponse(
@@ -28,7 +28,7 @@ async def show_occupancy(
             "nights": nights_from(first_night),
             "rooms": rooms,
             "has_more": has_more,
-            # The page's own styles are the only inline ones that its policy lets in.
+            # The page's own styles are the only inline ones that its policy allows.
             "style_nonce": secrets.token_urlsafe(16),
         },
     )

@@ -1,4 +1,4 @@
-"""What several routes take."""
+"""Parameters that several routes have."""
 
 from typing import Annotated
 

@@ -24,7 +24,7 @@ router = APIRouter(prefix="/rooms", tags=["Rooms"])
 
 
 class FreeRoomsQuery(HotelStay):
-    """The nights for which somebody looks for a room."""
+    """The nights for which free rooms are searched."""
 
     after: int = Field(
         default=0, ge=0, le=LARGEST_ID, description="The last id of the page before this one."
@@ -33,7 +33,7 @@ class FreeRoomsQuery(HotelStay):
 
 @router.get("", response_model=list[HotelRoomOutput])
 async def list_rooms(session: ReadSessionDep, after: AfterId = 0) -> list[HotelRoom]:
-    """The rooms in the order in which they were added, a page of them after the room `after`."""
+    """List the rooms in the order in which they were added, a page after room `after`."""
     statement = select(HotelRoom).where(col(HotelRoom.id) > after).order_by(col(HotelRoom.id))
     return list(await session.exec(statement.limit(hotel_settings.PAGE_SIZE)))
 
@@ -42,7 +42,7 @@ async def list_rooms(session: ReadSessionDep, after: AfterId = 0) -> list[HotelR
 async def list_free_rooms(
     session: ReadSessionDep, query: Annotated[FreeRoomsQuery, Query()]
 ) -> list[HotelRoom]:
-    """The rooms that are free for all nights from arrival to departure, as of now."""
+    """List the rooms that are free for all nights from arrival to departure, as of now."""
     taken = select(HotelBooking).where(
         HotelBooking.room_id == HotelRoom.id,
         HotelBooking.nights.overlaps(query.nights),
@@ -58,7 +58,7 @@ async def list_free_rooms(
 
 @router.get("/{room_id}", response_model=HotelRoomOutput)
 async def read_room(session: ReadSessionDep, room_id: RowId) -> HotelRoom:
-    """One room."""
+    """Read one room."""
     room = await session.get(HotelRoom, room_id)
     if room is None:
         raise Problem(HTTPStatus.NOT_FOUND, f"There is no room {room_id}.")

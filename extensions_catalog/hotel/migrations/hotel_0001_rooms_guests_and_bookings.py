@@ -23,8 +23,8 @@ CREATE_BTREE_GIST = """
     $$
 """
 
-# PostgreSQL knows whether a table of somebody else uses it, and refuses then. Whoever may not drop
-# it, since another role has created it, keeps it as well.
+# PostgreSQL refuses if another table uses it. It also stays if another role has created it, so that
+# this one may not drop it.
 DROP_BTREE_GIST_UNLESS_USED = """
     DO $$
     BEGIN

@@ -1,7 +1,7 @@
-"""What the hotel does each morning.
+"""The hotel's daily task, which runs each morning.
 
-Tasks may run twice, when a worker is lost: what is done already is noted in the rows, in the
-transaction that did it, and two runs at the same time pass over each other's rows.
+A task may run twice, when a worker is lost: the rows record what is done already, in the same
+transaction, and two runs at the same time skip each other's rows.
 """
 
 import logging
@@ -28,7 +28,7 @@ BATCH_SIZE = 500
 
 @celery_app.task(name=f"{settings.CELERY_TASKS_MODULE}.hotel.daily_task")
 def daily_task() -> dict[str, int]:
-    """Mark who did not come and announce who comes today; gives how many bookings those were."""
+    """Mark no-shows and announce today's arrivals; returns the numbers of bookings."""
     day = dates.today()
     done = {"no_shows": mark_no_shows(day), "announced": announce_arrivals(day)}
     logger.info("%s%s: %s", get_task_id(), day, done)
@@ -36,7 +36,7 @@ def daily_task() -> dict[str, int]:
 
 
 def mark_no_shows(day: date) -> int:
-    """Mark bookings whose guest should have come before the day; gives how many."""
+    """Mark bookings whose guest should have come before the day; returns their number."""
     count = 0
     while marked := _mark_batch(day):
         count += marked
@@ -44,7 +44,7 @@ def mark_no_shows(day: date) -> int:
 
 
 def announce_arrivals(day: date) -> int:
-    """Send the list of those who come on the day and are not announced yet; gives how many."""
+    """Publish the day's arrivals that are not announced yet; returns their number."""
     count = 0
     while announced := _announce_batch(day):
         count += announced

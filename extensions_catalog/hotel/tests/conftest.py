@@ -22,7 +22,7 @@ CONNECTIONS = 10
 
 @pytest.fixture(autouse=True)
 def first_of_may(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The day on which everything here happens."""
+    """Set the current date to 1 May 2030."""
     monkeypatch.setattr(dates, "today", lambda: date(2030, 5, 1))
 
 
@@ -44,7 +44,7 @@ async def guest(db_session: AsyncSession) -> HotelGuest:
 
 @pytest.fixture
 async def booking(db_session: AsyncSession, room: HotelRoom, guest: HotelGuest) -> HotelBooking:
-    """Of the room for the guest, from the 4th to the 7th."""
+    """A booking of the room for the guest, from the 4th to the 7th."""
     booking = booked(room, guest, may(4, 7))
     db_session.add(booking)
     await db_session.commit()
@@ -52,25 +52,25 @@ async def booking(db_session: AsyncSession, room: HotelRoom, guest: HotelGuest) 
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Mapping[str, Any]]]:
-    """Names and payloads of the messages whose sender has committed; nobody else gets them."""
+def published(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Mapping[str, Any]]]:
+    """Names and payloads of the messages whose sender has committed; no other handler gets them."""
     monkeypatch.setattr(messages, "_handlers", {})
-    told: list[tuple[str, Mapping[str, Any]]] = []
+    published: list[tuple[str, Mapping[str, Any]]] = []
 
     @handles(EVERY_MESSAGE, after_commit=True)
     def note(message: Message) -> None:
-        told.append((message.name, message.payload))
+        published.append((message.name, message.payload))
 
-    return told
+    return published
 
 
 @pytest.fixture
 async def committing_sessions(
     test_engine: AsyncEngine,
 ) -> AsyncIterator[async_sessionmaker[AsyncSession]]:
-    """Sessions with a connection each, for what happens at the same time; cleared afterwards.
+    """Sessions with a connection each, for concurrent requests; their rows are deleted afterwards.
 
-    The connections are made beforehand: what each takes to log in would spread the requests out.
+    The connections are made beforehand: the time of each log-in would spread the requests out.
     """
     engine = create_async_engine(
         test_engine.url, connect_args=settings.database_connect_args, pool_size=CONNECTIONS

@@ -8,7 +8,7 @@ from app.extensions.hotel.models import BookingStatus, HotelBooking, HotelGuest,
 
 
 def may(first: int, last: int) -> Range[date]:
-    """From one day of May 2030 to another, on which the guest leaves."""
+    """Nights from one day of May 2030 to another, the day of departure."""
     return Range(date(2030, 5, first), date(2030, 5, last))
 
 
@@ -18,5 +18,5 @@ def booked(
     nights: Range[date],
     status: BookingStatus = BookingStatus.CONFIRMED,
 ) -> HotelBooking:
-    """A booking of stored rows."""
+    """Make a booking of stored rows."""
     return HotelBooking(room_id=room.id or 0, guest_id=guest.id or 0, nights=nights, status=status)

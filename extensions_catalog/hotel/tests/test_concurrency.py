@@ -64,7 +64,7 @@ async def test_of_many_who_want_the_room_one_gets_it(
     committing_client: httpx.AsyncClient,
     committing_sessions: Sessions,
     room_and_guest: tuple[HotelRoom, HotelGuest],
-    told: list[tuple[str, Mapping[str, Any]]],
+    published: list[tuple[str, Mapping[str, Any]]],
     attempt: int,
 ) -> None:
     """All nights include the one from the 10th to the 11th; each of the others gets a 409."""
@@ -86,7 +86,7 @@ async def test_of_many_who_want_the_room_one_gets_it(
         [kept] = (await session.exec(select(HotelBooking))).all()
     [created] = [answer.json() for answer in answers if answer.status_code == 201]
     assert (kept.id, kept.arrival.isoformat()) == (created["id"], created["arrival"])
-    assert [payload["booking_id"] for _, payload in told] == [kept.id]
+    assert [payload["booking_id"] for _, payload in published] == [kept.id]
 
 
 @pytest.mark.slow
@@ -146,11 +146,11 @@ async def test_a_second_booking_waits_for_what_becomes_of_the_first(
             await waiting
 
 
-async def test_of_two_who_cancel_one_is_told_so(
+async def test_of_two_who_cancel_one_gets_a_conflict(
     committing_client: httpx.AsyncClient,
     committing_sessions: Sessions,
     room_and_guest: tuple[HotelRoom, HotelGuest],
-    told: list[tuple[str, Mapping[str, Any]]],
+    published: list[tuple[str, Mapping[str, Any]]],
 ) -> None:
     booking = booked(*room_and_guest, may(4, 7))
     async with committing_sessions.begin() as session:
@@ -158,7 +158,7 @@ async def test_of_two_who_cancel_one_is_told_so(
     cancel = f"{BOOKINGS}/{booking.id}/cancellation"
     answers = await asyncio.gather(*(committing_client.post(cancel) for _ in range(5)))
     assert Counter(answer.status_code for answer in answers) == {200: 1, 409: 4}
-    assert [name for name, _ in told] == ["hotel.booking-cancelled"]
+    assert [name for name, _ in published] == ["hotel.booking-cancelled"]
 
 
 @pytest.mark.parametrize(("day", "work"), [(1, "announced"), (2, "no_shows")])
@@ -169,7 +169,7 @@ async def test_a_second_run_of_the_daily_task_passes_over_what_the_first_has_in_
     day: int,
     work: str,
 ) -> None:
-    """The task commits for good here, since no fixture has put it into a transaction."""
+    """Here the task really commits, since no fixture has put it into a transaction."""
     monkeypatch.setattr(dates, "today", lambda: date(2030, 5, day))
     async with committing_sessions.begin() as session:
         session.add(booked(*room_and_guest, may(1, 4)))
@@ -181,7 +181,7 @@ async def test_a_second_run_of_the_daily_task_passes_over_what_the_first_has_in_
 
 
 async def until_blocked(sessions: Sessions, backend: int) -> None:
-    """Wait until a server process waits for a lock, at most ten seconds."""
+    """Wait until a server process is blocked by a lock, at most ten seconds."""
     blocked = text("SELECT cardinality(pg_blocking_pids(:backend)) > 0")
     async with sessions() as session, asyncio.timeout(10):
         while not await session.scalar(blocked, {"backend": backend}):  # noqa: ASYNC110

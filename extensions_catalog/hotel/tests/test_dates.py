@@ -1,4 +1,4 @@
-"""Which day it is depends on where the hotel is."""
+"""The current date depends on the hotel's time zone."""
 
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo

@@ -1,4 +1,4 @@
-"""The constraint and the PostgreSQL extension that it needs, wherever the tables come from."""
+"""The constraint and the PostgreSQL extension that it needs, from migrations and from models."""
 
 import secrets
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ BOOK = text("""
 
 @pytest.fixture
 def empty_database(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Name of an empty database that this process's settings point at for one test."""
+    """Name of an empty database, which this process's settings name for one test."""
     name = f"hotel_{secrets.token_hex(4)}_test"
     create_database(name)
     change_settings(monkeypatch, POSTGRES_DB=name)
@@ -31,7 +31,7 @@ def empty_database(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 async def schema_of_btree_gist(connection: AsyncConnection) -> str | None:
-    """Where the PostgreSQL extension lies; None while it is not there."""
+    """Schema of the PostgreSQL extension; None while it does not exist."""
     found: str | None = await connection.scalar(
         text("SELECT extnamespace::regnamespace FROM pg_extension WHERE extname = 'btree_gist'")
     )

@@ -1,4 +1,4 @@
-"""What the database itself holds: a room is never booked twice for the same night."""
+"""The constraint of the database: a room is never booked twice for the same night."""
 
 from datetime import date
 

@@ -16,8 +16,9 @@ from pydantic import SecretStr
 
 from app.extensions.mail.models import MailMessage, MailState
 from app.extensions.mail.settings import mail_settings
-from app.extensions.mail.smtp import Outcome, SmtpSession
+from app.extensions.mail.smtp import SmtpSession
 from app.extensions.mail.tests.mail_server import MailServer, point_at
+from kit.outbox import Outcome
 from kit.testing import change_settings, free_port
 
 UseServer = Callable[..., MailServer]

@@ -18,13 +18,13 @@ def readable_size(row: Any, _: str) -> str:
 
 
 class ObjectStateFilter(EnumFilterBase):
-    """What has become of it."""
+    """Filters by the object's state."""
 
     enum = ObjectState
 
 
 class StorageObjectAdmin(ModelView, model=StorageObject):
-    """Objects of all owners. Rows and bucket belong together, so they change over the API alone."""
+    """Objects of all owners, read-only: only the API changes rows and bucket together."""
 
     name = "Object"
     icon = "fa-solid fa-file"

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 def require_bucket() -> None:
-    """Refuse where no bucket is configured, as on a developer's machine.
+    """Refuse the request where no bucket is configured, as on a developer's machine.
 
     Raises:
         Problem: 503, naming what to set.
@@ -49,7 +49,7 @@ router = APIRouter(prefix="/objects", tags=["Objects"], dependencies=[Depends(re
 async def create_object(
     session: SessionDep, principal: PrincipalDep, values: StorageObjectInput
 ) -> StorageObjectUpload:
-    """Declare a file; the answer says how to upload it. Afterwards, complete the upload."""
+    """Declare a file; the answer has the signed upload. After the upload, complete it."""
     object_id = uuid4()
     row = StorageObject(
         **values.model_dump(),
@@ -68,17 +68,17 @@ async def create_object(
 async def complete_upload(
     session: SessionDep, principal: PrincipalDep, object_id: UUID
 ) -> StorageObject:
-    """Have an upload checked; 422 when it is not what was declared, and then it is deleted.
+    """Check an upload; one that differs from its declaration is deleted and answered with 422.
 
-    Said twice, it changes nothing the second time.
+    A second call changes nothing.
     """
     row = await _get_object(session, principal, object_id)
     if row.state == ObjectState.STORED:
         return row
-    await session.commit()  # gives the connection back while the bucket is asked
+    await session.commit()  # returns the connection while the bucket is asked
     uploaded = await in_thread(bucket.find, row.key)
     row = await _get_object(session, principal, object_id, for_update=True)
-    if row.state == ObjectState.STORED:  # another request was quicker
+    if row.state == ObjectState.STORED:  # a concurrent request was faster
         return row
     if row.state != ObjectState.PENDING:
         raise Problem(HTTPStatus.CONFLICT, f"Object {object_id} is {row.state}: declare a new one.")
@@ -100,7 +100,7 @@ async def list_objects(
         UUID | None, Query(description="The last id of the page before this one.")
     ] = None,
 ) -> list[StorageObject]:
-    """The caller's objects in the order of their ids, a page of them after the id `after`."""
+    """List the caller's objects in the order of their ids, a page of them after the id `after`."""
     key = col(StorageObject.id)
     statement = (
         select(StorageObject)
@@ -120,9 +120,9 @@ async def list_objects(
 async def read_object(
     session: ReadSessionDep, principal: PrincipalDep, object_id: UUID
 ) -> StorageObjectDownload:
-    """One object, and while it is stored a URL to download it."""
+    """Read one object, with a URL to download it while it is stored."""
     row = await _get_object(session, principal, object_id)
-    await session.commit()  # gives the connection back: threads may all be waiting for the bucket
+    await session.commit()  # returns the connection: all threads may be waiting for the bucket
     is_stored = row.state == ObjectState.STORED
     download = await in_thread(bucket.sign_download, row) if is_stored else None
     return StorageObjectDownload(**row.model_dump(), download=download)
@@ -130,7 +130,7 @@ async def read_object(
 
 @router.delete("/{object_id}", status_code=HTTPStatus.NO_CONTENT)
 async def delete_object(session: SessionDep, principal: PrincipalDep, object_id: UUID) -> None:
-    """Delete an object for good; the file goes a moment later."""
+    """Delete an object permanently; a task deletes the file a moment later."""
     row = await _get_object(session, principal, object_id, for_update=True)
     row.state = ObjectState.DELETED
     await publish(session, DELETED, payload_of(row))
@@ -140,7 +140,7 @@ async def delete_object(session: SessionDep, principal: PrincipalDep, object_id:
 async def _get_object(
     session: AsyncSession, principal: Principal, object_id: UUID, *, for_update: bool = False
 ) -> StorageObject:
-    """The caller's own, as it is now; locked until the commit when it is to be changed."""
+    """Read an object of the caller's; locked until the commit if it is to be changed."""
     statement = (
         select(StorageObject)
         .where(
@@ -158,7 +158,7 @@ async def _get_object(
 
 
 async def _refuse(session: AsyncSession, row: StorageObject, difference: str) -> None:
-    """Mark the row, delete what was uploaded, and tell the caller.
+    """Mark the row as refused, delete the upload, and answer with the reason.
 
     Raises:
         Problem: 422, always.

@@ -1,4 +1,4 @@
-"""Deleting from the bucket what is marked as deleted, and then its rows."""
+"""Delete the objects that are marked as deleted, first from the bucket, then their rows."""
 
 import logging
 from uuid import UUID
@@ -21,9 +21,9 @@ MOST_BATCHES = 100
 
 @celery_app.task(name=f"{settings.CELERY_TASKS_MODULE}.storage.delete_marked")
 def delete_marked() -> int:
-    """Delete objects whose rows are marked, then those rows; gives how many.
+    """Delete objects whose rows are marked, then those rows; returns their number.
 
-    A row goes when its object is gone. What the bucket does not delete stays for the next run.
+    A row is deleted after its object. Objects that the bucket keeps are left for the next run.
     """
     if storage_settings.missing:
         return 0
@@ -41,7 +41,7 @@ def delete_marked() -> int:
 
 
 def _marked(after: UUID) -> dict[UUID, str]:
-    """Ids and keys of the next batch."""
+    """Read ids and keys of the next batch."""
     statement = (
         select(StorageObject.id, StorageObject.key)
         .where(col(StorageObject.state) == ObjectState.DELETED, col(StorageObject.id) > after)

@@ -1,4 +1,4 @@
-"""The nightly clean-up: uploads nobody completed, objects without row, rows without object."""
+"""The nightly clean-up: incomplete uploads, objects without row, rows without object."""
 
 import logging
 from collections.abc import Collection
@@ -23,14 +23,14 @@ BATCH_SIZE = 500
 MOST_BATCHES = 100
 PAGES_PER_RUN = 20
 MOST_UNKNOWN = 1_000
-"""Objects without row that one night deletes: were it the wrong database, somebody can notice."""
+"""Objects without row that one night deletes at most: if the database is wrong, one can notice."""
 
 LAST_ID = UUID(int=2**128 - 1)
 
 
 @celery_app.task(name=f"{settings.CELERY_TASKS_MODULE}.storage.clean_up")
 def clean_up() -> int:
-    """Mark what was never completed for deletion, and have the rest done; gives how many."""
+    """Mark incomplete uploads for deletion, and start the other tasks; returns their number."""
     if storage_settings.missing:
         return 0
     marked = 0
@@ -46,12 +46,12 @@ def clean_up() -> int:
 
 @celery_app.task(name=f"{settings.CELERY_TASKS_MODULE}.storage.compare_with_bucket")
 def compare_with_bucket(after: str = "", unknown: int = 0) -> int:
-    """Delete old objects without row, mark rows without object; gives how many were changed.
+    """Delete old objects without row, mark rows without object; returns the number of changes.
 
-    Some pages of the bucket at a time; the next ones are another run's.
+    It handles some pages of the bucket; the next ones are for another run.
 
     Args:
-        after: The key after which to go on.
+        after: The key after which to continue.
         unknown: How many objects without row this night has deleted before.
     """
     if storage_settings.missing:
@@ -116,7 +116,7 @@ def _delete_unknown(page: Collection[bucket.Listed], most: int) -> int:
 
 
 def _mark_missing(page: Collection[bucket.Listed], after: UUID | None, end: UUID | None) -> int:
-    """Mark rows between two ids whose object is not on the page, and nowhere else either."""
+    """Mark rows between two ids whose object is neither on the page nor elsewhere in the bucket."""
     there = {each.key for each in page}
     key_of_row = (
         select(StorageObject.id, StorageObject.key)

@@ -1,4 +1,4 @@
-"""When the extension's tasks run; each key is stored with the extension's name before it."""
+"""Schedules of the extension's tasks; beat stores each as `storage.<name>`."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A bucket on a server of S3's interface, and what tests do with it."""
+"""A bucket on a fake S3 server, for the tests."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -21,7 +21,7 @@ BUCKET = "files"
 
 
 class Bucket:
-    """The bucket, as somebody else with its keys sees it."""
+    """The bucket, as another client with its keys sees it."""
 
     def __init__(self, endpoint: str) -> None:
         self.s3 = boto3.client(
@@ -56,7 +56,7 @@ def s3_endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def configured(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Points the settings at the server, on which nothing is yet."""
+    """Set the settings to the server, which is empty."""
     httpx.post(f"{s3_endpoint}/moto-api/reset").raise_for_status()
     change_settings(
         monkeypatch,
@@ -95,14 +95,14 @@ def _note(sent: list[tuple[Any, ...]], *call: object) -> None:
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Mapping[str, Any]]]:
+def published(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Mapping[str, Any]]]:
     """Names and payloads of the messages whose sender has committed."""
     there = {name: dict(handlers) for name, handlers in messages._handlers.items()}
     monkeypatch.setattr(messages, "_handlers", there)
-    told: list[tuple[str, Mapping[str, Any]]] = []
+    published: list[tuple[str, Mapping[str, Any]]] = []
 
     @messages.handles(messages.EVERY_MESSAGE, after_commit=True)
     def note(message: messages.Message) -> None:
-        told.append((message.name, message.payload))
+        published.append((message.name, message.payload))
 
-    return told
+    return published

@@ -1,4 +1,4 @@
-"""What is asked of the bucket, and what is not loaded before."""
+"""The requests to the bucket, and the late import of boto3."""
 
 import subprocess
 import sys

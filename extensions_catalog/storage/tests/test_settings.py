@@ -1,4 +1,4 @@
-"""What the extension refuses to start with."""
+"""Settings with which the extension refuses to start."""
 
 import pytest
 
@@ -17,7 +17,7 @@ CONFIGURED = {
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Without the settings of whoever runs the tests."""
+    """An environment without the extension's settings."""
     for name in StorageSettings.model_fields:
         monkeypatch.delenv(f"STORAGE_{name}", raising=False)
     monkeypatch.setitem(StorageSettings.model_config, "env_file", None)
@@ -54,7 +54,7 @@ class TestRefusals:
             ({"GRACE_HOURS": "1"}, "STORAGE_GRACE_HOURS .*greater than or equal to 2"),
         ],
     )
-    def test_is_told_what_to_set(
+    def test_names_what_to_set(
         self, environment: pytest.MonkeyPatch, values: dict[str, str], message: str
     ) -> None:
         with pytest.raises(StartupError, match=message) as caught:

@@ -4,7 +4,6 @@ One task takes whatever is due, instead of one task a delivery: what is to be do
 database, so it does not matter how often the task is sent, or whether one is lost.
 """
 
-import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from app.core.celery import celery_app
@@ -12,21 +11,18 @@ from app.core.config import settings
 from app.core.database import sync_session_maker
 from app.extensions.webhooks.attempts import claim_due, make, record
 from app.extensions.webhooks.settings import webhooks_settings
-
-RUN_SECONDS = 30
-"""After that, other tasks of the worker get their turn."""
+from kit.outbox import turns
 
 
 @celery_app.task(name=f"{settings.CELERY_TASKS_MODULE}.webhooks.deliver_due", ignore_result=True)
 def deliver_due() -> int:
     """Attempt what is due, several receivers at a time; gives how many attempts were made."""
-    ends_at = time.monotonic() + RUN_SECONDS
     count = 0
     with ThreadPoolExecutor(webhooks_settings.CONCURRENCY) as threads:
-        while made := _attempt_some(threads):
+        for _ in turns(deliver_due.delay):
+            made = _attempt_some(threads)
             count += made
-            if time.monotonic() > ends_at:
-                deliver_due.delay()
+            if not made:
                 break
     return count
 

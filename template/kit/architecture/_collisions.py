@@ -12,8 +12,7 @@ from fastapi.routing import iter_route_contexts
 from sqladmin import ModelView
 from starlette.routing import Mount
 
-from kit.architecture._names import schedule_keys
-from kit.architecture._source import (
+from kit.architecture._imports import (
     extension_of,
     is_service_code,
     modules,
@@ -21,6 +20,7 @@ from kit.architecture._source import (
     place_of,
     tree,
 )
+from kit.architecture._names import schedule_keys
 from kit.http import extension_title, own_group
 from kit.places import service
 

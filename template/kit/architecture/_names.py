@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlalchemy import Table
 from sqlmodel import SQLModel
 
-from kit.architecture._source import (
+from kit.architecture._imports import (
     EXTENSIONS,
     extension_of,
     imports,
@@ -49,7 +49,7 @@ def tasks_without_name() -> Iterator[str]:
 
 
 def schedules_without_name() -> Iterator[str]:
-    """An extension schedules its own tasks. The prefix of the entry's key is added automatically."""
+    """An extension schedules only its own tasks; the prefix of an entry's key is added to it."""
     entries = collect_schedules()
     for extension, key, where in schedule_keys():
         task = entries[key]["task"] if key in entries else ""

@@ -84,7 +84,9 @@ def _ask_for_name() -> None:
     name, host = settings.POSTGRES_DB, "this machine"
     if not settings.uses_local_postgres:
         host = f"{settings.POSTGRES_HOST}:{settings.POSTGRES_PORT}"
-    question = f"All data of the database {name!r} on {host} will be lost. To continue, type its name: "
+    question = (
+        f"All data of the database {name!r} on {host} will be lost. To continue, type its name: "
+    )
     try:
         answer = input(question).strip()
     except EOFError:

@@ -1,10 +1,7 @@
-"""The database: sessions, connections outside the pool, names, row level security.
+"""The database: sessions, connections outside the pool, names, row level security."""
 
-Importing it protects every table that is created afterwards.
-"""
-
+from kit.conventions import TABLES_WITHOUT_ROW_SECURITY, tables_without_row_security
 from kit.database._connect import connect, name_connections
-from kit.database._row_security import TABLES_WITHOUT_ROW_SECURITY, tables_without_row_security
 from kit.database._sessions import (
     AsyncReadOnlySession,
     ReadOnlySession,

@@ -16,8 +16,7 @@ Development data is kept in `.data/`. Run as root, PostgreSQL (which refuses to 
 
 from kit.devservices._binaries import find_valkey
 from kit.devservices._data import Credentials, DevServicesError, local_credentials
-from kit.devservices._lease import Lease, lease
+from kit.devservices._lease import Lease, lease, temporary_servers
 from kit.devservices._processes import signal_at_end_of_parent
 from kit.devservices._reservation import Addresses, PostgresAddress, RedisAddress, addresses
 from kit.devservices._runner import Program, run_together
-from kit.devservices._temporary import temporary_servers

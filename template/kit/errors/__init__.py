@@ -5,7 +5,7 @@ from kit.errors._problems import (
     RETRY_AFTER_SECONDS,
     Problem,
     UnhandledErrorMiddleware,
+    document_problems,
     problem_for,
     setup_errors,
 )
-from kit.errors._schema import document_problems

@@ -1,12 +1,89 @@
-"""Discovery of routers: the service's own, and those of enabled extensions."""
+"""The routers: the kit's own for tasks, those of the service, and those of enabled extensions."""
 
-from fastapi import APIRouter, Depends
+from http import HTTPStatus
+from typing import Any
+from uuid import UUID
+
+from celery.result import AsyncResult
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.encoders import jsonable_encoder
+from pydantic import BaseModel, Field
 
 from kit.discovery import import_modules
 from kit.extensions import ExtensionError, load_extensions
 from kit.http._openapi_tags import extension_prefix
-from kit.http._tasks import router as tasks_router
+from kit.places import service
+from kit.queue import enqueue, ping
+from kit.redis import run_redis_call
 from kit.security import require_principal
+
+tasks_router = APIRouter(prefix="/tasks", tags=["Tasks"])
+
+
+class PingRequest(BaseModel):
+    """The message that the task is to return."""
+
+    message: str = Field("ping", max_length=200)
+
+
+class TaskAccepted(BaseModel):
+    """The queue has the task; a worker will run it."""
+
+    id: UUID
+    status_url: str = Field(description="Path of the task's state and result, also in `Location`.")
+
+
+class TaskError(BaseModel):
+    """Why a task failed."""
+
+    type: str
+    message: str
+
+
+class TaskStatus(BaseModel):
+    """The state of a task, and its result or error."""
+
+    id: UUID
+    state: str = Field(
+        description="PENDING, RETRY, SUCCESS, FAILURE or REVOKED; STARTED too, of a task that is "
+        "declared with `track_started=True`. Celery keeps no list of ids: an unknown task, or one "
+        "whose result has expired, is PENDING too."
+    )
+    ready: bool = Field(description="Whether the task has ended, successfully or not.")
+    result: Any = Field(None, description="The task's result, once it has succeeded.")
+    error: TaskError | None = Field(None, description="Why it failed, once it has.")
+
+
+@tasks_router.post("/ping", status_code=HTTPStatus.ACCEPTED)
+async def send_ping(body: PingRequest, request: Request, response: Response) -> TaskAccepted:
+    """Send a task that returns a message, to check that queue and worker run."""
+    task = await enqueue(ping, body.message)
+    status_url = request.url_for("read_task", task_id=task.id).path
+    response.headers["Location"] = status_url
+    return TaskAccepted(id=UUID(task.id), status_url=status_url)
+
+
+@tasks_router.get("/{task_id}")
+async def read_task(task_id: UUID) -> TaskStatus:
+    """Read a task's state and result, which is kept for `CELERY_RESULT_EXPIRES` seconds."""
+    return await run_redis_call(lambda: _status(task_id))
+
+
+def _status(task_id: UUID) -> TaskStatus:
+    task: AsyncResult[Any] = AsyncResult(str(task_id), app=service.celery_app)
+    state = task.state
+    # An ended task's result came with its state and is cached; `task.ready()` before the end would
+    # ask Redis once more, and might contradict the state.
+    ready = state in service.celery_app.backend.READY_STATES
+    status = TaskStatus(id=task_id, state=state, ready=ready)
+    if not ready:
+        return status
+    outcome = task.result
+    if isinstance(outcome, BaseException):
+        status.error = TaskError(type=type(outcome).__name__, message=str(outcome))
+    else:
+        status.result = jsonable_encoder(outcome)
+    return status
 
 
 def build_api_router(package: str) -> APIRouter:

@@ -208,7 +208,7 @@ def _dependencies(
     return sorted(heads - builds_on)
 
 
-# SQLAlchemy's event in kit/database/_row_security.py would do it too; here a reader can see it.
+# SQLAlchemy's event in kit/conventions.py would do it too; here a reader can see it.
 @row_security_rewriter.rewrites(ops.CreateTableOp)
 def _enable_row_security(
     context: MigrationContext, _revision: object, operation: ops.CreateTableOp

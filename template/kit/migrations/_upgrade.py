@@ -8,7 +8,7 @@ from alembic.runtime.migration import MigrationContext, MigrationStep, RevisionS
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
-import kit.database  # noqa: F401 (protects `alembic_version` too)
+import kit.conventions  # noqa: F401 (protects `alembic_version` too)
 from kit.database import connect
 from kit.migrations._branches import load_metadata, script_directory
 from kit.migrations._state import (

@@ -67,9 +67,7 @@ def _read(module_name: str) -> dict[str, Any]:
     except Exception as error:
         line = traceback.extract_tb(error.__traceback__)[-1].lineno
         line = error.lineno if isinstance(error, SyntaxError) else line
-        raise ScheduleError(
-            f"{file} is broken at line {line}: {_words(error)}. Fix it."
-        ) from error
+        raise ScheduleError(f"{file} is broken at line {line}: {_words(error)}. Fix it.") from error
     schedules = getattr(module, "SCHEDULES", None)
     if not isinstance(schedules, dict):
         raise ScheduleError(

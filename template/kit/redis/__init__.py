@@ -1,5 +1,12 @@
 """Redis: the process's connections, and Celery's transport on them."""
 
+from kit.redis._delivery import (
+    DelayTooLongError,
+    PayloadTooLargeError,
+    TaskRefusedError,
+    refuse_large_payload,
+    refuse_long_delay,
+)
 from kit.redis._pool import (
     CONNECT_TIMEOUT,
     SOCKET_TIMEOUT,
@@ -7,12 +14,5 @@ from kit.redis._pool import (
     redis_client,
     run_redis_call,
     tls_options,
-)
-from kit.redis._task_limits import (
-    DelayTooLongError,
-    PayloadTooLargeError,
-    TaskRefusedError,
-    refuse_large_payload,
-    refuse_long_delay,
 )
 from kit.redis._transport import BACKEND, CONTROL, WAITING_CHECK_INTERVAL, Transport

@@ -6,7 +6,10 @@ no access, and a lost token cannot be shown again.
 
 import hashlib
 import secrets
+import time
+from collections import OrderedDict
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, func, or_
 from sqlalchemy.dialects.postgresql import insert
@@ -14,7 +17,50 @@ from sqlmodel import Session, col, update
 
 from kit.models import ApiToken
 from kit.places import service
-from kit.security._token_cache import KnownToken, TokenCache
+
+
+class KnownToken(NamedTuple):
+    """The facts about a valid token that authentication needs."""
+
+    id: int
+    name: str
+    expires_at: datetime | None
+
+
+class TokenCache:
+    """Caches valid tokens by their hash, for a limited time and up to a limited number.
+
+    The time bounds how long a revoked token still works in this process. Unknown tokens are not
+    cached: a new token works at once, and guesses cannot evict the known ones.
+    """
+
+    def __init__(self, *, seconds: float, size: int) -> None:
+        self._seconds = seconds
+        self._size = size
+        self._entries: OrderedDict[str, tuple[float, KnownToken]] = OrderedDict()
+
+    def get(self, digest: str) -> KnownToken | None:
+        """The token with this hash, unless its entry has expired."""
+        entry = self._entries.get(digest)
+        if entry is None:
+            return None
+        stale_at, token = entry
+        if time.monotonic() >= stale_at:
+            del self._entries[digest]
+            return None
+        return token
+
+    def put(self, digest: str, token: KnownToken) -> None:
+        """Add a valid token; the oldest entry may be evicted."""
+        self._entries.pop(digest, None)
+        self._entries[digest] = (time.monotonic() + self._seconds, token)
+        if len(self._entries) > self._size:
+            self._entries.popitem(last=False)
+
+    def clear(self) -> None:
+        """Remove all entries."""
+        self._entries.clear()
+
 
 TOKEN_PREFIX = "api_"  # noqa: S105 (what a token starts with, for secret scanners to find it)
 HINT_LENGTH = 12

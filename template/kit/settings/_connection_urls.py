@@ -109,6 +109,6 @@ def _password(split: SplitResult) -> str | None:
 def _refuse_parameters(query: Mapping[str, str], name: str, honoured: str) -> None:
     if query:
         raise ValueError(
-            f"{name} has the parameters {', '.join(sorted(query))}; remove them from the URL. "
-            f"Allowed parameters: {honoured}"
+            f"{name} has unsupported parameters ({', '.join(sorted(query))}); remove them from the "
+            f"URL. Supported parameters: {honoured}"
         )

@@ -238,7 +238,7 @@ class Settings(ServiceSettings):
             with suppress(ValidationError):  # where a value cannot even be read
                 found = type(cls.__name__, (cls,), {"is_judged": False})()
                 # Extensions' settings use these when they validate their own.
-                setattr(sys.modules[cls.__module__], "settings", found)  # noqa: B010
+                vars(sys.modules[cls.__module__]).setdefault("settings", found)
                 problems += extension_problems(found.ENABLED_EXTENSIONS)
             raise StartupError(*problems) from None
 

@@ -8,9 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kit.testing._changed_settings import change_settings
     from kit.testing._databases import create_database, drop_database, empty_database
-    from kit.testing._environment import prepare_environment
+    from kit.testing._environment import change_settings, prepare_environment
     from kit.testing._migrations import alembic, catalogue
     from kit.testing._processes import QueueProcess, own_database, run_api
     from kit.testing._redis_servers import RedisServer, free_port
@@ -21,7 +20,7 @@ _MODULES = {
     "RedisServer": "_redis_servers",
     "alembic": "_migrations",
     "catalogue": "_migrations",
-    "change_settings": "_changed_settings",
+    "change_settings": "_environment",
     "create_database": "_databases",
     "drop_database": "_databases",
     "empty_database": "_databases",

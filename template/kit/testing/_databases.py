@@ -11,8 +11,7 @@ from sqlalchemy.pool import NullPool
 from kit.migrations import init_db
 from kit.places import service
 from kit.settings import settings
-from kit.testing._changed_settings import change_settings
-from kit.testing._environment import BASE_DATABASE, name_of_test_database
+from kit.testing._environment import BASE_DATABASE, change_settings, name_of_test_database
 
 TEST_SUFFIX = "_test"
 

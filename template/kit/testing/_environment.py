@@ -13,8 +13,10 @@ import sys
 from contextlib import ExitStack
 from typing import Any
 
+import pytest
+
 from kit.places import service
-from kit.settings import BASE_DIR, Settings
+from kit.settings import BASE_DIR, ServiceSettings, Settings
 
 SKELETON = "_example"
 """The extension that tests enable too, as long as its owner has not deleted it."""
@@ -87,3 +89,17 @@ def _start_temporary_servers(configured: Settings) -> None:
         os.environ[BASE_DATABASE] = "postgres"
         os.environ["DATABASE_URL"] = f"{addresses.postgres.url}/{configured.POSTGRES_DB}"
     os.environ["REDIS_URL"] = addresses.redis.url
+
+
+def change_settings(
+    monkeypatch: pytest.MonkeyPatch, changed: ServiceSettings | None = None, /, **values: object
+) -> None:
+    """Set fields of `settings`, or of an extension's settings, until the test ends.
+
+    The instance is frozen for the service; a test bypasses that, since every module has imported
+    this very object.
+    """
+    changed = service.module("core.config").settings if changed is None else changed
+    for name, value in values.items():
+        assert name in type(changed).model_fields
+        monkeypatch.setitem(vars(changed), name, value)

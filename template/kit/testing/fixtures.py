@@ -1,10 +1,9 @@
 """The kit's fixtures, as a plugin of pytest: `pytest_plugins = ["kit.testing.fixtures"]`."""
 
 from kit.places import service
-from kit.testing._certificates import certificates
 from kit.testing._databases import database_for_migrations, fresh_database, test_database
 from kit.testing._processes import running_service, worker
-from kit.testing._redis_servers import pytest_collection_modifyitems, use_redis
+from kit.testing._redis_servers import certificates, pytest_collection_modifyitems, use_redis
 from kit.testing._sessions import (
     admin_client,
     connection,

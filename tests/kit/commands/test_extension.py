@@ -57,12 +57,12 @@ class TestNames:
     @pytest.mark.parametrize(
         ("name", "reason", "proposal"),
         [
-            ("2quokkas", "begins with a letter", "quokkas"),
+            ("2quokkas", "beginning with a letter", "quokkas"),
             ("Quokka", "lower-case letters", "quokka"),
             ("quo-kka", "lower-case letters", "quo_kka"),
             ("quokka walks", "lower-case letters", "quokka_walks"),
             ("quokka__walks", "single underscores", "quokka_walks"),
-            ("_quokka", "begins with a letter", "quokka"),
+            ("_quokka", "beginning with a letter", "quokka"),
             ("../quokka", "lower-case letters", "quokka"),
             ("quokka\n", "lower-case letters", "quokka"),
             ("class", "a keyword of Python", "own_class"),
@@ -111,7 +111,7 @@ class TestNames:
             refuse_unusable_name("left_over")
 
     def test_without_any_letter_there_is_nothing_to_propose(self) -> None:
-        with pytest.raises(StartupError, match=r"as loyalty_points\.$"):
+        with pytest.raises(StartupError, match=r"as in loyalty_points\.$"):
             refuse_unusable_name("42")
 
     def test_every_name_of_the_kits_is_reserved(self) -> None:

@@ -18,7 +18,7 @@ from kit.connections._processes import (
 )
 from kit.process._name import client_name, parse_process_name, this_process
 from kit.redis._pool import redis_client
-from kit.testing._changed_settings import change_settings
+from kit.testing._environment import change_settings
 from kit.testing._processes import QueueProcess
 from kit.testing._redis_servers import RedisServer
 

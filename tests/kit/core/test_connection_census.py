@@ -9,7 +9,7 @@ from kit.connections._census import Census, Holder, count_postgres, count_redis
 from kit.database._connect import connect
 from kit.process._name import client_name
 from kit.redis._pool import redis_client
-from kit.testing._changed_settings import change_settings
+from kit.testing._environment import change_settings
 from kit.testing._redis_servers import RedisServer
 
 

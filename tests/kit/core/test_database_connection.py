@@ -10,7 +10,7 @@ from sqlalchemy import text
 from app.core.config import StartupError, settings
 from kit.database._connect import connect
 from kit.migrations import init_db
-from kit.testing._changed_settings import change_settings
+from kit.testing._environment import change_settings
 from kit.testing._migrations import alembic
 
 

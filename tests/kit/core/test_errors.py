@@ -22,8 +22,8 @@ from app.core.config import BASE_DIR, settings
 from kit.errors._causes import first_line, is_conflict, is_outage, is_unstorable
 from kit.errors._problems import Problem, problem_for, setup_errors
 from kit.http._middleware import middleware_stack
+from kit.redis._delivery import PayloadTooLargeError
 from kit.redis._pool import RedisPoolBusyError
-from kit.redis._task_limits import PayloadTooLargeError
 
 MEMBERS = {"type", "title", "status", "detail", "instance", "request_id"}
 

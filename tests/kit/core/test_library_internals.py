@@ -38,7 +38,7 @@ from redis.exceptions import LockError
 
 from app.core.celery import celery_app
 from app.core.config import settings
-from kit.architecture._source import modules
+from kit.architecture._imports import modules
 from kit.queue import _beat as beat
 from kit.queue._app import BEAT_LOCK_SECONDS
 from kit.queue._tasks import ping

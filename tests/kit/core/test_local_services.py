@@ -11,7 +11,7 @@ import kit
 from app.core.config import StartupError
 from kit.process import _local_services as local_services
 from kit.settings import _local as local_environment
-from kit.testing._changed_settings import change_settings
+from kit.testing._environment import change_settings
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from kit.context import bind_request_id, get_request_id, unbind_request_id
 from kit.messages import (
     EVERY_MESSAGE,
     Message,
+    call_after_commit,
     handles,
     publish,
     publish_sync,
@@ -311,6 +312,53 @@ class TestAfterCommit:
         assert noting == []
         sync_db_session.commit()
         assert noting == ["1"]
+
+
+class TestCallAfterCommit:
+    async def test_not_after_a_rollback(self, db_session: AsyncSession, calls: list[str]) -> None:
+        call_after_commit(db_session, lambda: calls.append("called"))
+        await db_session.rollback()
+        await db_session.commit()
+        assert calls == []
+
+    async def test_failure_reaches_neither_the_others_nor_the_sender(
+        self, db_session: AsyncSession, calls: list[str], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def fail() -> None:
+            raise KeyError("oh")
+
+        db_session.add(entry("sender"))
+        call_after_commit(db_session, fail)
+        call_after_commit(db_session, lambda: calls.append("called"))
+        await db_session.commit()
+        assert calls == ["called"]
+        assert await actors(db_session) == {"sender"}
+        assert "failed after a commit: KeyError" in caplog.text
+
+    async def test_the_same_function_is_called_once_a_commit(
+        self, db_session: AsyncSession
+    ) -> None:
+        threads = []
+
+        def note() -> None:
+            threads.append(threading.current_thread())
+
+        call_after_commit(db_session, note)
+        async with db_session.begin_nested():
+            call_after_commit(db_session, note)
+        assert threads == []
+        await db_session.commit()
+        assert len(threads) == 1
+        assert threads[0] is not threading.main_thread()
+        call_after_commit(db_session, note)
+        await db_session.commit()
+        assert len(threads) == 2
+
+    def test_sync_sender(self, sync_db_session: Session, calls: list[str]) -> None:
+        call_after_commit(sync_db_session, lambda: calls.append("called"))
+        assert calls == []
+        sync_db_session.commit()
+        assert calls == ["called"]
 
 
 class TestRegistration:

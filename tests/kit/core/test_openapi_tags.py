@@ -92,7 +92,9 @@ class TestService:
             if any(path.startswith(f"/api{extension_prefix(name)}/") for path in paths)
         ]
         assert "_example" in with_api
-        assert names == ["Core", *map(extension_title, with_api)]
+        # Routes that other tests add to the application stand in the service's group.
+        others = [name for name in names if name != settings.PROJECT_NAME]
+        assert others == ["Core", *map(extension_title, with_api)]
 
     def test_every_operation_documents_its_errors(self, schema: dict[str, Any]) -> None:
         reference = {"$ref": "#/components/schemas/ProblemDetails"}

@@ -111,7 +111,7 @@ def test_redis_comes_back_with_nothing(tmp_path: Path, environment: dict[str, st
 
         # Beat sends again what its schedule says, which was lost too.
         logger.info("works again after %s", service.seconds_until_works(limit=15))
-        service.beat.wait_for("Redis has lost its data: tasks that were waiting are gone")
+        service.beat.wait_for("Redis has lost its data: waiting tasks and the times")
         everyone = (service.worker, service.beat, service.flower)
         assert all(process.is_running() for process in everyone)
 

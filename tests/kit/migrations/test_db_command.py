@@ -8,11 +8,10 @@ from kit.commands import db
 from kit.database._connect import connect
 from kit.migrations import init_db
 from kit.migrations._branches import load_metadata, script_directory
-from kit.migrations._forget import forget_extension
-from kit.migrations._reset import reset_database
+from kit.migrations._reset import forget_extension, reset_database
 from kit.migrations._state import read_state
 from kit.migrations._upgrade import upgrade_to_heads
-from kit.testing._changed_settings import change_settings
+from kit.testing._environment import change_settings
 from kit.testing._migrations import catalogue, run_module
 
 

@@ -17,7 +17,7 @@ from kit.migrations._branches import (
 )
 from kit.migrations._state import read_note, read_state, write_note
 from kit.migrations._upgrade import upgrade_to_heads
-from kit.testing._changed_settings import change_settings
+from kit.testing._environment import change_settings
 from kit.testing._migrations import alembic
 
 

@@ -86,7 +86,7 @@ class TestReadNote:
         assert answer.status_code == 404
         assert answer.json()["detail"] == "There is no note 2147483647."
 
-    async def test_gives_the_note(self, client: httpx.AsyncClient, note: ExampleNote) -> None:
+    async def test_returns_the_note(self, client: httpx.AsyncClient, note: ExampleNote) -> None:
         answer = await client.get(f"{NOTES}/{note.id}")
         assert answer.status_code == 200
         assert answer.json()["body"] == "milk and bread"

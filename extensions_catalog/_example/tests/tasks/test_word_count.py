@@ -1,5 +1,8 @@
-"""The tasks, called here in the test's transaction."""
+"""The tasks, called here in the test's transaction, and by a worker."""
 
+import time
+
+import httpx
 import pytest
 from sqlmodel import Session
 
@@ -16,7 +19,7 @@ def note(sync_db_session: Session) -> ExampleNote:
     return note
 
 
-def test_a_note_that_is_gone_is_no_error(sync_db_session: Session) -> None:
+def test_a_deleted_note_is_no_error(sync_db_session: Session) -> None:
     assert count_words(2_147_483_647) is None
 
 
@@ -42,3 +45,19 @@ def test_counts_what_was_missed_and_nothing_else(
 def test_beat_makes_up_for_what_was_missed() -> None:
     entry = collect_schedules()["_example.count-missing-words"]
     assert entry["task"] == count_missing_words.name
+
+
+@pytest.mark.slow
+def test_a_worker_counts_the_words_of_a_new_note(running_service: httpx.Client) -> None:
+    answer = running_service.post(
+        "/api/example/notes", json={"title": "T", "body": "one two three"}
+    )
+    assert answer.status_code == 201, answer.text
+    note = f"/api/example/notes/{answer.json()['id']}"
+
+    deadline = time.monotonic() + 20
+    while running_service.get(note).json()["word_count"] is None:
+        assert time.monotonic() < deadline, "no worker has counted the words"
+        time.sleep(0.05)
+
+    assert running_service.get(note).json()["word_count"] == 3

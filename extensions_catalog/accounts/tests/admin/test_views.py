@@ -29,7 +29,7 @@ def profile(sync_db_session: Session) -> AccountsProfile:
     return profile
 
 
-async def test_nobody_is_made_here(admin_client: httpx.AsyncClient) -> None:
+async def test_profiles_are_not_made_here(admin_client: httpx.AsyncClient) -> None:
     assert (await admin_client.get("/admin/accounts-profile/create")).status_code == 403
 
 

@@ -53,7 +53,7 @@ class TestReadProfile:
         assert profile["display_name"] is None
         assert profile["created_at"] == profile["last_seen_at"]
 
-    async def test_everybody_sees_their_own(
+    async def test_each_user_sees_their_own(
         self, ada: httpx.AsyncClient, project: SupabaseProject
     ) -> None:
         await ada.get(ME)

@@ -29,7 +29,7 @@ def keep_for(monkeypatch: pytest.MonkeyPatch, days: int | None) -> None:
     monkeypatch.setattr(retention, "accounts_settings", settings)
 
 
-def test_nobody_is_forgotten_unless_it_is_asked_for(
+def test_no_one_is_anonymised_by_default(
     sync_db_session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keep_for(monkeypatch, None)
@@ -39,7 +39,7 @@ def test_nobody_is_forgotten_unless_it_is_asked_for(
     assert profile.email == "ada@example.com"
 
 
-def test_forgets_who_was_not_seen_for_long_and_nobody_else(
+def test_anonymises_only_who_was_not_seen_for_long(
     sync_db_session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keep_for(monkeypatch, 30)

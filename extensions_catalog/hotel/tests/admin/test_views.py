@@ -15,7 +15,7 @@ BOOKINGS = "/admin/hotel-booking"
 
 @pytest.fixture
 def booking(sync_db_session: Session) -> HotelBooking:
-    """Of room 101 for Ada Lovelace, from the 4th to the 7th."""
+    """A booking of room 101 for Ada Lovelace, from the 4th to the 7th."""
     room, guest = HotelRoom(name="101"), HotelGuest(name="Ada Lovelace", email="ada@example.com")
     sync_db_session.add_all([room, guest])
     sync_db_session.flush()
@@ -129,17 +129,17 @@ class TestBookings:
         answer = await admin_client.get(f"{BOOKINGS}/action/cancel?pks=1,x")
         assert answer.status_code == 400
 
-    async def test_a_cancellation_is_told(
+    async def test_a_cancellation_is_published(
         self,
         admin_client: httpx.AsyncClient,
         sync_db_session: Session,
         booking: HotelBooking,
-        told: list[tuple[str, Mapping[str, Any]]],
+        published: list[tuple[str, Mapping[str, Any]]],
     ) -> None:
         await admin_client.get(f"{BOOKINGS}/action/cancel?pks={booking.id}")
         sync_db_session.refresh(booking)
         assert booking.status == BookingStatus.CANCELLED
-        [(name, payload)] = told
+        [(name, payload)] = published
         assert name == "hotel.booking-cancelled"
         assert payload["booking_id"] == booking.id
         assert payload["mail_to"] == "ada@example.com"
@@ -156,11 +156,11 @@ class TestBookings:
         admin_client: httpx.AsyncClient,
         sync_db_session: Session,
         booking: HotelBooking,
-        told: list[tuple[str, Mapping[str, Any]]],
+        published: list[tuple[str, Mapping[str, Any]]],
     ) -> None:
         booking.status = BookingStatus.ARRIVED
         sync_db_session.commit()
         await admin_client.get(f"{BOOKINGS}/action/cancel?pks={booking.id}")
         sync_db_session.refresh(booking)
         assert booking.status == BookingStatus.ARRIVED
-        assert told == []
+        assert published == []

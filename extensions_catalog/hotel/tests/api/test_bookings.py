@@ -13,14 +13,14 @@ from app.extensions.hotel.settings import HotelSettings
 from app.extensions.hotel.tests.stays import may
 
 BOOKINGS = "/api/hotel/bookings"
-NOBODY = 2_147_483_647
+UNKNOWN_ID = 2_147_483_647
 
-Told = list[tuple[str, Mapping[str, Any]]]
+Published = list[tuple[str, Mapping[str, Any]]]
 
 
 @pytest.fixture
 def values(room: HotelRoom, guest: HotelGuest) -> dict[str, Any]:
-    """What books the room for the guest, from the 4th to the 7th."""
+    """The input that books the room for the guest, from the 4th to the 7th."""
     return {
         "room_id": room.id,
         "guest_id": guest.id,
@@ -58,29 +58,32 @@ class TestCreateBooking:
 
     @pytest.mark.parametrize(
         ("field", "detail"),
-        [("room_id", f"There is no room {NOBODY}."), ("guest_id", f"There is no guest {NOBODY}.")],
+        [
+            ("room_id", f"There is no room {UNKNOWN_ID}."),
+            ("guest_id", f"There is no guest {UNKNOWN_ID}."),
+        ],
     )
     async def test_unknown_room_or_guest(
         self, client: httpx.AsyncClient, values: dict[str, Any], field: str, detail: str
     ) -> None:
-        answer = await client.post(BOOKINGS, json=values | {field: NOBODY})
+        answer = await client.post(BOOKINGS, json=values | {field: UNKNOWN_ID})
         assert answer.status_code == 422
         assert answer.json()["detail"] == detail
 
-    async def test_a_taken_room_is_a_conflict_that_nobody_is_told_of(
+    async def test_a_taken_room_is_a_conflict_and_publishes_nothing(
         self,
         client: httpx.AsyncClient,
         db_session: AsyncSession,
         booking: HotelBooking,
         values: dict[str, Any],
-        told: Told,
+        published: Published,
     ) -> None:
         answer = await client.post(BOOKINGS, json=values | {"arrival": "2030-05-06"})
         assert answer.status_code == 409
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.json()["detail"] == "Room 101 is taken for some of these nights."
         assert (await db_session.exec(select(HotelBooking))).all() == [booking]
-        assert told == []
+        assert published == []
 
     @pytest.mark.parametrize(
         "nights",
@@ -99,12 +102,12 @@ class TestCreateBooking:
         answer = await client.post(BOOKINGS, json=values | nights)
         assert answer.status_code == 201, answer.text
 
-    async def test_keeps_the_booking_and_tells_of_it(
+    async def test_keeps_the_booking_and_publishes_it(
         self,
         client: httpx.AsyncClient,
         db_session: AsyncSession,
         values: dict[str, Any],
-        told: Told,
+        published: Published,
     ) -> None:
         answer = await client.post(BOOKINGS, json=values)
         assert answer.status_code == 201, answer.text
@@ -112,7 +115,7 @@ class TestCreateBooking:
         assert created.items() >= (values | {"status": "confirmed"}).items()
         kept = (await db_session.exec(select(HotelBooking))).one()
         assert (kept.id, kept.nights) == (created["id"], may(4, 7))
-        assert told == [
+        assert published == [
             (
                 "hotel.booking-confirmed",
                 {
@@ -132,12 +135,12 @@ class TestCreateBooking:
         db_session: AsyncSession,
         guest: HotelGuest,
         values: dict[str, Any],
-        told: Told,
+        published: Published,
     ) -> None:
         guest.email = None
         await db_session.commit()
         assert (await client.post(BOOKINGS, json=values)).status_code == 201
-        [(_, payload)] = told
+        [(_, payload)] = published
         assert payload["mail_to"] is None
 
 
@@ -149,11 +152,11 @@ class TestReadBooking:
         assert (await client.get(f"{BOOKINGS}/{booking_id}")).status_code == 422
 
     async def test_unknown(self, client: httpx.AsyncClient) -> None:
-        answer = await client.get(f"{BOOKINGS}/{NOBODY}")
+        answer = await client.get(f"{BOOKINGS}/{UNKNOWN_ID}")
         assert answer.status_code == 404
-        assert answer.json()["detail"] == f"There is no booking {NOBODY}."
+        assert answer.json()["detail"] == f"There is no booking {UNKNOWN_ID}."
 
-    async def test_gives_the_booking(
+    async def test_returns_the_booking(
         self, client: httpx.AsyncClient, booking: HotelBooking
     ) -> None:
         answer = await client.get(f"{BOOKINGS}/{booking.id}")
@@ -187,10 +190,10 @@ class TestListBookings:
 
 class TestNoteArrival:
     async def test_unknown(self, client: httpx.AsyncClient) -> None:
-        assert (await client.post(f"{BOOKINGS}/{NOBODY}/arrival")).status_code == 404
+        assert (await client.post(f"{BOOKINGS}/{UNKNOWN_ID}/arrival")).status_code == 404
 
     @pytest.mark.parametrize("status", [BookingStatus.ARRIVED, BookingStatus.CANCELLED])
-    async def test_not_of_somebody_who_is_there_or_does_not_come(
+    async def test_not_of_a_guest_who_is_there_or_does_not_come(
         self,
         client: httpx.AsyncClient,
         db_session: AsyncSession,
@@ -210,7 +213,7 @@ class TestNoteArrival:
         db_session: AsyncSession,
         booking: HotelBooking,
         status: BookingStatus,
-        told: Told,
+        published: Published,
     ) -> None:
         booking.status = status
         await db_session.commit()
@@ -219,43 +222,43 @@ class TestNoteArrival:
         assert answer.json()["status"] == "arrived"
         await db_session.refresh(booking)
         assert booking.status == BookingStatus.ARRIVED
-        assert told == []
+        assert published == []
 
 
 class TestCancelBooking:
     async def test_unknown(self, client: httpx.AsyncClient) -> None:
-        assert (await client.post(f"{BOOKINGS}/{NOBODY}/cancellation")).status_code == 404
+        assert (await client.post(f"{BOOKINGS}/{UNKNOWN_ID}/cancellation")).status_code == 404
 
     @pytest.mark.parametrize("status", [BookingStatus.ARRIVED, BookingStatus.CANCELLED])
-    async def test_not_of_somebody_who_is_there_nor_twice(
+    async def test_not_of_a_guest_who_is_there_nor_twice(
         self,
         client: httpx.AsyncClient,
         db_session: AsyncSession,
         booking: HotelBooking,
         status: BookingStatus,
-        told: Told,
+        published: Published,
     ) -> None:
         booking.status = status
         await db_session.commit()
         answer = await client.post(f"{BOOKINGS}/{booking.id}/cancellation")
         assert answer.status_code == 409
-        assert told == []
+        assert published == []
 
     @pytest.mark.parametrize("status", [BookingStatus.CONFIRMED, BookingStatus.NO_SHOW])
-    async def test_of_who_does_not_come_and_tells_of_it(
+    async def test_of_who_does_not_come_and_publishes_it(
         self,
         client: httpx.AsyncClient,
         db_session: AsyncSession,
         booking: HotelBooking,
         status: BookingStatus,
-        told: Told,
+        published: Published,
     ) -> None:
         booking.status = status
         await db_session.commit()
         answer = await client.post(f"{BOOKINGS}/{booking.id}/cancellation")
         assert answer.status_code == 200, answer.text
         assert answer.json()["status"] == "cancelled"
-        [(name, payload)] = told
+        [(name, payload)] = published
         assert name == "hotel.booking-cancelled"
         assert payload == {
             "booking_id": booking.id,

@@ -14,7 +14,7 @@ OCCUPANCY = "/hotel/occupancy"
 
 
 def row_of(room: str, page: str) -> list[str]:
-    """The cells of a room's row, without what they look like."""
+    """The cells of a room's row, without their style."""
     rows = re.findall(r"<tr>(.*?)</tr>", page, re.DOTALL)
     [row] = [each for each in rows if f'<th scope="row">{room}</th>' in each]
     return [
@@ -59,7 +59,7 @@ async def test_shows_which_are_taken(
 async def test_needs_no_script_and_names_no_guest(
     client: httpx.AsyncClient, booking: HotelBooking
 ) -> None:
-    """Whoever reaches the service may look at its pages."""
+    """The pages are public."""
     page = (await client.get(OCCUPANCY)).text
     assert "booked" in page
     assert "<script" not in page

@@ -1,4 +1,4 @@
-"""What the hotel does each morning; the tasks are called here in the test's transaction."""
+"""The daily task; it is called here in the test's transaction."""
 
 from collections.abc import Callable, Mapping
 from datetime import date
@@ -18,7 +18,7 @@ Book = Callable[..., HotelBooking]
 
 @pytest.fixture
 def book(sync_db_session: Session) -> Book:
-    """Books a room of its own for Ada Lovelace, from one day of May to another."""
+    """A function that books a new room for Ada Lovelace, from one day of May to another."""
     guest = HotelGuest(name="Ada Lovelace")
     sync_db_session.add(guest)
     numbers = iter(range(101, 110))
@@ -53,7 +53,7 @@ class TestNoShows:
         sync_db_session.refresh(booking)
         assert booking.status == BookingStatus.NO_SHOW
 
-    def test_nobody_else(self, sync_db_session: Session, book: Book) -> None:
+    def test_no_other_booking(self, sync_db_session: Session, book: Book) -> None:
         others = [
             book(4, 7),
             book(5, 7),
@@ -78,28 +78,28 @@ class TestNoShows:
         assert daily_task()["no_shows"] == 5
 
 
-Told = list[tuple[str, Mapping[str, Any]]]
+Published = list[tuple[str, Mapping[str, Any]]]
 
 
 @pytest.mark.usefixtures("on_the_fourth")
 class TestArrivals:
-    def test_without_any_there_is_no_message(self, book: Book, told: Told) -> None:
+    def test_without_any_there_is_no_message(self, book: Book, published: Published) -> None:
         book(3, 7)
         book(5, 7)
         book(4, 7, BookingStatus.ARRIVED)
         book(4, 7, BookingStatus.CANCELLED)
         assert daily_task()["announced"] == 0
-        assert told == []
+        assert published == []
 
     def test_are_listed_for_the_front_desk(
-        self, book: Book, told: Told, monkeypatch: pytest.MonkeyPatch
+        self, book: Book, published: Published, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(
             daily, "hotel_settings", HotelSettings(FRONT_DESK_EMAIL="desk@example.com")
         )
         first, second = book(4, 7), book(4, 5)
         assert daily_task()["announced"] == 2
-        assert told == [
+        assert published == [
             (
                 "hotel.arrivals-today",
                 {
@@ -123,30 +123,34 @@ class TestArrivals:
             )
         ]
 
-    def test_nobody_gets_mail_while_no_address_is_set(self, book: Book, told: Told) -> None:
+    def test_no_mail_is_addressed_while_no_address_is_set(
+        self, book: Book, published: Published
+    ) -> None:
         book(4, 7)
         daily_task()
-        [(_, payload)] = told
+        [(_, payload)] = published
         assert payload["mail_to"] is None
 
-    def test_a_second_run_tells_only_of_those_booked_since(self, book: Book, told: Told) -> None:
+    def test_a_second_run_publishes_only_those_booked_since(
+        self, book: Book, published: Published
+    ) -> None:
         book(4, 7)
         daily_task()
         daily_task()
-        assert len(told) == 1
+        assert len(published) == 1
         late = book(4, 5)
         daily_task()
-        [arrival] = told[1][1]["arrivals"]
+        [arrival] = published[1][1]["arrivals"]
         assert arrival["booking_id"] == late.id
 
     def test_more_than_one_batch(
-        self, book: Book, told: Told, monkeypatch: pytest.MonkeyPatch
+        self, book: Book, published: Published, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(daily, "BATCH_SIZE", 2)
         for _ in range(5):
             book(4, 7)
         assert daily_task()["announced"] == 5
-        assert [len(payload["arrivals"]) for _, payload in told] == [2, 2, 1]
+        assert [len(payload["arrivals"]) for _, payload in published] == [2, 2, 1]
 
 
 def test_beat_sends_it_each_morning() -> None:

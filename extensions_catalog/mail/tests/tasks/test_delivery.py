@@ -13,10 +13,12 @@ from app.core.config import settings
 from app.core.database import sync_engine
 from app.extensions.mail.models import MailMessage, MailState, MailSuppression
 from app.extensions.mail.settings import mail_settings
-from app.extensions.mail.smtp import Outcome
-from app.extensions.mail.tasks import delivery, send_due_mail
+from app.extensions.mail.tasks import send_due_mail
+from app.extensions.mail.tasks.delivery import mail_outbox
 from app.extensions.mail.tests.mail_server import MailServer, point_at
+from kit import outbox
 from kit.messages import Message
+from kit.outbox import Outcome
 from kit.queue import collect_schedules
 from kit.testing import change_settings, free_port
 
@@ -193,7 +195,7 @@ class TestSentMails:
         mail: MailMessage,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        with caplog.at_level(logging.INFO, logger=delivery.__name__):
+        with caplog.at_level(logging.INFO, logger=outbox.__name__):
             assert send_due_mail() == 1
             let_time_pass(sync_db_session)
             assert send_due_mail() == 0
@@ -201,7 +203,7 @@ class TestSentMails:
         assert (mail.state, mail.attempts) == (MailState.SENT, 1)
         assert mail.sent_at is not None
         assert server.message_ids == [mail.message_id]
-        lines = [each.message for each in caplog.records if each.name == delivery.__name__]
+        lines = [each.message for each in caplog.records if each.name == outbox.__name__]
         assert lines == [f"mail {mail.message_id}: sent after attempt 1"]
 
     def test_a_long_queue_leaves_other_tasks_their_turn(
@@ -212,7 +214,7 @@ class TestSentMails:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         add_mails(sync_db_session, 3)
-        monkeypatch.setattr(delivery, "RUN_SECONDS", -1)
+        monkeypatch.setattr(outbox, "RUN_SECONDS", -1)
         assert send_due_mail() == 1
         assert sent_tasks == [send_due_mail.name]
 
@@ -227,11 +229,11 @@ class TestClaims:
     def test_a_claimed_mail_is_nobody_else_s_while_the_claim_lasts(
         self, sync_db_session: Session, mail: MailMessage
     ) -> None:
-        claimed = delivery.claim_mail()
+        claimed = mail_outbox().claim()
         assert claimed is not None
         assert (claimed.state, claimed.attempts) == (MailState.SENDING, 1)
         assert seconds_until_due(claimed) > mail_settings.SEND_TIMEOUT
-        assert delivery.claim_mail() is None
+        assert mail_outbox().claim() is None
 
     def test_a_claim_that_has_ended_is_taken_over(
         self,
@@ -240,7 +242,7 @@ class TestClaims:
         mail: MailMessage,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        assert delivery.claim_mail() is not None
+        assert mail_outbox().claim() is not None
         let_time_pass(sync_db_session)
         assert send_due_mail() == 1
         assert "its worker was lost, maybe after sending it" in caplog.text
@@ -251,11 +253,11 @@ class TestClaims:
     def test_who_comes_late_changes_nothing(
         self, sync_db_session: Session, mail: MailMessage
     ) -> None:
-        late = delivery.claim_mail()
+        late = mail_outbox().claim()
         let_time_pass(sync_db_session)
-        assert delivery.claim_mail() is not None
+        assert mail_outbox().claim() is not None
         assert late is not None
-        delivery.note_outcome(late, Outcome(MailState.FAILED, "late"))
+        mail_outbox().record(late, Outcome(MailState.FAILED, "late"))
         reload(sync_db_session, mail)
         assert (mail.state, mail.attempts, mail.error) == (MailState.SENDING, 2, "")
 
@@ -268,9 +270,9 @@ class TestClaims:
     ) -> None:
         change_settings(monkeypatch, mail_settings, MAX_ATTEMPTS=2)
         for _ in range(2):
-            assert delivery.claim_mail() is not None
+            assert mail_outbox().claim() is not None
             let_time_pass(sync_db_session)
-        assert delivery.claim_mail() is None
+        assert mail_outbox().claim() is None
         reload(sync_db_session, mail)
         assert (mail.state, mail.attempts) == (MailState.FAILED, 2)
         assert [message.name for message in published] == ["mail.failed"]
@@ -278,11 +280,11 @@ class TestClaims:
     def test_a_bounce_that_is_told_first_is_not_undone(
         self, sync_db_session: Session, mail: MailMessage
     ) -> None:
-        claimed = delivery.claim_mail()
+        claimed = mail_outbox().claim()
         reload(sync_db_session, mail).state = MailState.BOUNCED
         sync_db_session.commit()
         assert claimed is not None
-        delivery.note_outcome(claimed, Outcome(MailState.SENT))
+        mail_outbox().record(claimed, Outcome(MailState.SENT))
         assert reload(sync_db_session, mail).state == MailState.BOUNCED
 
 
@@ -316,11 +318,11 @@ class TestWithConnectionsOfTheirOwn:
             select(MailMessage).where(col(MailMessage.id) == first.id).with_for_update()
         ).one()
 
-        claimed = delivery.claim_mail()
+        claimed = mail_outbox().claim()
 
         assert claimed is not None
         assert claimed.id == second.id
-        assert delivery.claim_mail() is None
+        assert mail_outbox().claim() is None
 
     def test_no_connection_to_the_database_is_held_while_the_server_is_spoken_to(
         self, session: Session, server: MailServer
@@ -354,7 +356,7 @@ class TestWithConnectionsOfTheirOwn:
     [(1, 48, 72), (2, 192, 288), (4, 3072, 4608), (5, 11_520, 17_280), (50, 11_520, 17_280)],
 )
 def test_pauses_grow_up_to_four_hours(attempts: int, least: float, most: float) -> None:
-    pauses = [delivery.pause_after(attempts) for _ in range(100)]
+    pauses = [mail_outbox().pause_after(attempts) for _ in range(100)]
     assert least <= min(pauses) < max(pauses) <= most
 
 

@@ -7,7 +7,8 @@ from sqlmodel import Session, select
 
 from app.extensions.mail.models import MailMessage, MailState
 from app.extensions.mail.settings import mail_settings
-from app.extensions.mail.tasks import delete_old_mail, retention
+from app.extensions.mail.tasks import delete_old_mail
+from kit import outbox
 from kit.queue import collect_schedules
 
 
@@ -46,7 +47,7 @@ def test_works_in_batches(
 ) -> None:
     for extra in range(3):
         add_mail(sync_db_session, MailState.SENT, mail_settings.KEEP_DAYS + 1 + extra)
-    monkeypatch.setattr(retention, "BATCH_SIZE", batch)
+    monkeypatch.setattr(outbox, "BATCH_SIZE", batch)
     assert delete_old_mail() == 3
     assert left(sync_db_session) == set()
 

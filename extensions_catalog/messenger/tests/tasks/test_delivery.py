@@ -8,9 +8,9 @@ from sqlalchemy import func, update
 from sqlmodel import Session
 
 from app.extensions.messenger.models import Direction, MessageState, MessengerMessage
-from app.extensions.messenger.send_api import Outcome
 from app.extensions.messenger.settings import messenger_settings
-from app.extensions.messenger.tasks import delivery, send_due_replies
+from app.extensions.messenger.tasks import send_due_replies
+from app.extensions.messenger.tasks.delivery import reply_outbox
 from app.extensions.messenger.tests.conftest import PAGE_TOKEN
 from app.extensions.messenger.tests.platform_server import (
     Answer,
@@ -21,7 +21,9 @@ from app.extensions.messenger.tests.platform_server import (
     hang_up,
     silence,
 )
+from kit import outbox
 from kit.messages import Message
+from kit.outbox import Outcome
 from kit.queue import collect_schedules
 from kit.testing import change_settings, free_port
 
@@ -182,16 +184,16 @@ class TestTriedAgain:
         assert [message.name for message in published] == ["messenger.failed"]
 
     def test_pauses_grow_up_to_an_hour(self) -> None:
-        assert 12 <= delivery.pause_after(1) <= 18
-        assert 48 <= delivery.pause_after(2) <= 72
-        assert 2880 <= delivery.pause_after(20) <= 4320
+        assert 12 <= reply_outbox().pause_after(1) <= 18
+        assert 48 <= reply_outbox().pause_after(2) <= 72
+        assert 2880 <= reply_outbox().pause_after(20) <= 4320
 
 
 class TestLostWorkers:
     def test_reply_is_sent_again_once_the_claim_has_ended(
         self, sync_db_session: Session, platform: PlatformServer, reply: MessengerMessage
     ) -> None:
-        assert delivery.claim_reply() is not None
+        assert reply_outbox().claim() is not None
         assert send_due_replies() == 0
         let_time_pass(sync_db_session)
         assert send_due_replies() == 1
@@ -205,7 +207,7 @@ class TestLostWorkers:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         change_settings(monkeypatch, messenger_settings, MAX_ATTEMPTS=1)
-        delivery.claim_reply()
+        reply_outbox().claim()
         let_time_pass(sync_db_session)
         assert send_due_replies() == 0
         reload(sync_db_session, reply)
@@ -217,11 +219,11 @@ class TestLostWorkers:
     def test_worker_that_comes_late_changes_nothing(
         self, sync_db_session: Session, platform: PlatformServer, reply: MessengerMessage
     ) -> None:
-        late = delivery.claim_reply()
+        late = reply_outbox().claim()
         assert late is not None
         let_time_pass(sync_db_session)
         send_due_replies()
-        delivery.note_outcome(late, Outcome(MessageState.FAILED, "late"))
+        reply_outbox().record(late, Outcome(MessageState.FAILED, "late"))
         assert reload(sync_db_session, reply).state == MessageState.SENT
 
 
@@ -270,7 +272,7 @@ class TestSentReplies:
         sent_tasks: list[str],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(delivery, "RUN_SECONDS", -1)
+        monkeypatch.setattr(outbox, "RUN_SECONDS", -1)
         for number in range(2):
             add_reply(sync_db_session, str(number))
         assert send_due_replies() == 1

@@ -7,7 +7,8 @@ from sqlmodel import Session, select
 
 from app.extensions.messenger.models import Direction, MessageState, MessengerMessage
 from app.extensions.messenger.settings import messenger_settings
-from app.extensions.messenger.tasks import delete_old_messages, retention
+from app.extensions.messenger.tasks import delete_old_messages
+from kit import outbox
 from kit.queue import collect_schedules
 
 
@@ -46,7 +47,7 @@ def test_works_in_batches(
 ) -> None:
     for extra in range(3):
         add_message(sync_db_session, MessageState.SENT, messenger_settings.KEEP_DAYS + 1 + extra)
-    monkeypatch.setattr(retention, "BATCH_SIZE", batch)
+    monkeypatch.setattr(outbox, "BATCH_SIZE", batch)
     assert delete_old_messages() == 3
     assert left(sync_db_session) == set()
 

@@ -17,7 +17,7 @@ async def test_strangers_see_nothing(client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("path", ["create", "edit/1", "delete"])
-async def test_nobody_writes_here(admin_client: httpx.AsyncClient, path: str) -> None:
+async def test_objects_are_not_written_here(admin_client: httpx.AsyncClient, path: str) -> None:
     assert (await admin_client.get(f"{OBJECTS}/{path}")).status_code in {403, 405}
 
 

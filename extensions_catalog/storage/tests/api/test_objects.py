@@ -86,14 +86,14 @@ class TestWithoutBucket:
     ) -> None:
         declared = await declare(client)
         answer = await complete(client, declared)
-        assert answer.status_code == 409  # HEAD does not tell a bucket from an object
+        assert answer.status_code == 409  # HEAD does not distinguish a bucket from an object
         assert (await the_row(db_session)).state == ObjectState.PENDING
 
 
 @pytest.mark.usefixtures("bucket")
 class TestDeclare:
     @pytest.mark.parametrize(
-        ("values", "told"),
+        ("values", "message"),
         [
             ({"size": 0}, "greater than or equal to 1"),
             ({"size": storage_settings.MAX_BYTES + 1}, "has to be at most"),
@@ -109,11 +109,11 @@ class TestDeclare:
         client: httpx.AsyncClient,
         db_session: AsyncSession,
         values: dict[str, object],
-        told: str,
+        message: str,
     ) -> None:
         answer = await client.post(OBJECTS, json=REPORT | values)
         assert answer.status_code == 422
-        assert told in answer.text
+        assert message in answer.text
         assert (await db_session.exec(select(StorageObject))).all() == []
 
     async def test_size_and_type_are_signed(self, client: httpx.AsyncClient) -> None:
@@ -153,7 +153,7 @@ class TestComplete:
         client: httpx.AsyncClient,
         bucket: Bucket,
         db_session: AsyncSession,
-        told: list[tuple[str, Any]],
+        published: list[tuple[str, Any]],
         content: bytes,
         headers: dict[str, str],
         difference: str,
@@ -168,11 +168,11 @@ class TestComplete:
         assert answer.status_code == 422
         assert difference in answer.json()["detail"]
         assert (await the_row(db_session)).state == ObjectState.REFUSED
-        assert (bucket.keys, told) == ([], [])
+        assert (bucket.keys, published) == ([], [])
         assert (await complete(client, declared)).status_code == 409
 
     async def test_what_was_declared(
-        self, client: httpx.AsyncClient, bucket: Bucket, told: list[tuple[str, Any]]
+        self, client: httpx.AsyncClient, bucket: Bucket, published: list[tuple[str, Any]]
     ) -> None:
         declared = await declare(client)
         await upload(declared)
@@ -194,10 +194,10 @@ class TestComplete:
             "owner_kind": "local",
             "owner_id": "local",
         }
-        assert told == [("storage.object-stored", payload)]
+        assert published == [("storage.object-stored", payload)]
         again = await complete(client, declared)
         assert again.json() == stored
-        assert len(told) == 1
+        assert len(published) == 1
 
 
 class TestDownload:
@@ -237,20 +237,20 @@ class TestList:
 
 
 class TestDelete:
-    async def test_a_worker_is_told(
+    async def test_sends_the_task_to_a_worker(
         self,
         client: httpx.AsyncClient,
         bucket: Bucket,
-        told: list[tuple[str, Any]],
+        published: list[tuple[str, Any]],
         sent_tasks: list[tuple[str, ...]],
     ) -> None:
         stored = await store(client)
-        told.clear()
+        published.clear()
 
         answer = await client.delete(f"{OBJECTS}/{stored['id']}")
 
         assert answer.status_code == 204
-        assert [name for name, _ in told] == ["storage.object-deleted"]
+        assert [name for name, _ in published] == ["storage.object-deleted"]
         assert sent_tasks == [("delete_marked",)]
         assert (await client.get(f"{OBJECTS}/{stored['id']}")).status_code == 404
         assert (await client.get(OBJECTS)).json() == []

@@ -1,4 +1,4 @@
-"""Deleting what is marked, from a real bucket."""
+"""Deletion of marked objects, from a real bucket."""
 
 import pytest
 from sqlmodel import Session, select

@@ -22,13 +22,13 @@ LONG_AGO = 25
 
 @pytest.fixture
 def staging(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where objects without row are deleted."""
+    """An environment in which objects without row are deleted."""
     change_settings(monkeypatch, ENVIRONMENT="staging")
 
 
 @pytest.fixture
 def tomorrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When what is in the bucket now is older than the grace period."""
+    """Set the clock such that all objects are older than the grace period."""
     monkeypatch.setattr(
         reconciliation, "_grace_began", lambda: datetime.now(UTC) + timedelta(hours=1)
     )

@@ -7,8 +7,9 @@ from sqlmodel import Session
 
 from app.extensions.webhooks.models import DeliveryState
 from app.extensions.webhooks.settings import webhooks_settings
-from app.extensions.webhooks.tasks import cleaning, delete_old_deliveries
+from app.extensions.webhooks.tasks import delete_old_deliveries
 from app.extensions.webhooks.tests.rows import a_delivery, a_subscription, add, deliveries
+from kit import outbox
 from kit.queue import collect_schedules
 from kit.testing import change_settings
 
@@ -16,7 +17,7 @@ from kit.testing import change_settings
 def test_what_has_ended_long_ago_goes_and_nothing_else(
     sync_db_session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cleaning, "BATCH_SIZE", 2)
+    monkeypatch.setattr(outbox, "BATCH_SIZE", 2)
     subscription = a_subscription()
     add(sync_db_session, subscription)
     now = datetime.now(UTC)
@@ -37,8 +38,8 @@ def test_one_run_deletes_a_bounded_number(
     sync_db_session: Session,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cleaning, "BATCH_SIZE", 1)
-    monkeypatch.setattr(cleaning, "MOST_BATCHES", 2)
+    monkeypatch.setattr(outbox, "BATCH_SIZE", 1)
+    monkeypatch.setattr(outbox, "MOST_BATCHES", 2)
     change_settings(monkeypatch, webhooks_settings, KEEP_DAYS=1)
     subscription = a_subscription()
     add(sync_db_session, subscription)

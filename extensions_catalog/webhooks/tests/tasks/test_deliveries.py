@@ -9,13 +9,11 @@ from typing import Any
 import pytest
 from sqlmodel import Session
 
-from app.extensions.webhooks import attempts
 from app.extensions.webhooks.attempts import claim_due, record
 from app.extensions.webhooks.client import Outcome
 from app.extensions.webhooks.models import DeliveryState, WebhookDelivery, WebhookSubscription
 from app.extensions.webhooks.settings import webhooks_settings
 from app.extensions.webhooks.tasks import deliver_due
-from app.extensions.webhooks.tasks import deliveries as deliveries_module
 from app.extensions.webhooks.tests.receiver import (
     Answer,
     Receiver,
@@ -34,6 +32,7 @@ from app.extensions.webhooks.tests.rows import (
     let_waits_end,
     send,
 )
+from kit import outbox
 from kit.queue import collect_schedules
 from kit.testing import change_settings
 
@@ -330,7 +329,7 @@ class TestRetryAfter:
         value: str,
         seconds: int,
     ) -> None:
-        monkeypatch.setattr(attempts, "JITTER", 0)
+        monkeypatch.setattr(outbox, "JITTER", 0)
         receiver.answers = [status(429, retry_after=value)]
         send(sync_db_session)
         deliver_due()
@@ -591,7 +590,7 @@ class TestRuns:
         sent_tasks: list[str],
     ) -> None:
         change_settings(monkeypatch, webhooks_settings, CONCURRENCY=2)
-        monkeypatch.setattr(deliveries_module, "RUN_SECONDS", 0)
+        monkeypatch.setattr(outbox, "RUN_SECONDS", 0)
         add(sync_db_session, *(a_delivery(subscription) for _ in range(3)))
         assert deliver_due() == 2
         assert sent_tasks == [deliver_due.name]

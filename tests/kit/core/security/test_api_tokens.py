@@ -19,8 +19,7 @@ from kit.security import (
     ensure_api_token,
     revoke_api_token,
 )
-from kit.security._api_tokens import find_token
-from kit.security._token_cache import KnownToken, TokenCache
+from kit.security._api_tokens import KnownToken, TokenCache, find_token
 
 Result = TypeVar("Result")
 
@@ -198,7 +197,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
         # Not `time.monotonic` itself: it is the event loop's clock too, whose timers would fire.
-        monkeypatch.setattr("kit.security._token_cache.time", self)
+        monkeypatch.setattr("kit.security._api_tokens.time", self)
 
     def monotonic(self) -> float:
         return self.now

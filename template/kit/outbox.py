@@ -1,0 +1,309 @@
+"""Outboxes: rows written in a sender's transaction, and sent by a task once that is committed.
+
+    class Sms(OutboxRow, table=True):                            # app/models/sms.py
+        __table_args__ = (due_index(),)
+        to: str
+        text: str
+
+    outbox = Outbox(Sms, lease=60)                               # app/tasks/sms.py
+
+    def send_sms(sms: Sms) -> None:
+        httpx2.post(GATEWAY, json={"to": sms.to, "text": sms.text}).raise_for_status()
+
+    @celery_app.task(ignore_result=True)
+    def send_due_sms() -> int:
+        return outbox.send_due(send_sms, again=send_due_sms.delay)
+
+    session.add(Sms(to="+15550100", text="Your room is ready"))  # in an endpoint or a handler
+    call_after_commit(session, send_due_sms.delay)               # of kit.messages
+
+A schedule runs the task too, every minute or so: for further attempts, and for what was lost.
+
+A row is sent at least once. A worker leases it in a transaction of its own before it sends it, so
+that no two workers send one row, and holds no connection to the database meanwhile; a second
+transaction records the outcome. If the worker is lost in between, the row is sent again after its
+lease. `turns`, `back_off` and `delete_old` serve rows of another shape as well.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import BigInteger, DateTime, Index, delete, func, inspect, text
+from sqlmodel import Field, Session, SQLModel, col, select
+
+from kit.context import get_task_id
+from kit.errors import first_line, is_outage
+from kit.places import service
+
+logger = logging.getLogger(__name__)
+
+RUN_SECONDS = 30
+"""After which a run leaves the rest to another one, so that other tasks get their turn."""
+
+RECORD_PAUSES_SECONDS = (0.5, 3, 10)
+"""Before further tries to record an outcome, while the database is away."""
+
+JITTER = 0.2
+"""Pauses differ by up to this part, so that what failed together does not come back together."""
+
+BATCH_SIZE = 1_000
+MOST_BATCHES = 500
+"""Of rows that one run of `delete_old` deletes."""
+
+LONGEST_ERROR = 1_000
+
+
+class OutboxState(StrEnum):
+    """The states that every outbox has, stored as text; it may have further ones that end a row."""
+
+    QUEUED = "queued"
+    """To be sent, at once or again later."""
+    SENDING = "sending"
+    """Leased by a worker."""
+    SENT = "sent"
+    FAILED = "failed"
+    """Given up, a dead letter: refused for good, or not sent in all attempts."""
+
+
+UNFINISHED = (OutboxState.QUEUED, OutboxState.SENDING)
+
+
+class OutboxRow(SQLModel):
+    """The columns of an outbox; a table inherits them and adds what is to be sent."""
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=BigInteger)
+    state: str = Field(default=OutboxState.QUEUED, max_length=16, description="An OutboxState")
+    attempts: int = Field(default=0, description="Made so far, the one that runs included")
+    due_at: datetime | None = Field(
+        default=None,
+        sa_type=DateTime(timezone=True),
+        nullable=False,
+        sa_column_kwargs={"server_default": func.now()},
+        description="When to send it; while it is being sent, when its lease ends",
+    )
+    error: str = Field(
+        default="", max_length=LONGEST_ERROR, description="What went wrong last, if anything did"
+    )
+    created_at: datetime | None = Field(
+        default=None,
+        sa_type=DateTime(timezone=True),
+        nullable=False,
+        sa_column_kwargs={"server_default": func.now()},
+    )
+    sent_at: datetime | None = Field(default=None, sa_type=DateTime(timezone=True))
+
+    def queue_again(self) -> None:
+        """Make the row due now, as if it had never been attempted; the caller commits."""
+        self.state, self.attempts, self.error, self.due_at = OutboxState.QUEUED, 0, "", _in(0)
+
+
+def due_index() -> Index:
+    """The index that due rows are found by, for a table's `__table_args__`."""
+    return Index(None, "due_at", postgresql_where=text("state IN ('queued', 'sending')"))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of an attempt."""
+
+    state: str
+    """SENT, QUEUED where a later attempt may succeed, or another state, which ends the row."""
+    reason: str = ""
+    server_works: bool = True
+    """Whether the next row may fare better at once; otherwise the run ends."""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """Further columns to write, such as the id that the receiver has given it."""
+
+
+Row = TypeVar("Row", bound=OutboxRow)
+
+
+@dataclass(frozen=True)
+class Outbox(Generic[Row]):
+    """How the rows of one table are sent."""
+
+    model: type[Row]
+    lease: float
+    """Seconds for which a worker has a row to itself: more than sending it can take."""
+    max_attempts: int = 8
+    first_pause: float = 60
+    """Seconds between the first two attempts; each further pause is four times as long."""
+    longest_pause: float = 4 * 3600
+    label: Callable[[Row], str] = lambda row: f"{row.__tablename__} {row.id}"
+    """How the log calls a row."""
+    refuse: Callable[[Session, Row], Outcome | None] = lambda _session, _row: None
+    """Ends a row that is not to be sent after all, by an outcome; called as a worker takes it."""
+    ended: Callable[[Session, Row], object] = lambda _session, _row: None
+    """Called in the transaction that ends a row, sent or not; it may publish a message."""
+
+    def send_due(
+        self, send: Callable[[Row], Outcome | None], *, again: Callable[[], object]
+    ) -> int:
+        """Send the rows that are due, the one due longest first, and return how many were sent.
+
+        `send` gets a row that no session holds; without an outcome from it, the row is sent. An
+        error is logged and counts as an attempt. See `turns` for `again`.
+        """
+        sent = 0
+        for _ in turns(again):
+            row = self.claim()
+            if row is None:
+                break
+            outcome = self._attempt(send, row)
+            self.record(row, outcome)
+            sent += outcome.state == OutboxState.SENT
+            if not outcome.server_works:
+                break  # the others keep their attempts for when it does
+        return sent
+
+    def claim(self) -> Row | None:
+        """Lease the row that has been due longest; no other worker takes it until the lease ends.
+
+        One at a time, so that a lease need cover no more than one attempt. Due rows that are not
+        to be sent are ended on the way: refused ones, and those whose last worker was lost.
+        """
+        now = func.statement_timestamp()  # a test's whole transaction has one `now()`
+        due = (
+            select(self.model)
+            .where(col(self.model.state).in_(UNFINISHED), col(self.model.due_at) <= now)
+            .order_by(col(self.model.due_at), col(self.model.id))
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+        while True:
+            with service.sync_session_maker() as session:
+                row = session.exec(due).first()
+                if row is None:
+                    return None
+                if row.state == OutboxState.SENDING:
+                    self._log(logging.WARNING, row, "its worker was lost, maybe after sending it")
+                outcome = self.refuse(session, row)
+                if outcome is None and row.attempts >= self.max_attempts:
+                    outcome = Outcome(OutboxState.FAILED, "the worker of the last attempt was lost")
+                if outcome is None:
+                    row.state, row.attempts = OutboxState.SENDING, row.attempts + 1
+                    row.due_at = _in(self.lease)
+                    session.commit()
+                    return row
+                self._apply(session, row, outcome)
+                session.commit()
+
+    def record(self, claimed: Row, outcome: Outcome) -> None:
+        """Record the outcome of a claimed row's attempt, unless the row is this worker's no more.
+
+        Tried again for some seconds while the database is away: a row that was sent and is not
+        recorded as sent would be sent once more.
+        """
+        for pause in (*RECORD_PAUSES_SECONDS, None):
+            try:
+                self._record(claimed, outcome)
+            except Exception as error:
+                if pause is None or not is_outage(error):
+                    raise
+                what = f"cannot be recorded as {outcome.state}: {first_line(error)}"
+                self._log(logging.WARNING, claimed, what)
+                time.sleep(pause)
+            else:
+                return
+
+    def pause_after(self, attempts: int) -> float:
+        """Seconds from an attempt to the next."""
+        return back_off(attempts, first=self.first_pause, longest=self.longest_pause)
+
+    def _attempt(self, send: Callable[[Row], Outcome | None], row: Row) -> Outcome:
+        try:
+            return send(row) or Outcome(OutboxState.SENT)
+        except Exception as error:  # which must not stop the rows behind it
+            logger.exception("%s%s failed", get_task_id(), self.label(row))
+            return Outcome(OutboxState.QUEUED, f"{type(error).__name__}: {first_line(error)}")
+
+    def _record(self, claimed: Row, outcome: Outcome) -> None:
+        still_claimed = (
+            select(self.model)
+            .where(
+                col(self.model.id) == claimed.id,
+                col(self.model.state) == OutboxState.SENDING,
+                col(self.model.attempts) == claimed.attempts,
+            )
+            .with_for_update()
+        )
+        with service.sync_session_maker() as session:
+            row = session.exec(still_claimed).first()
+            if row is None:  # its lease has ended, or somebody else has ended it
+                self._log(logging.INFO, claimed, f"{outcome.state}, but no longer this worker's")
+                return
+            self._apply(session, row, outcome)
+            session.commit()
+            self._log(logging.INFO, row, f"{row.state} after attempt {row.attempts}")
+
+    def _apply(self, session: Session, row: Row, outcome: Outcome) -> None:
+        # PostgreSQL stores neither NUL nor half a surrogate.
+        reason = outcome.reason.replace("\0", "").encode(errors="replace").decode()
+        row.state, row.error = outcome.state, reason[:LONGEST_ERROR]
+        for name, value in outcome.values.items():
+            setattr(row, name, value)
+        if row.state == OutboxState.QUEUED:
+            if row.attempts < self.max_attempts:
+                row.due_at = _in(self.pause_after(row.attempts))
+                return
+            row.state = OutboxState.FAILED
+        if row.state == OutboxState.SENT:
+            row.sent_at = datetime.now(UTC)
+        self.ended(session, row)
+
+    def _log(self, level: int, row: Row, what: str) -> None:
+        # Without the reason, which may hold addresses: more people read logs than the outbox.
+        logger.log(level, "%s%s: %s", get_task_id(), self.label(row), what)
+
+
+def turns(again: Callable[[], object]) -> Iterator[None]:
+    """Yield until `RUN_SECONDS` are over, then call `again`, which has another run do the rest."""
+    end = time.monotonic() + RUN_SECONDS
+    yield
+    while time.monotonic() <= end:
+        yield
+    again()
+
+
+def back_off(attempts: int, *, first: float, longest: float) -> float:
+    """Seconds from an attempt to the next: `first`, four times as many, and so on to `longest`."""
+    pause = min(first * 4.0 ** min(attempts - 1, 99), longest)
+    return pause * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 (nothing to guess)
+
+
+def delete_old(
+    model: type[SQLModel], *, days: float, unfinished: Sequence[str] = UNFINISHED
+) -> int:
+    """Delete rows created more than `days` days ago, in batches, and return how many.
+
+    Those in an unfinished state stay. The table has the columns `id`, `state` and `created_at`.
+    """
+    columns = inspect(model).columns
+    old = (
+        select(columns["id"])
+        .where(
+            columns["created_at"] < datetime.now(UTC) - timedelta(days=days),
+            columns["state"].not_in(unfinished),
+        )
+        .order_by(columns["id"])
+        .limit(BATCH_SIZE)
+        .with_for_update(skip_locked=True)
+    )
+    deleted = 0
+    for _ in range(MOST_BATCHES):
+        with service.sync_session_maker.begin() as session:
+            count = session.exec(delete(model).where(columns["id"].in_(old))).rowcount
+        deleted += count
+        if count < BATCH_SIZE:
+            break
+    return deleted
+
+
+def _in(seconds: float) -> datetime:
+    return datetime.now(UTC) + timedelta(seconds=seconds)
