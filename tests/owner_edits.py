@@ -231,7 +231,7 @@ EDITS_OF_SHORT_FILES = [
         "app/core/database.py",
         instead("cannot write {changed!r}", "never writes {changed!r}"),
         "never writes",
-        "kit/database/_sessions.py",
+        "kit/database/_read_only.py",
     ),
     Edit(
         "app/core/dependencies.py",
@@ -361,7 +361,7 @@ EDITS_OF_MACHINERY = [
         "app/core/migrations/startup.py",
         above("def _judge(", "# be_strict\n"),
         "be_strict",
-        "kit/migrations/_upgrade.py",
+        "kit/migrations/_startup.py",
     ),
     Edit(
         "app/core/security/principals.py",
@@ -382,13 +382,13 @@ EDITS_OF_MACHINERY = [
             '    desk: int = Field(default=1, sa_column_kwargs={"server_default": text("1")})\n',
         ),
         "    desk: int",
-        "kit/models.py",
+        "kit/models/_admin_user.py",
     ),
     Edit(
         "devservices/postgres.py",
         above("def _run(", "# be_patient\n"),
         "be_patient",
-        "kit/devservices/_servers.py",
+        "kit/devservices/_postgres.py",
     ),
     Edit(
         "templates/sqladmin/login.html",

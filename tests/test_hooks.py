@@ -1,8 +1,10 @@
-"""A release renames a file: what people had changed in it goes along (hooks/rename.py).
+"""A release renames a file: what people had changed in it goes along.
 
-Rehearsed with two releases of a small template, through `copier update` as its users run it.
+By a table in hooks/moves, and by hooks/rename.py for the files that it is given. Rehearsed with two
+releases of a small template, through `copier update` as its users run it.
 """
 
+import json
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -45,20 +47,27 @@ title:
   default: Prices
 """
 
-MIGRATION = f"""\
+MOVES = {OLD: NEW} | {f"app/texts/{x}": f"app/words/{x}" for x in ("hello.txt", "logo.png")}
+PAIRS = f', "{OLD}", "{NEW}", "app/texts", "app/words"'
+MIGRATION = """\
 _migrations:
   - version: v2.0.0
-    when: "{{{{ _stage == 'after' }}}}"
-    command: ["{{{{ _copier_python }}}}", "{{{{ _copier_conf.src_path }}}}/hooks/rename.py",
-              "{{{{ _copier_conf.src_path }}}}", "{{{{ _copier_conf.answers_file }}}}",
-              "{OLD}", "{NEW}", "app/texts", "app/words"]
+    when: "{{ _stage == 'after' }}"
+    command: ["{{ _copier_python }}", "{{ _copier_conf.src_path }}/hooks/%s",
+              "{{ _copier_conf.src_path }}", "{{ _copier_conf.answers_file }}"%s]
 """
 
 Edit = Callable[[Path], None]
 
 
+@pytest.fixture(params=["table", pytest.param("script", marks=pytest.mark.full)])
+def migration(request: pytest.FixtureRequest) -> str:
+    """The migration of the second release: by its table, or by the script with paths."""
+    return MIGRATION % (("moves", "") if request.param == "table" else ("rename.py", PAIRS))
+
+
 @pytest.fixture
-def releases(tmp_path: Path) -> Path:
+def releases(migration: str, tmp_path: Path) -> Path:
     """A template with the tags v1.0.0 and v2.0.0; between them a file and a folder are renamed."""
     folder = tmp_path / "rehearsal"
     template = folder / "template"
@@ -80,7 +89,8 @@ def releases(tmp_path: Path) -> Path:
         "one\ntwo\nthree\nfour\nfive, new\n", encoding="utf-8"
     )
     shutil.copytree(REPOSITORY / "hooks", folder / "hooks")
-    (folder / "copier.yml").write_text(MIGRATION + QUESTIONS, encoding="utf-8")
+    (folder / "hooks/moves/2.0.0.json").write_text(json.dumps({"moves": MOVES}), encoding="utf-8")
+    (folder / "copier.yml").write_text(migration + QUESTIONS, encoding="utf-8")
     commit_all(folder, "Second release")
     git(folder, "tag", "v2.0.0")
     # As a forge serves it: clones may leave file contents behind until they are asked for.
@@ -173,7 +183,8 @@ def test_a_file_of_the_owner_in_the_old_folder_stays(project: Path) -> None:
 def test_an_edited_picture_is_kept_beside_the_new_one(project: Path) -> None:
     (project / "app/texts/logo.png").write_bytes(b"\x89PNG\0mine")
     update(project)
-    assert (project / "app/words/logo.png.orig").read_bytes() == b"\x89PNG\0mine"
+    kept = [path.read_bytes() for path in (project / "app").glob("*/logo.png*")]
+    assert sorted(kept) == [b"\x89PNG\0mine", b"\x89PNG\0one"]
 
 
 def test_a_project_in_a_folder_of_a_larger_repository(source: str, tmp_path: Path) -> None:

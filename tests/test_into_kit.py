@@ -1,7 +1,7 @@
-"""Release 0.5.0 moves the machinery into `kit/`: what owners had changed goes along.
+"""Releases that move files: 0.5.0 the machinery into `kit/`, 0.6.0 several modules of it into one.
 
-Rehearsed from the real releases to the working tree. Most tests ask what the migration calculates,
-which takes a second; the others run `copier update` as owners do.
+What owners had changed goes along. Rehearsed from the real releases to the working tree. Most
+tests ask what the migration calculates, which takes a second; the others run `copier update`.
 """
 
 import ast
@@ -17,24 +17,28 @@ from pathlib import Path
 import pytest
 from copier import run_copy, run_update
 
-from hooks.into_kit.makefiles import merge_makefiles
-from hooks.into_kit.merging import merge_modules
-from hooks.into_kit.migration import calculate
-from hooks.into_kit.names import Names, Table
-from hooks.into_kit.projects import merge_projects
-from hooks.into_kit.report import Topic
-from hooks.into_kit.rewriting import Rewriter, is_text
-from hooks.into_kit.state import State
-from hooks.into_kit.trees import Files, read_folder
+from hooks.moves.imports import add_imports
+from hooks.moves.makefiles import merge_makefiles
+from hooks.moves.merging import merge_modules
+from hooks.moves.migration import follow, owned_paths, route
+from hooks.moves.names import Names, Table
+from hooks.moves.projects import merge_projects
+from hooks.moves.report import Topic
+from hooks.moves.rewriting import Rewriter, is_text
+from hooks.moves.state import State
+from hooks.moves.trees import Files, read_folder
 from tests.fast_copier import fast_copier
 from tests.owner_edits import EDITS, Edit, apply, at_end, instead
 from tests.releases import clone_with_releases, released_versions
 from tests.repositories import REPOSITORY, WORKING_TREE, commit_all, edit, git, tree
 
-STARTS = [version for version in released_versions() if version < "0.5.0"]
+MOVED = "0.5.0"
+STARTS = [version for version in released_versions() if version < MOVED]
 OLDEST, *BETWEEN, NEWEST = STARTS
 QUICK = [OLDEST, *(pytest.param(each, marks=pytest.mark.full) for each in BETWEEN), NEWEST]
-TABLE = Table.load()
+TABLE, MERGING = Table.load_all()
+"""The move into the kit, and the one inside of it."""
+OWNED = owned_paths(REPOSITORY)
 GONE = {"kit/database/_shared_connections.py"}
 """Targets that were given up before the release; the table has them for imports to be reported."""
 
@@ -71,14 +75,36 @@ def new(rendered: Callable[[str], Path]) -> Files:
 
 
 @pytest.fixture(scope="session")
-def names(new: Files) -> Names:
-    """Where names are in the new release."""
-    return Names(TABLE, new)
+def moved(rendered: Callable[[str], Path]) -> Files:
+    """The files of release 0.5.0."""
+    return read_folder(rendered(MOVED))
+
+
+@pytest.fixture(scope="session")
+def expected(moved: Files, new: Files) -> Files:
+    """What a service without edits becomes: a copy, with the owner's files of release 0.5.0."""
+    return {path: moved[path] for path in moved if is_owned(path)} | {
+        path: new[path] for path in new if not is_owned(path)
+    }
+
+
+def is_owned(path: str) -> bool:
+    """Whether updates leave a file alone."""
+    return any(path == each or path.startswith(f"{each}/") for each in OWNED)
+
+
+@pytest.fixture(scope="session")
+def names(moved: Files) -> Names:
+    """Where names are since 0.5.0."""
+    return Names(TABLE, moved)
 
 
 @pytest.fixture(scope="session")
 def crossing(
-    rendered: Callable[[str], Path], new: Files, tmp_path_factory: pytest.TempPathFactory
+    rendered: Callable[[str], Path],
+    moved: Files,
+    new: Files,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Calculate:
     """A function that calculates what becomes of a project with edits and deleted files."""
 
@@ -89,23 +115,21 @@ def crossing(
         apply(edits, project)
         for path in deleted:
             (project / path).unlink()
-        state = State(Names(TABLE, new), base, read_folder(project), new)
-        calculate(state)
-        return state
+        return carried(version, base, read_folder(project), moved, new)
 
     return cross
+
+
+def carried(version: str, base: Files, edited: Files, moved: Files, new: Files) -> State:
+    """What becomes of a project, from one of the releases before 0.5.0 or from that one."""
+    stages = [(TABLE, (base, moved)), (MERGING, (moved, new))]
+    return follow(edited, stages[version >= MOVED :], OWNED)
 
 
 @pytest.fixture(scope="session")
 def edited(crossing: Calculate) -> Callable[[str], State]:
     """A function that calculates what becomes of a version with all edits, once for all tests."""
     return cache(lambda version: crossing(version, EDITS))
-
-
-def outcome(state: State) -> Files:
-    """All files of the project after the migration."""
-    files = {**state.edited, **state.result}
-    return {path: content for path, content in files.items() if content is not None}
 
 
 def misplaced(files: Files, edits: list[Edit] = EDITS) -> dict[str, list[str]]:
@@ -115,7 +139,7 @@ def misplaced(files: Files, edits: list[Edit] = EDITS) -> dict[str, list[str]]:
             path for path, content in files.items() if edit.word.encode() in content
         ]
         for edit in edits
-        if edit.word.encode() not in files.get(edit.place, b"")
+        if edit.word.encode() not in files.get(MERGING.paths.get(edit.place, edit.place), b"")
     }
 
 
@@ -171,47 +195,51 @@ def bound_in(content: bytes) -> set[str]:
     }
 
 
-class TestTable:
-    def test_has_each_path_of_the_newest_release_before(
-        self, rendered: Callable[[str], Path]
+class TestTables:
+    def test_have_each_path_of_the_release_before(
+        self, rendered: Callable[[str], Path], moved: Files
     ) -> None:
         there = read_folder(rendered(NEWEST))
         assert {*TABLE.moves, *TABLE.testing} - there.keys() == set()
+        assert MERGING.paths.keys() - moved.keys() == set()
 
-    def test_leads_to_files_of_the_new_one(self, new: Files) -> None:
-        assert set(TABLE.paths.values()) - new.keys() == GONE
-        assert TABLE.short - new.keys() == set()
+    def test_lead_to_files_of_the_new_one(self, moved: Files, new: Files) -> None:
+        assert set(TABLE.paths.values()) - moved.keys() == GONE
+        assert TABLE.short - moved.keys() == set()
+        assert set(MERGING.paths.values()) - new.keys() == set()
 
-    def test_leaves_out_no_module_that_has_gone(
-        self, rendered: Callable[[str], Path], new: Files
+    def test_leave_out_no_module_that_has_gone(
+        self, rendered: Callable[[str], Path], moved: Files, new: Files
     ) -> None:
-        gone = read_folder(rendered(NEWEST)).keys() - new.keys()
+        gone = read_folder(rendered(NEWEST)).keys() - moved.keys()
         assert gone - TABLE.paths.keys() - TABLE.kit_tests.keys() == set()
+        gone = {path for path in moved.keys() - new.keys() if not is_owned(path)}
+        assert gone - MERGING.paths.keys() == set()
 
 
 @pytest.mark.parametrize("version", QUICK)
 class TestFromEachRelease:
     def test_a_project_without_edits_becomes_what_a_copy_is(
-        self, version: str, crossing: Calculate, new: Files
+        self, version: str, crossing: Calculate, expected: Files
     ) -> None:
         state = crossing(version)
-        assert outcome(state) == new
+        assert state.outcome() == expected
         assert [state.report.lines(topic) for topic in Topic] == [[]] * len(Topic)
 
     def test_every_edit_is_where_it_belongs(
         self, version: str, edited: Callable[[str], State]
     ) -> None:
         state = edited(version)
-        assert misplaced(outcome(state)) == {}
+        assert misplaced(state.outcome()) == {}
         assert state.conflicts() == {}
-        assert broken_imports(outcome(state)) == []
+        assert broken_imports(state.outcome()) == []
 
     def test_the_owner_s_code_imports_faces(
         self, version: str, edited: Callable[[str], State]
     ) -> None:
         state = edited(version)
         reported = "\n".join(state.report.lines(Topic.LOOK))
-        for path, content in outcome(state).items():
+        for path, content in state.outcome().items():
             if path.endswith(".py") and not path.startswith("kit/"):
                 for module, name in imports_of(path, content):
                     is_private = module.startswith("kit") and "._" in f"{module}.{name}"
@@ -220,9 +248,9 @@ class TestFromEachRelease:
 
 @pytest.mark.full
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("version", STARTS)
+@pytest.mark.parametrize("version", [*STARTS, MOVED])
 def test_no_comment_is_lost_wherever_it_stands(
-    version: str, seed: int, rendered: Callable[[str], Path], new: Files
+    version: str, seed: int, rendered: Callable[[str], Path], moved: Files, new: Files
 ) -> None:
     """One above a statement of each module, and one at the end of each other text."""
     base = read_folder(rendered(version))
@@ -232,13 +260,12 @@ def test_no_comment_is_lost_wherever_it_stands(
             words.append(f"comment_{len(words):03d}_of_ours")
             text = with_comment(content.decode(), path, words[-1], random.Random(f"{path}{seed}"))  # noqa: S311
             edited[path] = text.encode()
-    state = State(Names(TABLE, new), base, edited, new)
-    calculate(state)
-    everything = b"\n".join(outcome(state).values()).decode(errors="ignore")
+    state = carried(version, base, edited, moved, new)
+    everything = b"\n".join(state.outcome().values()).decode(errors="ignore")
     assert [word for word in words if word not in everything] == []
     assert len(words) > 100
     assert len(state.conflicts()) < 4
-    for path, content in outcome(state).items():
+    for path, content in state.outcome().items():
         if path.endswith(".py") and path not in state.conflicts():
             ast.parse(content)
 
@@ -463,7 +490,7 @@ class TestDeletedFiles:
     def test_stay_deleted_and_what_needs_them_is_reported(self, crossing: Calculate) -> None:
         deleted = ("app/core/api_docs.py", "app/api/pages.py", "AGENTS.md", "tests/test_flower.py")
         state = crossing(NEWEST, deleted=deleted)
-        files = outcome(state)
+        files = state.outcome()
         assert {"app/api/pages.py", "AGENTS.md", "tests/test_flower.py"} & files.keys() == set()
         assert "kit/http/_scalar.py" not in files
         lines = state.report.lines(Topic.LOOK)
@@ -510,6 +537,108 @@ def unmerged(project: Path) -> list[str]:
     return git(project, "diff", "--name-only", "--relative", "--diff-filter=U").splitlines()
 
 
+def with_statement(text: str, other: str, word: str) -> str:
+    """A module with a statement of the owner's between two lines that another module has, too."""
+    lines = text.split("\n")
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Assign | ast.AnnAssign | ast.Return) and node.col_offset:
+            at = node.lineno - 1
+            if other.count("\n".join(lines[at - 1 : at + 1]) + "\n") == 1:
+                mine = f"{' ' * node.col_offset}inner_{word} = 1"
+                return "\n".join([*lines[:at], mine, *lines[at:]])
+    return text
+
+
+def with_function(text: str, word: str) -> str:
+    """A module with a function of the owner's at its end, and an import for it."""
+    code = f'\n\ndef {word}() -> Decimal:\n    """Ours."""\n    return Decimal(1)\n'
+    return add_imports(text + code, ["from decimal import Decimal"])
+
+
+class TestSeveralModulesThatBecameOne:
+    """In release 0.6.0, inside of the kit."""
+
+    @pytest.fixture
+    def words(self) -> dict[str, str]:
+        """A word for an edit of each module that went into another one."""
+        paths = [path for path in MERGING.paths if path.endswith(".py")]
+        return {path: f"of_ours_{number:02d}" for number, path in enumerate(paths)}
+
+    def test_have_the_edits_of_each(self, words: dict[str, str], moved: Files, new: Files) -> None:
+        edited, inner = dict(moved), dict[str, str]()
+        for path, word in words.items():
+            before, after = moved[path].decode(), new[MERGING.paths[path]].decode()
+            text = with_statement(before, after, word)
+            inner |= {path: f"inner_{word} = 1"} if text != before else {}
+            edited[path] = with_function(text, word).encode()
+        state = carried(MOVED, moved, edited, moved, new)
+        files = state.outcome()
+        assert state.conflicts() == {}
+        assert len(inner) > len(words) // 2
+        for path, word in words.items():
+            text = files[MERGING.paths[path]].decode()
+            assert f"def {word}() -> Decimal:" in text
+            assert "from decimal import Decimal\n" in text
+            assert inner.get(path, "") in text
+        assert broken_imports(files) == []
+
+    def test_show_a_line_that_both_changed(self, moved: Files, new: Files) -> None:
+        path = "kit/security/_token_uses.py"
+        edited = {**moved, path: moved[path].replace(b"commit()", b"commit_ours()")}
+        state = carried(MOVED, moved, edited, moved, new)
+        assert list(state.conflicts()) == [MERGING.paths[path]]
+        assert "commit_ours()" in state.text(MERGING.paths[path])
+
+    def test_without_edits_are_a_copy_s(self, moved: Files, new: Files, expected: Files) -> None:
+        state = carried(MOVED, moved, moved, moved, new)
+        assert state.outcome() == expected
+        assert [state.report.lines(topic) for topic in Topic] == [[]] * len(Topic)
+
+    def test_are_deleted_if_all_of_them_were(self, moved: Files, new: Files) -> None:
+        gone = {"kit/context/_request.py", *(x for x in moved if x.startswith("kit/models/"))}
+        edited = {path: content for path, content in moved.items() if path not in gone}
+        state = carried(MOVED, moved, edited, moved, new)
+        assert "kit/models.py" not in state.outcome()
+        assert state.outcome()["kit/context.py"] == new["kit/context.py"]
+        lines = "\n".join(state.report.lines(Topic.LOOK))
+        assert "you had deleted kit/context/_request.py; what it held is in kit/context.py" in lines
+        assert "kit/models.py stays deleted" in lines
+
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            ("from kit.queue._heartbeat import heartbeat", "from kit.queue import heartbeat"),
+            ("from kit.models._api_token import ApiToken", "from kit.models import ApiToken"),
+            ("from kit.context import _request", "from kit import context as _request"),
+            ("from kit.context import get_request_id", "from kit.context import get_request_id"),
+            ("import kit.context as c", "import kit.context as c"),
+            ("x = 'kit.queue._heartbeat.heartbeat'", "x = 'kit.queue.heartbeat'"),
+            ("x = 1  # kit/context/_request.py", "x = 1  # kit/context.py"),
+            ("x = 'app/commands devservices'", "x = 'app/commands devservices'"),
+        ],
+    )
+    def test_are_found_by_code_that_imports_them(self, new: Files, before: str, after: str) -> None:
+        rewriter = Rewriter(Names(MERGING, new))
+        assert rewriter.rewrite(f"{before}\n", "app/api/own.py") == f"{after}\n"
+
+
+def test_a_release_without_a_tag_is_found_by_its_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit_all(tmp_path, f"Release {MOVED}")
+    commit_all(tmp_path, "Later")
+    ends = {"FROM": "0.4.0", "TO": WORKING_TREE}
+    for end, version in ends.items():
+        monkeypatch.setenv(f"VERSION_{end}", f"v{version}")
+        monkeypatch.setenv(f"VERSION_PEP440_{end}", version)
+    found = [(table.version, release) for table, release in route(str(tmp_path))]
+    commit = git(tmp_path, "rev-parse", "HEAD~1").strip()
+    assert found == [(MOVED, commit), (MERGING.version, f"v{WORKING_TREE}")]
+    git(tmp_path, "tag", "v0.6.0")
+    found = [(table.version, release) for table, release in route(str(tmp_path))]
+    assert found[1:] == [(MERGING.version, "v0.6.0"), ("", f"v{WORKING_TREE}")]
+
+
 @pytest.mark.usefixtures("fast_copier")
 class TestUpdate:
     """As owners run it."""
@@ -541,16 +670,12 @@ class TestUpdate:
     @pytest.mark.full
     @pytest.mark.parametrize("version", STARTS)
     def test_from_each_release(
-        self, version: str, releases: Path, tmp_path: Path, rendered: Callable[[str], Path]
+        self, version: str, releases: Path, tmp_path: Path, expected: Files
     ) -> None:
         untouched = start(releases, version, tmp_path / "untouched")
         update(untouched)
         assert unmerged(untouched) == []
-        fresh = files_of(rendered(WORKING_TREE))
-        assert {**files_of(untouched), ".copier-answers.yml": b""} == {
-            **fresh,
-            ".copier-answers.yml": b"",
-        }
+        assert files_of(untouched) == expected
 
         project = start(releases, version, tmp_path / "project")
         apply(EDITS, project)
@@ -563,12 +688,30 @@ class TestUpdate:
         update(project)
         assert git(project, "status", "--porcelain") == "", "a second update changes nothing"
 
+    def test_from_the_move_on_keeps_edits_of_the_kit(self, releases: Path, tmp_path: Path) -> None:
+        project = start(releases, MOVED, tmp_path / "project")
+        edit(project / "kit/context/_request.py", "set(request_id)", "set(request_id + OURS)")
+        edit(project / "app/main.py", '"""The', '"""Our')
+        (project / "app/api/own.py").write_text(
+            "from kit.queue._heartbeat import heartbeat\n", encoding="utf-8"
+        )
+        (project / "templates/index.html").unlink()
+        commit_all(project, "Work")
+        update(project)
+        assert unmerged(project) == []
+        files = files_of(project)
+        assert b"set(request_id + OURS)" in files["kit/context.py"]
+        assert files["app/api/own.py"] == b"from kit.queue import heartbeat\n"
+        assert files["app/main.py"].startswith(b'"""Our')
+        assert "templates/index.html" not in files
+        assert [path for path in files if path.startswith("kit/context/")] == []
+
     @pytest.mark.full
     def test_release_by_release(self, releases: Path, tmp_path: Path) -> None:
         project = start(releases, OLDEST, tmp_path / "project")
         apply(EDITS, project)
         commit_all(project, "Work")
-        for version in [*STARTS[1:], WORKING_TREE]:
+        for version in [*STARTS[1:], MOVED, WORKING_TREE]:
             update(project, version)
             settle(project)
             commit_all(project, f"Update to {version}")
@@ -592,11 +735,11 @@ class TestUpdate:
 
 
 def files_of(project: Path) -> Files:
-    """Files of a project, without those of git."""
+    """Files of a project, without those of git and of Copier."""
     return {
         path: content
         for path, content in read_folder(project).items()
-        if not path.startswith(".git/")
+        if not path.startswith(".git/") and path != ".copier-answers.yml"
     }
 
 
@@ -622,12 +765,18 @@ class TestFailure:
         commit_all(project, "Start")
         before = tree(project)
         done = subprocess.run(
-            [sys.executable, REPOSITORY / "hooks/into_kit", tmp_path / "nowhere", "answers.yml"],
+            [sys.executable, REPOSITORY / "hooks/moves", tmp_path / "nowhere", "answers.yml"],
             cwd=project,
             check=False,
             capture_output=True,
             text=True,
-            env={"VERSION_FROM": "v0.4.0", "VERSION_TO": "v0.5.0", "PATH": "/usr/bin:/bin"},
+            env={
+                "VERSION_FROM": "v0.4.0",
+                "VERSION_TO": "v0.6.0",
+                "VERSION_PEP440_FROM": "0.4.0",
+                "VERSION_PEP440_TO": "0.6.0",
+                "PATH": "/usr/bin:/bin",
+            },
         )
         assert done.returncode == 1
         assert "git reset --hard && git clean -fd" in done.stderr

@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 import select
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -24,14 +25,15 @@ from packaging.version import Version
 from tests.combinations import Answers, catalogue, configuration, covering_set, identifier
 from tests.conftest import copy_template
 from tests.merged_tree import read_tree
-from tests.owners import is_owners
 from tests.releases import clone_with_releases, released_versions
 from tests.repositories import REPOSITORY, WORKING_TREE, commit_all, edit, git, tree
-from tests.service import cache_of_uv
+from tests.service import Service, cache_of_uv
 from tests.test_extension_life import SHOP, LivingService
 from tests.test_update import run_hook
 
 OLDEST, *_, NEWEST = released_versions()
+MADE_OWNED = "0.5.0"
+"""The release since which updates leave the owner's files alone."""
 ALL_EXTENSIONS: Answers = {"extensions": catalogue()}
 ROWS = REPOSITORY / "tests" / "in_project" / "rows_in_every_table.py"
 NONE_AND_ALL = [
@@ -136,33 +138,30 @@ def conflicts(project: Path) -> list[str]:
 
 @pytest.mark.parametrize("answers", NONE_AND_ALL)
 def test_where_nothing_was_changed_it_gives_what_a_fresh_copy_would(
-    version: str, releases: Path, project: Path, tmp_path: Path, answers: Answers
+    releases: Path, project: Path, tmp_path: Path, answers: Answers
 ) -> None:
-    before = tree(project)
     update(project, answers)
     assert conflicts(project) == []
-    fresh = copy_template(releases, tmp_path / "fresh", **answers)
+    fresh = fresh_copy(releases, tmp_path, answers)
+    # The readme belongs to the project's owner from the first day.
+    assert without(tree(project), "README.md") == without(tree(fresh), "README.md")
+
+
+def fresh_copy(releases: Path, folder: Path, answers: Answers) -> Path:
+    """A committed copy, whose owner's files are those of the release that made them the owner's."""
+    fresh = copy_template(releases, folder / "fresh", **answers)
+    made = start(releases, MADE_OWNED, answers, folder / "made")
+    for owned in configuration()["_skip_if_exists"]:
+        source, target = (root / owned.strip("/") for root in (made, fresh))
+        if source.is_dir():
+            shutil.rmtree(target)
+        source.replace(target)
     commit_all(fresh, "Start")
-    check_outcome(version, before, tree(project), tree(fresh))
+    return fresh
 
 
-def check_outcome(
-    version: str, before: dict[str, str], after: dict[str, str], fresh: dict[str, str]
-) -> None:
-    """All is as in a fresh copy with the same work done to it, but for what is its owner's.
-
-    Of a service from before 0.5.0, the move into the kit brings that up to date once.
-    """
-
-    def was_theirs(path: str) -> bool:
-        return is_owners(path) and not needs_trust(version)
-
-    kept, same, expected = (
-        {path: content for path, content in files.items() if was_theirs(path) == theirs}
-        for files, theirs in ((after, True), (after, False), (fresh, False))
-    )
-    assert kept == {path: content for path, content in before.items() if was_theirs(path)}
-    assert same == expected
+def without(files: dict[str, str], path: str) -> dict[str, str]:
+    return {name: content for name, content in files.items() if name != path}
 
 
 def append(path: Path, text: str) -> None:
@@ -174,11 +173,7 @@ def change_a_setting(project: Path) -> None:
 
 
 def edit_core(project: Path) -> None:
-    edit(
-        project / "app/main.py",
-        "def create_app() -> FastAPI:",
-        "def create_app() -> FastAPI:  # ours",
-    )
+    edit(project / "app/main.py", '"""The service:', '"""Our service:')
     append(project / "app/core/task_context.py", "\n\nOURS = True\n")
 
 
@@ -191,7 +186,7 @@ def extensions_of(project: Path) -> list[str]:
 def delete_files(project: Path) -> None:
     (project / ".editorconfig").unlink()
     (project / "AGENTS.md").unlink()
-    (project / "templates/error.html").unlink()
+    (project / "templates/partials/link_card.html").unlink()
 
 
 def add_files(project: Path) -> None:
@@ -234,26 +229,22 @@ def work(project: Path, extensions: list[str], *, enable: bool = True) -> None:
 
 
 @pytest.mark.parametrize("answers", [*NONE_AND_ALL, *COVERING_SET])
-def test_work_stays_beside_what_the_release_brings(  # noqa: PLR0917 (fixtures)
-    version: str,
-    releases: Path,
-    project: Path,
-    tmp_path: Path,
-    answers: Answers,
-    servers: list[socket.socket],
+def test_work_stays_beside_what_the_release_brings(
+    releases: Path, project: Path, tmp_path: Path, answers: Answers, servers: list[socket.socket]
 ) -> None:
     extensions = extensions_of(project)
     enable = ENABLED in (project / "pyproject.toml").read_text(encoding="utf-8")
     work(project, extensions, enable=enable)
     name_servers(project, servers)
-    before = tree(project)
 
     update(project, answers)
 
     assert conflicts(project) == []
-    fresh = copy_template(releases, tmp_path / "fresh", **answers)
+    # What a fresh copy would hold with the same work done to it: all else is as if never copied
+    # from an older release.
+    fresh = fresh_copy(releases, tmp_path, answers)
     work(fresh, extensions, enable=enable)
-    check_outcome(version, before, tree(project), tree(fresh))
+    assert tree(project) == tree(fresh)
     commit_all(project, "Update")
 
     update(project, answers)
@@ -418,6 +409,22 @@ class TestAServiceInUse:
         assert sorted(heads(service)) == sorted(("applied", branch) for branch in branches)
         if version == OLDEST:
             service.make("test")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("answers", [{}, ALL_EXTENSIONS], ids=["defaults", "all-extensions"])
+def test_the_owner_s_files_work_with_a_later_kit(
+    releases: Path, service_folder: Path, answers: Answers
+) -> None:
+    """They are as the service's first release wrote them, and its tests with them."""
+    project = start(releases, MADE_OWNED, answers, service_folder / f"owned-{len(answers)}")
+    update(project, answers)
+    assert conflicts(project) == []
+    commit_all(project, "Update")
+    service = Service(project, {"UV_CACHE_DIR": cache_of_uv()})
+    service.make("setup")
+    for target in ("lint", "typecheck", "test"):
+        service.make(target)
 
 
 def rows(service: LivingService, what: str) -> dict[str, list[dict[str, object]]]:

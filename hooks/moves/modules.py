@@ -2,22 +2,26 @@
 
 import ast
 from collections.abc import Iterator
-from difflib import SequenceMatcher
 
-from hooks.into_kit.imports import (
+from hooks.moves.imports import (
     add_imports,
     missing_names,
     names_used,
     own_imports,
 )
-from hooks.into_kit.merging import Context, Merged, has_markers, merge_modules, merge_pieces
-from hooks.into_kit.names import defined, dotted, imported
-from hooks.into_kit.pieces import Piece, pieces_inside, pieces_of_module
-from hooks.into_kit.report import Topic
-from hooks.into_kit.state import State
-
-ALIKE = 0.5
-"""Share of lines that pieces of one name have in common if they are the same."""
+from hooks.moves.merging import (
+    Context,
+    Merged,
+    has_markers,
+    merge_modules,
+    merge_pieces,
+    merge_plain,
+)
+from hooks.moves.names import defined, dotted, imported
+from hooks.moves.pieces import ALIKE, Piece, pieces_inside, pieces_of_module
+from hooks.moves.report import Topic
+from hooks.moves.state import State
+from hooks.moves.trees import text_of
 
 
 class ModuleMerger:
@@ -38,8 +42,13 @@ class ModuleMerger:
     def into_kit(self, new: str) -> None:
         """Merge the edits into the file of the kit that the whole module became."""
         base, edited = self._state.rewritten(self._old, inside=dotted(new))
-        merged = merge_modules(base, edited, self._state.text(new), self._elsewhere)
+        before = clean = self._state.text(new)
+        if has_markers(before):  # of another file that became this one, too
+            clean = text_of(self._state.new[new]) or ""
+        merged = merge_modules(base, edited, clean, self._elsewhere, is_own=False)
         text = self._complete(merged.text, base, edited, inside=dotted(new))
+        if before != clean:
+            text = merge_plain(clean, text, before).text
         self._state.put_merged(new, text, self._old)
         self._report_taken_out(merged)
         if not has_markers(text):
@@ -48,7 +57,10 @@ class ModuleMerger:
     def into_own(self) -> None:
         """Merge the edits into the owner's file at the same place, and the rest into the kit."""
         base, edited = self._state.rewritten(self._old)
-        merged = merge_modules(base, edited, self._state.text(self._old), self._elsewhere)
+        is_own = self._names.table.makes_owned and not self._old.startswith("kit/")
+        merged = merge_modules(
+            base, edited, self._state.text(self._old), self._elsewhere, is_own=is_own
+        )
         text = self._complete(merged.text, base, edited)
         self._state.put_merged(self._old, text, self._old)
         self._report_taken_out(merged)
@@ -84,7 +96,7 @@ class ModuleMerger:
         for path in self._files(outer):
             text = self._state.text(path)
             found = _located(text, [each.key for each in context], old)
-            if found is not None and (dotted(path) == self._target or _are_alike(old, found)):
+            if found is not None and (dotted(path) == self._target or old.likeness(found) > ALIKE):
                 yield path, found, text
         if not context and (target := self._path(self._target)):
             text = self._state.text(target)
@@ -199,11 +211,6 @@ def _located(text: str, context: list[tuple[str, str, int]], old: Piece) -> Piec
             return None
         pieces = pieces_inside(outer.node, lines)
     return next((each for each in pieces or [] if each.key == old.key), None)
-
-
-def _are_alike(old: Piece, found: Piece) -> bool:
-    """Whether a piece of another module is the same one, and not just one of its name."""
-    return SequenceMatcher(None, old.lines, found.lines).ratio() > ALIKE
 
 
 def _methods(text: str) -> Iterator[Piece]:

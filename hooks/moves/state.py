@@ -2,21 +2,21 @@
 
 from dataclasses import dataclass, field
 
-from hooks.into_kit.merging import has_markers
-from hooks.into_kit.names import Names
-from hooks.into_kit.report import Report, Topic
-from hooks.into_kit.rewriting import Rewriter, is_text
-from hooks.into_kit.trees import Files, text_of
+from hooks.moves.merging import has_markers
+from hooks.moves.names import Names
+from hooks.moves.report import Report, Topic
+from hooks.moves.rewriting import Rewriter, is_text
+from hooks.moves.trees import Files, text_of
 
 
 @dataclass
 class State:
-    """All that the steps of the migration share.
+    """All that the steps of one move share.
 
     Args:
         names: where names are in the new release.
         base: the old release, as rendered.
-        edited: the project's last commit, with the owner's edits.
+        edited: the project at the old release, with the owner's edits.
         new: the new release, as rendered.
     """
 
@@ -25,10 +25,17 @@ class State:
     edited: Files
     new: Files
     report: Report = field(default_factory=Report)
-    result: dict[str, bytes | None] = field(default_factory=dict)
-    """What files become; `None` for those that are deleted."""
     versions: dict[str, list[bytes]] = field(default_factory=dict)
     """Base, edited and new version of files that were merged."""
+    deleted: Files = field(default_factory=dict)
+    """Files of the new release that the owner had deleted."""
+    result: dict[str, bytes | None] = field(default_factory=dict)
+    """What files become; `None` for those that are deleted."""
+
+    def outcome(self) -> Files:
+        """All files of the project afterwards."""
+        files = {**self.edited, **self.result}
+        return {path: content for path, content in files.items() if content is not None}
 
     def is_edited(self, path: str) -> bool:
         """Whether the owner has changed a file of the old release."""
@@ -65,16 +72,13 @@ class State:
             self.put(path, self.rewriter(path).rewrite(text, path))
         self.report.add(Topic.KEPT, f"{path}: {reason}")
 
-    def deleted(self) -> list[str]:
-        """Files of the new release that the owner had deleted."""
-        return sorted(path for path in self.new if self.result.get(path, b"") is None)
-
     def conflicts(self) -> dict[str, list[bytes]]:
         """Base, edited and new version of each file that has conflict markers."""
         return {
             path: self.versions.get(path, [b"", b"", self.new.get(path, b"")])
             for path, content in self.result.items()
-            if content is not None and path in self.new and has_markers(text_of(content) or "")
+            if content is not None and (path in self.new or path in self.versions)
+            if has_markers(text_of(content) or "")
         }
 
     def rewritten(self, path: str, *, inside: str = "") -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """What the migration did, for whoever reads it in the terminal."""
 
+from collections.abc import Callable
 from enum import StrEnum
 
 
@@ -31,9 +32,14 @@ class Report:
         """The lines under a heading."""
         return list(self._lines[topic])
 
+    def rewrite(self, change: Callable[[str], str]) -> None:
+        """Change the text of all lines so far."""
+        for topic, lines in self._lines.items():
+            self._lines[topic] = list(dict.fromkeys(map(change, lines)))
+
     def __str__(self) -> str:
         """The whole report as a text; headings without lines are left out."""
-        parts = ["Your service has moved its machinery into kit/."]
+        parts = []
         for topic, lines in self._lines.items():
             if lines:
                 parts.append("\n".join([f"{topic} ({len(lines)}):", *(f"  {x}" for x in lines)]))

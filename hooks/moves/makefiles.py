@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 
-from hooks.into_kit.merging import AFTER, BEFORE, MIDDLE, merge_texts
+from hooks.moves.merging import AFTER, BEFORE, MIDDLE, merge_texts
 
 RULE = re.compile(r"^([\w./%$()-][\w./%$() -]*?)\s*::?(?!=)")
 VARIABLE = re.compile(r"^(?:export\s+|override\s+)?([\w.-]+)\s*[:?+!]{0,3}=")

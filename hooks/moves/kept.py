@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from hooks.into_kit.state import State
-from hooks.into_kit.trees import text_of
+from hooks.moves.state import State
+from hooks.moves.trees import text_of
 
 
 def keep_tests(state: State) -> None:

@@ -1,46 +1,66 @@
-"""Bring a service across release 0.5.0, which moves its machinery from `app/` into `kit/`.
+"""Bring a service across the releases that move files of the template, with its owner's edits.
 
-Run by Copier as an `after` migration, in the project. Three versions are compared: the release that
-the project comes from, the project's last commit, and the new release, both releases rendered anew
-with the project's answers. From these alone it is calculated what each file becomes; then the files
-are written, in place of what Copier made of them.
+Run by Copier as an `after` migration, in the project. Each such release has a table beside this
+module. The project is calculated as each of them in turn, and in the end as the release that it is
+updated to: three versions are compared each time, the release before, the project, and the release,
+both releases rendered anew with the project's answers. Only the result is written, in place of what
+Copier made of the files.
 
-- A moved file takes its edits along. Old names in it are rewritten first, so that only edits count.
-- Where a short file of the owner's stays, what was added goes into it with the imports that it
-  needs, and what was changed follows the code that it changes into the kit.
+- A moved file takes its edits along, also into one that several files became. Old names in it are
+  rewritten first, so that only edits count.
 - Imports, dotted names, paths and commands are rewritten in all files of the project.
 - Files that the owner had deleted stay deleted.
+
+Release 0.5.0 moved the machinery from `app/` into `kit/`, besides:
+
+- Where a short file of the owner's stays, what was added goes into it with the imports that it
+  needs, and what was changed follows the code that it changes into the kit.
 - Tests of the kit are no longer part of a project: those that were edited are kept, and the helpers
   that the owner's tests import.
 """
 
 import ast
 import os
+import re
 import sys
 import tempfile
 import traceback
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
-from hooks.into_kit import kept
-from hooks.into_kit.makefiles import merge_makefiles
-from hooks.into_kit.merging import merge_plain
-from hooks.into_kit.modules import ModuleMerger
-from hooks.into_kit.names import Names, Table, defined, dotted
-from hooks.into_kit.projects import merge_projects
-from hooks.into_kit.report import Topic
-from hooks.into_kit.rewriting import is_text
-from hooks.into_kit.state import State
-from hooks.into_kit.trees import list_conflicts, read_commit, read_folder, remove, text_of, write
+import yaml
+from packaging.version import Version
+
+from hooks.moves import kept
+from hooks.moves.makefiles import merge_makefiles
+from hooks.moves.merging import merge_plain
+from hooks.moves.modules import ModuleMerger
+from hooks.moves.names import Names, Table, defined, dotted
+from hooks.moves.projects import merge_projects
+from hooks.moves.report import Topic
+from hooks.moves.rewriting import Rewriter, is_text
+from hooks.moves.state import State
+from hooks.moves.trees import (
+    Files,
+    list_conflicts,
+    read_commit,
+    read_folder,
+    remove,
+    text_of,
+    write,
+)
 from hooks.rename import git, render_release
 
 BEGIN = """
-Moving the service's machinery from app/ and devservices/ into kit/: your last commit is compared
-with both releases, files move with your edits, imports and names are rewritten in all files of the
-project, and what was done is printed. Nothing is committed.
+This update moves files: your last commit is compared with the releases, files move with your edits,
+imports and names are rewritten in all files of the project, and what was done is printed.
+Nothing is committed.
 """
 UNDO = """
-The move into kit/ failed. Your last commit is untouched; what the update changed since goes with
+Moving files failed. Your last commit is untouched; what the update changed since goes with
 
     git reset --hard && git clean -fd
 
@@ -74,35 +94,102 @@ def main(template: str, answers_file: str) -> None:
 
 def migrate(template: str, answers_file: str) -> None:
     """Calculate what every file becomes, write that, and report it."""
-    with tempfile.TemporaryDirectory() as folder:
-        old, new = Path(folder, "old-release"), Path(folder, "new-release")
-        edited = read_commit()
-        answers = Path(answers_file)
-        renders = (
-            (template, edited.get(answers.as_posix()), os.environ["VERSION_FROM"], old),
-            (template, answers.read_bytes(), os.environ["VERSION_TO"], new),
-        )
+    edited = read_commit()
+    committed = edited.get(Path(answers_file).as_posix())
+    path = route(template)
+    releases = [os.environ["VERSION_FROM"], *(release for _, release in path)]
+    answers = [committed for _ in path] + [Path(answers_file).read_bytes()]
+    with tempfile.TemporaryDirectory() as name:
+        folders = [Path(name, f"release-{number}") for number in range(len(releases))]
         with ThreadPoolExecutor() as pool:
-            list(pool.map(lambda arguments: render_release(*arguments), renders))
-        base, released = read_folder(old), read_folder(new)
-        for version in (base, edited, released):
-            for path in (answers.as_posix(), ".copier-answers.yml"):
-                version.pop(path, None)
-        state = State(Names(Table.load(), released), base, edited, released)
-        calculate(state)
-        for path, content in state.result.items():
-            Path(f"{path}.rej").unlink(missing_ok=True)
+            list(pool.map(partial(render_release, template), answers, releases, folders))
+        versions = [edited, *map(read_folder, folders)]
+        for version in versions:
+            for each in (Path(answers_file).as_posix(), ".copier-answers.yml"):
+                version.pop(each, None)
+        stages = zip((table for table, _ in path), pairwise(versions[1:]), strict=True)
+        state = follow(edited, stages, owned_paths(Path(template)))
+        for each, content in state.result.items():
+            Path(f"{each}.rej").unlink(missing_ok=True)
             if content is None:
-                remove(path)
+                remove(each)
             else:
-                write(path, content, like=new / path)
+                write(each, content, like=folders[-1] / each)
         _offer_deleted(state)
         list_conflicts(state.conflicts(), settled=set(state.result))
     print(f"{state.report}{NEXT}", flush=True)
 
 
+def route(template: str) -> list[tuple[Table, str]]:
+    """The moves that an update crosses, each with the release that it leads to; the new one last.
+
+    Args:
+        template: the template's repository. The tags of its releases may be missing from it.
+    """
+    begin, end = (Version(os.environ[f"VERSION_PEP440_{each}"]) for each in ("FROM", "TO"))
+    crossed = [table for table in Table.load_all() if begin < Version(table.version) <= end]
+    found = [(table, _release(template, table.version)) for table in crossed]
+    if not found or (found[-1][1] and Version(crossed[-1].version) < end):
+        found.append((Table(), ""))
+    return [*found[:-1], (found[-1][0], os.environ["VERSION_TO"])]
+
+
+def _release(template: str, version: str) -> str:
+    """A release's tag or commit; nothing where it is not released."""
+    if tag := git("-C", template, "tag", "--list", f"v{version}").decode().strip():
+        return tag
+    log = ("log", "--all", "-1", "--format=%H", "--grep", f"^Release {re.escape(version)}$")
+    return git("-C", template, *log).decode().strip()
+
+
+def owned_paths(template: Path) -> tuple[str, ...]:
+    """Files and folders of the owner's that the new release writes but once."""
+    configuration = yaml.safe_load((template / "copier.yml").read_text(encoding="utf-8"))
+    return tuple(path.strip("/") for path in configuration.get("_skip_if_exists", ()))
+
+
+def follow(
+    edited: Files, stages: Iterable[tuple[Table, tuple[Files, Files]]], owned: tuple[str, ...]
+) -> State:
+    """Calculate what a project becomes, move after move.
+
+    Args:
+        edited: the project.
+        stages: tables with the releases before and after the move.
+        owned: files and folders of the owner's, which no move touches but the one that makes them.
+
+    Returns:
+        The last move's state, with the result of all moves.
+    """
+    state, touched = State(Names(Table(), {}), {}, edited, {}), set[str]()
+    for table, releases in stages:
+        base, new = (
+            version if table.makes_owned else _without(version, owned) for version in releases
+        )
+        names = Names(table, new)
+        state.report.rewrite(Rewriter(names).rewrite_words)
+        # A kit's file has its last name in the last release; there alone it is reported.
+        deleted = {path: each for path, each in state.deleted.items() if _is_in(owned, path)}
+        state = State(names, base, state.outcome(), new, state.report, state.versions, deleted)
+        calculate(state)
+        touched |= state.result.keys()
+        state.deleted |= {path: new[path] for path in new if state.result.get(path, b"") is None}
+    files = state.outcome()
+    state.result = {path: files.get(path) for path in sorted(touched)}
+    _look_for_deleted(state)
+    return state
+
+
+def _without(files: Files, owned: tuple[str, ...]) -> Files:
+    return {path: content for path, content in files.items() if not _is_in(owned, path)}
+
+
+def _is_in(paths: tuple[str, ...], path: str) -> bool:
+    return any(path == each or path.startswith(f"{each}/") for each in paths)
+
+
 def calculate(state: State) -> None:
-    """Determine what every file of the project becomes."""
+    """Determine what every file of the project becomes by one move."""
     table = state.names.table
     for path in table.paths:
         if path.endswith(".py") and state.is_edited(path):
@@ -117,7 +204,6 @@ def calculate(state: State) -> None:
     for path in sorted(set(state.edited) - set(state.base) - set(state.new)):
         _own(state, path)
     kept.keep_tests(state)
-    _look_for_deleted(state)
 
 
 def _added_names(state: State, path: str) -> set[str]:
@@ -132,8 +218,7 @@ def _moved(state: State, old: str, new: str) -> None:
     if old not in state.base:
         return  # newer than the old release; one of the owner's there is their own
     if old not in state.edited:
-        if new in state.new:
-            state.result[new] = None
+        _deleted(state, old, new)
         return
     state.result[old] = None
     if not state.is_edited(old):
@@ -149,10 +234,19 @@ def _moved(state: State, old: str, new: str) -> None:
         _merge_module(state, old, new)
 
 
+def _deleted(state: State, old: str, new: str) -> None:
+    """A file that the owner had deleted: so is what it became, unless other files became it too."""
+    if not any(each in state.edited for each in state.names.table.sources(new)):
+        state.result[new] = None
+    elif new in state.new:
+        state.result.setdefault(new, state.new[new])
+        state.report.add(Topic.LOOK, f"you had deleted {old}; what it held is in {new}")
+
+
 def _stays(state: State, path: str) -> None:
     """A file whose place is the same in both releases, or that the new one has not."""
     if path not in state.edited:
-        state.result[path] = None
+        _deleted(state, path, path)
     elif path not in state.new:
         state.result[path] = None
         if state.is_edited(path) and path not in state.names.table.kit_tests:
@@ -256,7 +350,7 @@ def _own(state: State, path: str) -> None:
 def _look_for_deleted(state: State) -> None:
     """Report what needs the files that the owner had deleted."""
     texts = {path: state.text(path) for path in {**state.edited, **state.new, **state.result}}
-    for path in state.deleted():
+    for path in sorted(state.deleted):
         line = f"{path} stays deleted"
         needing = [each for each, text in texts.items() if _imports(text, each, dotted(path))]
         if needing:
@@ -266,8 +360,8 @@ def _look_for_deleted(state: State) -> None:
 
 def _offer_deleted(state: State) -> None:
     """Report how to have files back that the owner had deleted."""
-    for path in state.deleted():
-        blob = git("hash-object", "-w", "--stdin", stdin=state.new[path]).decode().strip()
+    for path, content in sorted(state.deleted.items()):
+        blob = git("hash-object", "-w", "--stdin", stdin=content).decode().strip()
         state.report.add(Topic.LOOK, f"to have {path}: git cat-file -p {blob[:12]} > {path}")
 
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
 
-from hooks.into_kit.imports import with_imports_of
-from hooks.into_kit.pieces import (
+from hooks.moves.imports import with_imports_of
+from hooks.moves.pieces import (
+    ALIKE,
     Piece,
     pieces_inside,
     pieces_of_module,
@@ -75,13 +76,23 @@ def merge_plain(base: str, edited: str, released: str) -> Merged:
 def merge_pieces(old: Piece, edited: Piece, new: Piece) -> Merged:
     """Merge line by line; comments that would conflict go above, where code was not edited."""
     merged = merge_texts(old.text, edited.text, new.text)
+    if merged.has_conflicts:
+        # A value and its description are two things, though their lines touch.
+        value, words = (
+            merge_texts(*parts)
+            for parts in zip(old.described, edited.described, new.described, strict=True)
+        )
+        if not value.has_conflicts and not words.has_conflicts:
+            return Merged(value.text + words.text)
     comments = _without_code(old, edited)
     if not merged.has_conflicts or comments is None:
         return merged
     return Merged(comments.dedented_to(_indent(new.lines[0])).text + new.text)
 
 
-def merge_modules(base: str, edited: str, released: str, elsewhere: Elsewhere) -> Merged:
+def merge_modules(
+    base: str, edited: str, released: str, elsewhere: Elsewhere, *, is_own: bool = True
+) -> Merged:
     """Merge line by line where that has no conflicts, else piece by piece.
 
     Imports stay as the release has them; whoever calls adds those that are missing.
@@ -91,6 +102,7 @@ def merge_modules(base: str, edited: str, released: str, elsewhere: Elsewhere) -
         edited: the same with the owner's edits.
         released: what stands in its place in the new release.
         elsewhere: finds another module for a piece that the new version has not.
+        is_own: whether the module is the owner's, and so described in the owner's words.
 
     Raises:
         SyntaxError: when one of them is no valid Python.
@@ -99,7 +111,7 @@ def merge_modules(base: str, edited: str, released: str, elsewhere: Elsewhere) -
     merged = merge_texts(base, edited, released)
     if not merged.has_conflicts:
         return merged
-    return _PieceMerge(base, edited, released, elsewhere).run()
+    return _PieceMerge(base, edited, released, elsewhere, is_own=is_own).run()
 
 
 class _EntangledError(Exception):
@@ -107,13 +119,16 @@ class _EntangledError(Exception):
 
 
 class _PieceMerge:
-    def __init__(self, base: str, edited: str, released: str, elsewhere: Elsewhere) -> None:
+    def __init__(
+        self, base: str, edited: str, released: str, elsewhere: Elsewhere, *, is_own: bool
+    ) -> None:
         self._base, self._edited = base, edited
         self._base_lines = base.rstrip("\n").split("\n")
         self._edited_lines = edited.rstrip("\n").split("\n")
         self._lines = released.rstrip("\n").split("\n")
         self._released = released
         self._elsewhere = elsewhere
+        self._is_own = is_own
         self._changes: list[tuple[int, int, int, list[str]]] = []
         self._added: list[Piece] = []
         self._taken_out: list[str] = []
@@ -140,6 +155,7 @@ class _PieceMerge:
     ) -> None:
         before = {piece.key: piece for piece in base}
         after = {piece.key: piece for piece in released}
+        after |= _renamed(base, released)
         left: Anchor | None = None
         for index, piece in enumerate(edited):
             if piece.is_import:
@@ -184,8 +200,7 @@ class _PieceMerge:
                 self._change(new.start, new.end, _both(piece, new))
             return
         merged = merge_pieces(old, piece, new)
-        if merged.has_conflicts and piece.is_docstring:
-            # It describes a file that is the owner's now, in the owner's words.
+        if merged.has_conflicts and piece.is_docstring and self._is_own:
             self._change(new.start, new.end, list(piece.lines))
             return
         if merged.has_conflicts and self._goes_inside(context, old, piece, new):
@@ -285,6 +300,19 @@ class _PieceMerge:
         inner = {ast.unparse(node) for node in ast.walk(piece.node) if isinstance(node, ast.stmt)}
         if moved & inner - {ast.unparse(piece.node)}:
             raise _EntangledError
+
+
+def _renamed(base: list[Piece], released: list[Piece]) -> dict[tuple[str, str, int], Piece]:
+    """Definitions that have another name in the new version, by their old one."""
+    before, after = ({x.key for x in pieces} for pieces in (base, released))
+    new = [piece for piece in released if piece.is_definition and piece.key not in before]
+    found: dict[tuple[str, str, int], Piece] = {}
+    for old in base:
+        if old.is_definition and old.key not in after and new:
+            likest = max(new, key=old.likeness)
+            if old.likeness(likest) > ALIKE:
+                found[old.key] = likest
+    return found
 
 
 def _is_class(piece: Piece) -> bool:

@@ -3,10 +3,15 @@
 import ast
 from collections import Counter
 from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
 
-from hooks.into_kit.names import defined
+from hooks.moves.names import defined
 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+ALIKE = 0.5
+"""More than this share of their lines is in both of two pieces that are the same one."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,15 @@ class Piece:
         return "\n".join(self.lines) + "\n"
 
     @property
+    def described(self) -> tuple[str, str]:
+        """A name's value and its description, as two texts; all else is the first."""
+        at = len(self.lines)
+        if isinstance(self.node, ast.Assign | ast.AnnAssign):
+            at = (self.node.end_lineno or 0) - self.start
+        value, description = self.lines[:at], self.lines[at:]
+        return "".join(f"{x}\n" for x in value), "".join(f"{x}\n" for x in description)
+
+    @property
     def is_import(self) -> bool:
         """Whether it is an import statement."""
         return isinstance(self.node, ast.Import | ast.ImportFrom)
@@ -53,6 +67,10 @@ class Piece:
     def is_docstring(self) -> bool:
         """Whether it is the docstring of what it stands in."""
         return self.key[0] == "docstring"
+
+    def likeness(self, other: "Piece") -> float:
+        """The share of lines that are in both pieces."""
+        return SequenceMatcher(None, self.lines, other.lines).ratio()
 
     def dedented_to(self, indent: int) -> "Piece":
         """The same piece with another indentation."""

@@ -5,7 +5,7 @@ import builtins
 import re
 import sys
 
-from hooks.into_kit.names import defined, imported
+from hooks.moves.names import defined, imported
 
 LINE_LENGTH = 100
 FIRST_PARTY = ("app", "kit", "tests")

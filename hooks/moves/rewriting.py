@@ -4,11 +4,11 @@ import ast
 import io
 import re
 import tokenize
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePosixPath
 
-from hooks.into_kit.imports import add_imports, names_bound
-from hooks.into_kit.names import Names, Place, face_of
+from hooks.moves.imports import add_imports, names_bound
+from hooks.moves.names import Names, Place, face_of
 
 LINE_LENGTH = 100
 TEXTS = {
@@ -40,13 +40,10 @@ class Rewriter:
         """Compile what names look like."""
         self._names = names
         self._note = note or (lambda _line, _text: None)
-        modules = sorted(names.modules, key=len, reverse=True)
-        alternatives = "|".join(map(re.escape, modules))
-        self._dotted = re.compile(rf"(?<![\w./-])({alternatives})(?:\.(\w+))?(?![\w/])")
+        modules, folders = _any_of(names.modules), _any_of(names.table.folders)
+        self._dotted = re.compile(rf"(?<![\w./-])({modules})(?:\.(\w+))?(?![\w/])")
         self._paths = names.table.paths
-        files = sorted((path for path in self._paths), key=len, reverse=True)
-        self._files = re.compile(rf"(?<![\w/.])(\./)?({'|'.join(map(re.escape, files))})(?!\w)")
-        folders = "|".join(_FOLDERS)
+        self._files = re.compile(rf"(?<![\w/.])(\./)?({_any_of(self._paths)})(?!\w)")
         self._folders = re.compile(
             rf"(?<![\w/.-])(\./)?({folders})(?=/(?![\w.])|/?$)", re.MULTILINE
         )
@@ -65,7 +62,7 @@ class Rewriter:
                 return self.rewrite_words(text, _texts_in(text))
             except (SyntaxError, tokenize.TokenError):
                 self._note(1, "is no valid Python; names in it were rewritten as in a text")
-        elif not path.endswith(".md"):
+        elif not path.endswith(".md") and "devservices" in self._names.table.folders:
             text = _ARGUMENT.sub("kit", text)
         return self.rewrite_words(text)
 
@@ -90,7 +87,7 @@ class Rewriter:
         for found in self._files.finditer(text):
             yield (*found.span(), (found[1] or "") + self._new_path(found[2]))
         for found in self._folders.finditer(text):
-            yield (*found.span(), (found[1] or "") + _FOLDERS[found[2]])
+            yield (*found.span(), (found[1] or "") + self._names.table.folders[found[2]])
 
     def _new_dotted(self, found: re.Match[str], text: str) -> str:
         module, name = found[1], found[2]
@@ -264,16 +261,13 @@ class Rewriter:
                     self._note(node.lineno, f"{root}.{rest} is {place.module}.{place.name} now")
 
 
+def _any_of(words: Iterable[str]) -> str:
+    """A pattern of each of them, and of nothing where there are none."""
+    return "|".join(map(re.escape, sorted(words, key=len, reverse=True))) or "(?!)"
+
+
 _ARGUMENT = re.compile(r"(?<=[ \"'])devservices(?=[ \"']|$)", re.MULTILINE)
 """The folder as an argument of a command, as in `mypy app devservices tests`, or in a list."""
-
-_FOLDERS = {
-    "app/commands": "kit/commands",
-    "app/core/migrations": "kit/migrations",
-    "app/migrations": "kit/migrations/versions",
-    "app/core/security": "kit/security",
-    "devservices": "kit/devservices",
-}
 
 
 class _Code:

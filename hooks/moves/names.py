@@ -2,14 +2,16 @@
 
 import ast
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from hooks.into_kit.trees import Files
+from packaging.version import Version
 
-TABLE = Path(__file__).with_name("moves.json")
+from hooks.moves.trees import Files
+
+TABLES = Path(__file__).parent
 
 
 class Place(NamedTuple):
@@ -27,29 +29,46 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """The moves of release 0.5.0, by path as rendered.
+    """The moves of one release, by path as rendered.
 
     Args:
-        moves: old path to new path; the release may lack the new one, where it was given up.
+        version: of the release; the empty one where nothing moves.
+        moves: old path to new path, several old ones to one perhaps; the release may lack the new
+            one, where it was given up.
         short: old paths at which a short file of the owner's stays.
         testing: helpers of tests that moved into the kit.
         kit_tests: tests of the kit, which are no longer rendered, and where they are.
+        folders: old folders that texts name, and what they say instead.
+        makes_owned: whether files become the owner's in it, which other releases leave alone.
     """
 
-    moves: dict[str, str]
-    short: frozenset[str]
-    testing: dict[str, str]
-    kit_tests: dict[str, str]
+    version: str = ""
+    moves: dict[str, str] = field(default_factory=dict)
+    short: frozenset[str] = frozenset()
+    testing: dict[str, str] = field(default_factory=dict)
+    kit_tests: dict[str, str] = field(default_factory=dict)
+    folders: dict[str, str] = field(default_factory=dict)
+    makes_owned: bool = False
 
     @classmethod
-    def load(cls) -> "Table":
-        """Read the table that lies beside this module."""
-        table = json.loads(TABLE.read_text(encoding="utf-8"))
-        return cls(table["moves"], frozenset(table["short"]), table["testing"], table["kit_tests"])
+    def load(cls, path: Path) -> "Table":
+        """Read a table; its file is named after the release."""
+        table = json.loads(path.read_text(encoding="utf-8"))
+        return cls(path.stem, **table | {"short": frozenset(table.get("short", ()))})
+
+    @classmethod
+    def load_all(cls) -> "list[Table]":
+        """Read the tables that lie beside this module, that of the oldest release first."""
+        found = [cls.load(path) for path in TABLES.glob("*.json")]
+        return sorted(found, key=lambda table: Version(table.version))
+
+    def sources(self, new: str) -> list[str]:
+        """What a file was made of: old paths, and the file itself."""
+        return [new, *(old for old, target in self.paths.items() if target == new)]
 
     @cached_property
     def paths(self) -> dict[str, str]:
-        """All that moved into the kit."""
+        """All that moved."""
         return self.moves | self.testing
 
     @cached_property
@@ -58,7 +77,7 @@ class Table:
         return {
             dotted(old): dotted(new)
             for old, new in self.paths.items()
-            if old.endswith(".py") and not old.startswith("alembic/")
+            if old.endswith(".py") and not old.startswith("alembic/") and dotted(old) != dotted(new)
         }
 
 

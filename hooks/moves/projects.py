@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 
-from hooks.into_kit.merging import merge_plain
+from hooks.moves.merging import merge_plain
 
 ARRAYS = (("project", "dependencies"), ("dependency-groups", "dev"))
 """Section and name of the lists to which owners add, in both releases."""
