@@ -138,19 +138,23 @@ def conflicts(project: Path) -> list[str]:
 
 @pytest.mark.parametrize("answers", NONE_AND_ALL)
 def test_where_nothing_was_changed_it_gives_what_a_fresh_copy_would(
-    releases: Path, project: Path, tmp_path: Path, answers: Answers
+    version: str, releases: Path, project: Path, tmp_path: Path, answers: Answers
 ) -> None:
     update(project, answers)
     assert conflicts(project) == []
-    fresh = fresh_copy(releases, tmp_path, answers)
+    fresh = fresh_copy(version, releases, tmp_path, answers)
     # The readme belongs to the project's owner from the first day.
     assert without(tree(project), "README.md") == without(tree(fresh), "README.md")
 
 
-def fresh_copy(releases: Path, folder: Path, answers: Answers) -> Path:
-    """A committed copy, whose owner's files are those of the release that made them the owner's."""
+def fresh_copy(version: str, releases: Path, folder: Path, answers: Answers) -> Path:
+    """A committed copy, whose owner's files are those of the release that wrote them last.
+
+    That is the one which a service began with, or the one that made them the owner's.
+    """
     fresh = copy_template(releases, folder / "fresh", **answers)
-    made = start(releases, MADE_OWNED, answers, folder / "made")
+    wrote = max(version, MADE_OWNED, key=Version)
+    made = start(releases, wrote, answers, folder / "made")
     for owned in configuration()["_skip_if_exists"]:
         source, target = (root / owned.strip("/") for root in (made, fresh))
         if source.is_dir():
@@ -229,8 +233,13 @@ def work(project: Path, extensions: list[str], *, enable: bool = True) -> None:
 
 
 @pytest.mark.parametrize("answers", [*NONE_AND_ALL, *COVERING_SET])
-def test_work_stays_beside_what_the_release_brings(
-    releases: Path, project: Path, tmp_path: Path, answers: Answers, servers: list[socket.socket]
+def test_work_stays_beside_what_the_release_brings(  # noqa: PLR0917 (fixtures)
+    version: str,
+    releases: Path,
+    project: Path,
+    tmp_path: Path,
+    answers: Answers,
+    servers: list[socket.socket],
 ) -> None:
     extensions = extensions_of(project)
     enable = ENABLED in (project / "pyproject.toml").read_text(encoding="utf-8")
@@ -242,7 +251,7 @@ def test_work_stays_beside_what_the_release_brings(
     assert conflicts(project) == []
     # What a fresh copy would hold with the same work done to it: all else is as if never copied
     # from an older release.
-    fresh = fresh_copy(releases, tmp_path, answers)
+    fresh = fresh_copy(version, releases, tmp_path, answers)
     work(fresh, extensions, enable=enable)
     assert tree(project) == tree(fresh)
     commit_all(project, "Update")

@@ -205,5 +205,5 @@ class Senders:
 
 def tick_each_second(directory: Path) -> dict[str, str]:
     """What makes a beat send the heartbeat each second, by its own schedule."""
-    code = "import app.tasks.schedules as s; s.SCHEDULES['heartbeat']['schedule'] = 1"
+    code = "import kit.queue._tasks as s; s.SCHEDULES['heartbeat']['schedule'] = 1"
     return at_start(directory, code)

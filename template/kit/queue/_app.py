@@ -70,8 +70,9 @@ class TaskQueue(Celery):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        # In every thread: the kit's own tasks are shared tasks, which use the default application.
-        self.set_default()
+        if options.get("set_as_current", True):
+            # In every thread: the kit's own tasks are shared tasks, which use the default one.
+            self.set_default()
 
     @property
     def redbeat_redis(self) -> Redis:
