@@ -190,7 +190,7 @@ def extensions_of(project: Path) -> list[str]:
 def delete_files(project: Path) -> None:
     (project / ".editorconfig").unlink()
     (project / "AGENTS.md").unlink()
-    (project / "templates/partials/link_card.html").unlink()
+    (project / "templates/error.html").unlink()
 
 
 def add_files(project: Path) -> None:
