@@ -594,6 +594,13 @@ class TestSeveralModulesThatBecameOne:
         assert state.outcome() == expected
         assert [state.report.lines(topic) for topic in Topic] == [[]] * len(Topic)
 
+    def test_hide_what_the_owner_put_beside_them(self, moved: Files, new: Files) -> None:
+        edited = {**moved, "kit/context/own.py": b"X = 1\n"}
+        state = carried(MOVED, moved, edited, moved, new)
+        assert state.report.lines(Topic.LOOK) == [
+            "kit/context/own.py is hidden by kit/context.py: move it elsewhere"
+        ]
+
     def test_are_deleted_if_all_of_them_were(self, moved: Files, new: Files) -> None:
         gone = {"kit/context/_request.py", *(x for x in moved if x.startswith("kit/models/"))}
         edited = {path: content for path, content in moved.items() if path not in gone}
