@@ -16,10 +16,9 @@ import pytest
 from packaging.version import Version
 
 from tests.combinations import configuration
-from tests.conftest import copy_template
 from tests.releases import clone_with_releases, released_versions
 from tests.repositories import REPOSITORY, commit_all, tree
-from tests.test_released_versions import conflicts, needs_trust, work
+from tests.test_released_versions import conflicts, fresh_copy, needs_trust, work
 
 MINIMUM = str(configuration()["_min_copier_version"])
 INSTALLED = importlib.metadata.version("copier")
@@ -78,7 +77,7 @@ def test_copies_and_updates(releases: Path, tmp_path: Path, requirement: str) ->
     copier.run("update", *trust, *options, "extensions=[mail, storage]", str(project))
 
     assert conflicts(project) == []
-    fresh = copy_template(releases, tmp_path / "fresh", extensions=["mail", "storage"])
+    fresh = fresh_copy(releases, tmp_path, {"extensions": ["mail", "storage"]})
     work(fresh, ["mail"])
     assert tree(project) == tree(fresh)
 

@@ -338,6 +338,9 @@ def _new(state: State, path: str) -> None:
 
 def _own(state: State, path: str) -> None:
     """A file of the owner's own."""
+    for folder in PurePosixPath(path).parents:
+        if f"{folder}.py" in state.new:
+            state.report.add(Topic.LOOK, f"{path} is hidden by {folder}.py: move it elsewhere")
     text = text_of(state.edited[path])
     if text is None or not is_text(path) or PurePosixPath(path).name == "uv.lock":
         return

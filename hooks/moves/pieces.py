@@ -5,8 +5,6 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 
-from hooks.moves.names import defined
-
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
@@ -188,10 +186,3 @@ def _entries(value: ast.expr, lines: list[str]) -> list[Piece] | None:
         found.append(_piece(("entry", ast.unparse(first), 0), lines, at, end, item))
         at = end
     return found
-
-
-def names_in(piece: Piece) -> set[str]:
-    """Names that a piece defines at the top of its module."""
-    if not isinstance(piece.node, ast.stmt):
-        return set()
-    return defined(ast.Module([piece.node], []))
