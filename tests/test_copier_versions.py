@@ -64,11 +64,11 @@ def test_copies_and_updates(releases: Path, tmp_path: Path, requirement: str) ->
     if requirement == "copier@latest" and copier.version == MINIMUM:
         pytest.skip(f"the newest Copier is the oldest that the template takes, {MINIMUM}")
     project = tmp_path / "project"
-    newest_release = f"v{list(released_versions())[-1]}"
-    trust = ["--trust"] if needs_trust(newest_release) else []
+    newest_release = list(released_versions())[-1]
+    trust = ["--trust"] if needs_trust(f"v{newest_release}") else []
     options = ["--defaults", "--quiet", "--data"]
     copier.run(
-        *["copy", *options, "extensions=[hotel, mail]", "--vcs-ref", newest_release],
+        *["copy", *options, "extensions=[hotel, mail]", "--vcs-ref", f"v{newest_release}"],
         *[str(releases), str(project)],
     )
     commit_all(project, "Start")
@@ -77,7 +77,8 @@ def test_copies_and_updates(releases: Path, tmp_path: Path, requirement: str) ->
     copier.run("update", *trust, *options, "extensions=[mail, storage]", str(project))
 
     assert conflicts(project) == []
-    fresh = fresh_copy(releases, tmp_path, {"extensions": ["mail", "storage"]})
+    answers = {"extensions": ["mail", "storage"]}
+    fresh = fresh_copy(newest_release, releases, tmp_path, answers)
     work(fresh, ["mail"])
     assert tree(project) == tree(fresh)
 
