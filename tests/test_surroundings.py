@@ -343,7 +343,7 @@ def test_a_home_that_is_read_only(releases: Path, service_folder: Path, tmp_path
     if not guest.environment.get("UV_CACHE_DIR"):
         refused = guest.run(*closed, "make", "setup", status=2)
         assert str(home) in refused
-        assert "XDG_CACHE_HOME=/some/folder names another place" in refused
+        assert "set XDG_CACHE_HOME=/some/folder for downloads" in refused
 
     elsewhere = tmp_path / "cache"
     elsewhere.mkdir()
