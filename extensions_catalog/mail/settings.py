@@ -1,14 +1,13 @@
 """The extension's settings, `MAIL_…` in the environment and in `.env`."""
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from app.core.config import BASE_DIR, ServiceSettings, settings
+from app.core.config import ServiceSettings, settings
 from app.extensions.mail.addresses import parse_address
-from kit.settings import LOOPBACK_HOSTS
+from kit.settings import LOOPBACK_HOSTS, CertificateFile
 
 TlsMode = Literal["starttls", "tls", "none"]
 
@@ -37,7 +36,7 @@ class MailSettings(ServiceSettings):
     SMTP_TLS: TlsMode = Field(
         "starttls", description="starttls, tls (from the first byte on) or none."
     )
-    SMTP_CA_FILE: Path | None = Field(
+    SMTP_CA_FILE: CertificateFile | None = Field(
         None, description="Certificate file to verify it with; the system's are used otherwise."
     )
     SMTP_USERNAME: str | None = Field(None, description="User of the SMTP server, if it wants one.")
@@ -60,14 +59,6 @@ class MailSettings(ServiceSettings):
     @classmethod
     def _is_an_address(cls, value: str) -> str:
         return parse_address(value)
-
-    @field_validator("SMTP_CA_FILE")
-    @classmethod
-    def _file_exists(cls, value: Path | None) -> Path | None:
-        path = None if value is None else BASE_DIR / value
-        if path is not None and not path.is_file():
-            raise ValueError(f"there is no file {path}, expected a certificate in PEM form")
-        return path
 
     @model_validator(mode="after")
     def _refuse_what_cannot_work(self) -> "MailSettings":

@@ -6,12 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import MetaData, create_engine, func, text, update
+from sqlalchemy import MetaData, func, text, update
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import registry
 from sqlmodel import Session, col, select
 
-from app.core.config import settings
 from kit import outbox as outbox_module
 from kit.messages import call_after_commit
 from kit.outbox import (
@@ -25,6 +24,7 @@ from kit.outbox import (
     due_index,
 )
 from kit.places import service
+from kit.testing import committing_workers
 
 WORKERS = 3
 
@@ -51,20 +51,10 @@ outbox = Outbox(Parcel, lease=60, max_attempts=3)
 
 @pytest.fixture
 def engine(test_database: str) -> Iterator[Engine]:
-    """As each worker has its own, with one connection a worker."""
-    engine = create_engine(
-        settings.SYNC_DATABASE_URL,
-        connect_args=settings.sync_connect_args,
-        pool_size=WORKERS,
-        max_overflow=0,
-        pool_timeout=5,
-    )
-    Parcel.metadata.create_all(engine)
-    service.sync_session_maker.configure(bind=engine)
-    yield engine
-    service.sync_session_maker.configure(bind=service.sync_engine)
-    Parcel.metadata.drop_all(engine)
-    engine.dispose()
+    with committing_workers(WORKERS) as engine:
+        Parcel.metadata.create_all(engine)
+        yield engine
+        Parcel.metadata.drop_all(engine)
 
 
 @pytest.fixture

@@ -8,20 +8,19 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
 
 import pytest
-from sqlalchemy import create_engine, delete, text
+from sqlalchemy import delete, text
 from sqlalchemy.engine import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import Session, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.core import database
-from app.core.config import settings
 from app.extensions.messenger.events import IncomingMessage
 from app.extensions.messenger.inbox import take_over
 from app.extensions.messenger.models import Direction, MessageState, MessengerMessage
 from app.extensions.messenger.tasks import send_due_replies
 from app.extensions.messenger.tests.platform_server import PlatformServer, answer
 from kit.messages import Message
+from kit.testing import committing_workers
 
 WORKERS = 3
 DELIVERIES = 6
@@ -47,21 +46,11 @@ async def committing_engine(test_engine: AsyncEngine) -> AsyncIterator[AsyncEngi
 
 @pytest.fixture
 def engine(test_database: str) -> Iterator[Engine]:
-    """As each worker has its own, with one connection a worker."""
-    engine = create_engine(
-        settings.SYNC_DATABASE_URL,
-        connect_args=settings.sync_connect_args,
-        pool_size=WORKERS,
-        max_overflow=0,
-        pool_timeout=5,
-    )
-    database.sync_session_maker.configure(bind=engine)
-    yield engine
-    database.sync_session_maker.configure(bind=database.sync_engine)
-    with Session(engine) as session:
-        session.exec(delete(MessengerMessage))
-        session.commit()
-    engine.dispose()
+    with committing_workers(WORKERS) as engine:
+        yield engine
+        with Session(engine) as session:
+            session.exec(delete(MessengerMessage))
+            session.commit()
 
 
 def add_replies(engine: Engine, count: int) -> None:

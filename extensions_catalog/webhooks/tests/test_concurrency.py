@@ -7,13 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 
 import pytest
-from sqlalchemy import create_engine, delete, event, text
+from sqlalchemy import delete, event, text
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, col
 
-from app.core import database
-from app.core.config import settings
 from app.extensions.webhooks.attempts import Attempt, claim_due
 from app.extensions.webhooks.models import DeliveryState, WebhookSubscription
 from app.extensions.webhooks.outbox import write_deliveries
@@ -21,7 +19,7 @@ from app.extensions.webhooks.settings import webhooks_settings
 from app.extensions.webhooks.tasks import deliver_due
 from app.extensions.webhooks.tests.receiver import Receiver, status
 from app.extensions.webhooks.tests.rows import a_delivery, a_subscription, add, deliveries
-from kit.testing import change_settings
+from kit.testing import change_settings, committing_workers
 
 WORKERS = 3
 
@@ -30,21 +28,11 @@ pytestmark = pytest.mark.usefixtures("sent_tasks")
 
 @pytest.fixture
 def engine(test_database: str) -> Iterator[Engine]:
-    """As each worker has its own, with one connection a worker."""
-    engine = create_engine(
-        settings.SYNC_DATABASE_URL,
-        connect_args=settings.sync_connect_args,
-        pool_size=WORKERS,
-        max_overflow=0,
-        pool_timeout=5,
-    )
-    database.sync_session_maker.configure(bind=engine)
-    yield engine
-    database.sync_session_maker.configure(bind=database.sync_engine)
-    with Session(engine) as session:
-        session.exec(delete(WebhookSubscription))  # and with them their deliveries
-        session.commit()
-    engine.dispose()
+    with committing_workers(WORKERS) as engine:
+        yield engine
+        with Session(engine) as session:
+            session.exec(delete(WebhookSubscription))  # and with them their deliveries
+            session.commit()
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kit.settings._base import (
     BASE_DIR,
+    CertificateFile,
     CommaSeparated,
     ServiceSettings,
     StartupError,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self, get_args
 
 from dotenv import dotenv_values
-from pydantic import BeforeValidator, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -52,6 +52,17 @@ def _split_commas(value: Any) -> Any:
 
 
 CommaSeparated = Annotated[list[str], NoDecode, BeforeValidator(_split_commas)]
+
+
+def _in_project(value: Path) -> Path:
+    path = BASE_DIR / value
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}, expected a certificate in PEM form")
+    return path
+
+
+CertificateFile = Annotated[Path, AfterValidator(_in_project)]
+"""A file that has to be there; a relative path is one below the project's root."""
 
 
 @cache

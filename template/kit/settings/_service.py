@@ -7,14 +7,13 @@ import ssl
 import sys
 from contextlib import suppress
 from functools import cache, cached_property
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 from zoneinfo import available_timezones
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 
 from kit.settings._base import (
-    BASE_DIR,
+    CertificateFile,
     CommaSeparated,
     ServiceSettings,
     StartupError,
@@ -106,7 +105,7 @@ class Settings(ServiceSettings):
         None,
         description="disable, require, verify-ca or verify-full; a remote host requires TLS.",
     )
-    POSTGRES_CA_FILE: Path | None = Field(
+    POSTGRES_CA_FILE: CertificateFile | None = Field(
         None, description="Certificate file to verify the server with, for example prod-ca.crt."
     )
     POSTGRES_CONNECTION_LIMIT: int = Field(
@@ -138,7 +137,7 @@ class Settings(ServiceSettings):
     REDIS_USERNAME: str = Field("default", description="User of Redis.")
     REDIS_PASSWORD: SecretStr | None = Field(None, description="Password of Redis, as it is.")
     REDIS_TLS: bool = Field(False, description="Whether Redis is reached over TLS.")
-    REDIS_CA_FILE: Path | None = Field(
+    REDIS_CA_FILE: CertificateFile | None = Field(
         None, description="Certificate file to verify Redis with; the system's are used otherwise."
     )
     REDIS_CONNECTION_LIMIT: int = Field(
@@ -213,14 +212,6 @@ class Settings(ServiceSettings):
         if value not in _time_zones():
             raise ValueError(f"{value!r} is no time zone, expected an IANA name as Europe/Paris")
         return value
-
-    @field_validator("POSTGRES_CA_FILE", "REDIS_CA_FILE")
-    @classmethod
-    def _file_exists(cls, value: Path | None) -> Path | None:
-        path = None if value is None else BASE_DIR / value
-        if path is not None and not path.is_file():
-            raise ValueError(f"there is no file {path}, expected a certificate in PEM form")
-        return path
 
     is_judged: ClassVar[bool] = True
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from kit.testing._migrations import alembic, catalogue
     from kit.testing._processes import QueueProcess, own_database, run_api
     from kit.testing._redis_servers import RedisServer, free_port
-    from kit.testing._sessions import read_session_on, session_on
+    from kit.testing._sessions import committing_workers, read_session_on, session_on
 
 _MODULES = {
     "QueueProcess": "_processes",
@@ -21,6 +21,7 @@ _MODULES = {
     "alembic": "_migrations",
     "catalogue": "_migrations",
     "change_settings": "_environment",
+    "committing_workers": "_sessions",
     "create_database": "_databases",
     "drop_database": "_databases",
     "empty_database": "_databases",

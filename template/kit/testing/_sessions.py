@@ -1,13 +1,14 @@
 """Connections and sessions of the tests: everything in one transaction, rolled back at the end."""
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import httpx
 import pytest
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.ext.asyncio import (
     AsyncConnection,
     AsyncEngine,
@@ -110,6 +111,24 @@ def sync_db_session(sync_session_connection: Connection) -> Iterator[Session]:
     for maker in makers:
         maker.configure(bind=service.sync_engine, join_transaction_mode="conditional_savepoint")
     transaction.rollback()
+
+
+@contextmanager
+def committing_workers(count: int) -> Iterator[Engine]:
+    """Let so many workers commit for good, with one connection each; a test deletes its rows."""
+    engine = create_engine(
+        settings.SYNC_DATABASE_URL,
+        connect_args=settings.sync_connect_args,
+        pool_size=count,
+        max_overflow=0,
+        pool_timeout=5,
+    )
+    service.sync_session_maker.configure(bind=engine)
+    try:
+        yield engine
+    finally:
+        service.sync_session_maker.configure(bind=service.sync_engine)
+        engine.dispose()
 
 
 @pytest.fixture
