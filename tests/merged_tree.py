@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.owners import is_owners
+from tests.owners_paths import is_owners
 
 Tree = dict[str, bytes]
 """Contents by path."""

@@ -15,7 +15,7 @@ import yaml
 from tests.combinations import Answers, catalogue
 from tests.conftest import copy_template
 from tests.owner_edits import Change, at_end, below, both, instead
-from tests.owners import is_owners
+from tests.owners_paths import is_owners
 from tests.rendered import BINARY, files
 from tests.repositories import commit_all, git, template_of_working_tree
 from tests.test_update import release, update

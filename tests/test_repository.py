@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.combinations import catalogue, configuration
-from tests.owners import owners_paths
+from tests.owners_paths import owners_paths
 from tests.repositories import REPOSITORY, git
 
 TOP_LEVEL = {

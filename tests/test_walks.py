@@ -40,7 +40,7 @@ from tests.later_releases import (
     plain_copy,
 )
 from tests.merged_tree import ANSWERS, Tree, merged, read_tree
-from tests.owners import is_owners
+from tests.owners_paths import is_owners
 from tests.repositories import commit_all, git
 
 FreshTree = Callable[[str, Answers], tuple[Tree, Answers]]
