@@ -28,7 +28,10 @@ class Lines(Described):
     file: str
     add: str
     after: str = ""
-    """The line to add behind, or the beginning of it; the end of the file where it is empty."""
+    """The line to add behind, or its beginning; the end of the file where it is left out.
+
+    A `{}` or `[]` at its end is opened, and the lines go between.
+    """
 
 
 class Call(Described):
@@ -129,9 +132,10 @@ def _with_lines(text: str, lines: Lines) -> str:
     found = text.splitlines()
     for number, line in enumerate(found):
         if line.strip().startswith(lines.after.strip()):
-            return "\n".join(
-                [*found[: number + 1], lines.add.rstrip("\n"), *found[number + 1 :], ""]
-            )
+            added = [line, lines.add.rstrip("\n")]
+            if line.endswith(("{}", "[]")):
+                added = [line[:-1], added[1], line[-1]]
+            return "\n".join([*found[:number], *added, *found[number + 1 :], ""])
     raise ValueError(f"{lines.file} has no line that begins with {lines.after!r}")
 
 

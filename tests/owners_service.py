@@ -101,6 +101,8 @@ class OwnedService:
         """The same on the database."""
         for case in cases:
             case.lay_into(service.folder)
+        if changed := sorted({lines.file for case in cases for lines in case.lines}):
+            self._format(changed)
 
     def migrate(self) -> None:
         """Write a migration of what the cases add, and go up, down and up again."""
@@ -126,6 +128,13 @@ class OwnedService:
         admin = run("-m", "kit.commands.admin_password", "set", "ada", **self.settings)
         with running_api(self.project, self.settings) as server:
             yield Visitor(server, token, admin.split()[-1], self.log)
+
+    def _format(self, files: Sequence[str]) -> None:
+        """As `make format` does after lines of several cases have come into one file."""
+        ruff = ("uv", "run", "--no-sync", "ruff")
+        python = [file for file in files if file.endswith(".py")]
+        self.service.run(*ruff, "check", "--quiet", "--fix", *python)
+        self.service.run(*ruff, "format", "--quiet", *python)
 
     def log(self) -> str:
         """What the process that started last has logged."""
