@@ -32,7 +32,7 @@ setup: $(own_uv) ## install the dependencies and the commit hooks
 	"can name those of this folder, with $$(git rev-parse --show-prefix) before .venv."; fi
 
 dev: $(own_uv) ## start API, worker, beat, Flower and their servers; Ctrl-C stops them
-	@$(run) python -m kit.commands.dev
+	@trap : INT; $(run) python -m kit.commands.dev
 
 test: $(own_uv) ## run the quick tests; args="-k orders" passes options to pytest
 	$(run) pytest --numprocesses auto -m "not slow" $(args)

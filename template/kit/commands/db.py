@@ -7,6 +7,7 @@ import argparse
 import asyncio
 from collections.abc import Sequence
 
+from kit.commands.dev import create_local_logins
 from kit.database import connect
 from kit.migrations import (
     explain_ahead,
@@ -57,6 +58,8 @@ async def status() -> None:
 async def reset() -> None:
     """Empty the database and run all migrations, after a confirmation.
 
+    The local login and token are created again: `make dev` may have printed them.
+
     Raises:
         StartupError: when it is a production database, or the answer is not its name.
     """
@@ -65,6 +68,8 @@ async def reset() -> None:
         await connection.run_sync(refuse_production)
         _ask_for_name()
         await connection.run_sync(reset_database, script)
+    if settings.is_local:
+        create_local_logins()
     print("The database is empty and has all tables again.")
 
 

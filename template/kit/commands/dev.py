@@ -1,25 +1,39 @@
 """Run the whole service for development: `python -m kit.commands.dev`, or `make dev`.
 
 Starts the embedded servers unless `.env` names others, migrates an empty database, creates the
-local logins, and runs the API (with reload), worker, beat and Flower until Ctrl-C.
+local logins, and runs API, worker, beat and Flower until Ctrl-C. All but Flower are started again
+when the code changes. While the API cannot start, every request is answered with the reason.
 """
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
 from urllib.parse import urlsplit
+
+import uvicorn
+from watchfiles import Change, PythonFilter, awatch
 
 from kit.commands.serve import refuse_taken_port
 from kit.connections import refuse_more_than_the_plan
+from kit.database import connect
 from kit.places import service
 from kit.settings import BASE_DIR, LOOPBACK_HOSTS, StartupError, local_credentials, settings
 
 TOKEN_NAME = "local development"  # noqa: S105 (the name of a token)
 
-_CELERY = (sys.executable, "-m", "celery", "--app", "app.core.celery:celery_app")
+_CELERY = (sys.executable, "-m", "celery", "--quiet", "--app", "app.core.celery:celery_app")
 WORKER = (*_CELERY, "worker", "--pool", "solo", "--concurrency", "1", "--task-events")
 BEAT = (*_CELERY, "beat")
-FLOWER = (*_CELERY, "flower", "--conf=flowerconfig.py")
-API = (sys.executable, "-m", "kit.commands.serve", "--reload")
+FLOWER = (*_CELERY, "flower", "--conf=flowerconfig.py", "--logging=error")
+API = (sys.executable, "-m", "kit.commands.serve", "--fd")
+
+QUIET_AS_ROOT = {"PYTHONWARNINGS": "ignore:You're running the worker with superuser privileges"}
+"""For containers in which people develop: Celery's warning is about production."""
+
+WATCHED = ("app", "kit", "alembic/versions")
+"""Folders; not the whole project, which has thousands of files in `.venv` and `.data`."""
+WATCHED_FILES = (".env", "pyproject.toml")
 
 
 def main() -> int:
@@ -37,24 +51,37 @@ def main() -> int:
     refuse_taken_port("127.0.0.1", settings.FLOWER_PORT, setting="FLOWER_PORT")
     refuse_more_than_the_plan(settings)
     # Imported only now, so that wrong settings or taken ports are reported at once.
+    from kit.migrations import init_db  # noqa: PLC0415
     from kit.process import local_services_lease, start_local_services  # noqa: PLC0415
 
     start_local_services()
     credentials = local_credentials()
     lease = local_services_lease()
-    prepare_database(credentials.admin_username, credentials.admin_password, credentials.api_token)
+    asyncio.run(init_db())
+    create_local_logins()
 
-    from kit.devservices import Program, run_together  # noqa: PLC0415
+    from kit.devservices import Changes, Program, run_together  # noqa: PLC0415
 
+    # Open throughout, so that requests wait while the API restarts.
+    listener = uvicorn.Config(
+        "", host=settings.API_HOST, port=settings.API_PORT, log_config=None
+    ).bind_socket()
+    listener.listen()
     api_url = f"http://{_reachable(settings.API_HOST)}:{settings.API_PORT}"
     flower_url = f"http://127.0.0.1:{settings.FLOWER_PORT}"
     password = settings.FLOWER_PASSWORD
     flower_password = password.get_secret_value() if password else credentials.flower_password
     status = run_together(
         [
-            Program("api", API, url=f"{api_url}/health/live"),
-            Program("worker", WORKER),
-            Program("beat", BEAT),
+            Program(
+                "api",
+                (*API, str(listener.fileno())),
+                url=f"{api_url}/health/live",
+                restarts=True,
+                listener=listener,
+            ),
+            Program("worker", WORKER, QUIET_AS_ROOT, restarts=True),
+            Program("beat", BEAT, restarts=True),
             Program("flower", FLOWER, {"FLOWER_PASSWORD": flower_password}, url=flower_url),
         ],
         lease=lease,
@@ -65,30 +92,61 @@ def main() -> int:
             flower=(settings.FLOWER_USERNAME, flower_password),
             token=credentials.api_token,
         ),
+        changes=Changes((changed_code, changed_settings), applied_revisions),
     )
     if lease is not None:
         lease.release()
     return status
 
 
-def prepare_database(admin_username: str, admin_password: str, token: str) -> None:
-    """Prepare the database, with the local administrator and API token.
+def create_local_logins() -> None:
+    """Create the local administrator and API token, with the credentials in `.data/`.
 
     A database on another machine may be shared: no logins are created there.
-
-    Raises:
-        StartupError: when the database cannot be reached or its migrations do not match the code.
     """
-    from kit.migrations import init_db  # noqa: PLC0415
     from kit.security import ensure_admin, ensure_api_token  # noqa: PLC0415
 
-    asyncio.run(init_db())
-    if owns_database():
-        with service.sync_session_maker() as session:
-            ensure_admin(session, admin_username, admin_password)
-            ensure_api_token(session, TOKEN_NAME, token)
-            session.commit()
+    if not owns_database():
+        return
+    credentials = local_credentials()
+    with service.sync_session_maker.begin() as session:
+        ensure_admin(session, credentials.admin_username, credentials.admin_password)
+        ensure_api_token(session, TOKEN_NAME, credentials.api_token)
     service.sync_engine.dispose()
+
+
+async def changed_code() -> AsyncIterator[str]:
+    """Wait for changes of the code, and yield the names of the files."""
+    is_python = PythonFilter()
+    folders = [folder for name in WATCHED if (folder := BASE_DIR / name).is_dir()]
+    async for changes in awatch(
+        *folders, watch_filter=lambda kind, path: is_python(kind, path) and "/tests/" not in path
+    ):
+        yield _names(changes)
+
+
+async def changed_settings() -> AsyncIterator[str]:
+    """Wait for changes of the files with settings, and yield their names."""
+    async for changes in awatch(
+        BASE_DIR, recursive=False, watch_filter=lambda _, path: Path(path).name in WATCHED_FILES
+    ):
+        yield _names(changes)
+
+
+def _names(changes: set[tuple[Change, str]]) -> str:
+    first, *others = sorted(str(Path(path).relative_to(BASE_DIR)) for _, path in changes)
+    return f"{first} and {len(others)} more" if others else first
+
+
+async def applied_revisions() -> list[str] | None:
+    """Read the revisions that the database has; None when it cannot be reached."""
+    from kit.migrations import read_rows  # noqa: PLC0415
+
+    try:
+        async with connect() as connection:
+            return await connection.run_sync(read_rows)
+    except StartupError:
+        return None
 
 
 def owns_database() -> bool:

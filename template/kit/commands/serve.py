@@ -1,6 +1,6 @@
 """Serve the API: `python -m kit.commands.serve`.
 
-`--reload` restarts the API when its code changes, for development. `--check` starts it once without
+`--fd` serves on a socket that is open already, for `make dev`. `--check` starts it once without
 serving, and ends with status 1 when it cannot start.
 """
 
@@ -33,25 +33,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     parser = argparse.ArgumentParser(prog="python -m kit.commands.serve", description=__doc__)
     mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--reload", action="store_true", help="restart when the code changes")
+    mode.add_argument("--fd", type=int, help="descriptor of a listening socket to serve on")
     mode.add_argument("--check", action="store_true", help="start once, without serving")
     options = parser.parse_args(arguments)
     if options.check:
         asyncio.run(_start_once())
         return
     configure_logging()
-    refuse_taken_port(settings.API_HOST, settings.API_PORT, setting="API_PORT")
+    if options.fd is None:
+        refuse_taken_port(settings.API_HOST, settings.API_PORT, setting="API_PORT")
     refuse_more_than_the_plan(settings)
-    if settings.API_WORKERS > 1 and not options.reload:
+    if settings.API_WORKERS > 1 and options.fd is None:
         _refuse_failing_workers()
     uvicorn.run(
         APPLICATION,
         host=settings.API_HOST,
         port=settings.API_PORT,
-        workers=None if options.reload else settings.API_WORKERS,
-        reload=options.reload,
-        # Not the whole project: it has .venv and .data, thousands of files to watch.
-        reload_dirs=[str(BASE_DIR / "app"), str(BASE_DIR / "kit")] if options.reload else None,
+        fd=options.fd,
+        workers=settings.API_WORKERS if options.fd is None else 1,
         log_config=None,
         proxy_headers=True,  # from the addresses in FORWARDED_ALLOW_IPS
         server_header=False,

@@ -19,4 +19,4 @@ from kit.devservices._data import Credentials, DevServicesError, local_credentia
 from kit.devservices._lease import Lease, lease, temporary_servers
 from kit.devservices._processes import signal_at_end_of_parent
 from kit.devservices._reservation import Addresses, PostgresAddress, RedisAddress, addresses
-from kit.devservices._runner import Program, run_together
+from kit.devservices._runner import Changes, Program, run_together

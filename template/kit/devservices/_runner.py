@@ -1,5 +1,8 @@
 """Run several programs under one command: with one output, and one end for all.
 
+Programs that restart are started again when their files change, and when they were killed. After
+another end they wait for a change: of a file, or of the state that made them refuse to start.
+
 Each program is the leader of a process group of its own, so that a terminal's Ctrl-C reaches the
 runner alone, which then ends them in order. On Linux they also end when the runner is killed, or
 the `make` that it runs under; elsewhere that leaves them running.
@@ -8,21 +11,35 @@ the `make` that it runs under; elsewhere that leaves them running.
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from kit.devservices._lease import Lease
 from kit.devservices._processes import describe_status, signal_at_end_of_parent
+from kit.devservices._stand_in import stand_in
 
 GRACE_SECONDS = 8.0
 """Grace period for programs to end by themselves, as a worker needs to finish its task."""
+
+CRASH_SECONDS = 5.0
+"""A program that was killed within this time of its start is not started again at once."""
+
+POLL_SECONDS = 0.5
+"""Interval at which the state is read while a program is down."""
+
+SHOWN_LINES = 40
+"""Lines of output that are shown in place of a program that is down."""
 
 _COLOURS = ("36", "33", "32", "35", "34", "31")
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -30,15 +47,45 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(frozen=True)
 class Program:
-    """A program to run, its additional environment, and a URL that answers once it is up."""
+    """A program to run.
+
+    Attributes:
+        name: shown before each line of its output.
+        command: the program and its arguments.
+        environment: what it gets in addition to the environment of this process.
+        url: answers once it is up.
+        restarts: whether it is started again; the end of any other program ends them all.
+        listener: a listening socket that it inherits; requests are answered while it is down.
+    """
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     url: str | None = None
+    restarts: bool = False
+    listener: socket.socket | None = None
 
 
-def run_together(programs: Sequence[Program], *, lease: Lease | None, announcement: str) -> int:
+@dataclass(frozen=True)
+class Changes:
+    """What programs are restarted for.
+
+    Attributes:
+        files: each waits for changes of files, and yields the names of those that changed.
+        state: reads what a program may have to wait for, such as the database's revisions.
+    """
+
+    files: Sequence[Callable[[], AsyncIterator[str]]]
+    state: Callable[[], Awaitable[object]]
+
+
+def run_together(
+    programs: Sequence[Program],
+    *,
+    lease: Lease | None,
+    announcement: str,
+    changes: Changes | None = None,
+) -> int:
     """Run all programs until one ends or this process is to stop; then end them all.
 
     Prints `announcement` when every URL answers. A second Ctrl-C does not wait for programs that
@@ -47,22 +94,31 @@ def run_together(programs: Sequence[Program], *, lease: Lease | None, announceme
     Returns:
         0 after a signal to stop, 1 when a program or the servers ended by themselves.
     """
-    return asyncio.run(_Runner(programs, lease, announcement).run())
+    return asyncio.run(_Runner(programs, lease, announcement, changes).run())
 
 
 class _Runner:
     # asyncio's own subprocesses count as running while a process holds their output open, such as
     # an orphaned child. So children are waited for on SIGCHLD instead.
 
-    def __init__(self, programs: Sequence[Program], lease: Lease | None, announcement: str) -> None:
+    def __init__(
+        self,
+        programs: Sequence[Program],
+        lease: Lease | None,
+        announcement: str,
+        changes: Changes | None,
+    ) -> None:
         self._programs = programs
         self._lease = lease
         self._announcement = announcement
+        self._changes = changes
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._ended = {program.name: asyncio.Event() for program in programs}
+        self._changed = {program.name: asyncio.Event() for program in programs}
         self._unfinished_lines: dict[str, bytes] = {}
+        self._recent_lines: dict[str, deque[str]] = {}
         self._stopping = asyncio.Event()
         self._impatient = asyncio.Event()
-        self._all_gone = asyncio.Event()
         self._failure: str | None = None
         width = max(len(program.name) for program in programs)
         coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
@@ -83,21 +139,89 @@ class _Runner:
         ancestors = [os.pidfd_open(pid) for pid in _ancestors_up_to_make()]
         for ancestor in ancestors:
             loop.add_reader(ancestor, self._orphaned, ancestor)
-        announcement = asyncio.create_task(self._announce())
+        watches = self._changes.files if self._changes else ()
+        tasks = [
+            self._in_background(self._announce()),
+            *[self._in_background(self._restart_at(watch())) for watch in watches],
+        ]
         try:
             for program in self._programs:
-                self._start(program)
+                if program.restarts:
+                    tasks.append(self._in_background(self._keep_running(program)))
+                else:
+                    self._start(program)
             await self._stopping.wait()
             if self._failure:
                 self._print(f"{self._failure}; stopping the rest.")
         finally:
-            announcement.cancel()
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
             await self._end_all()
             for ancestor in ancestors:
                 os.close(ancestor)
         return 1 if self._failure else 0
 
-    def _start(self, program: Program) -> None:
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        def notice_failure(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (error := task.exception()):
+                self._fail(f"{type(error).__name__}: {error}")
+
+        task = asyncio.create_task(work)
+        task.add_done_callback(notice_failure)
+        return task
+
+    async def _keep_running(self, program: Program) -> None:
+        """Start a program, and again after each change of its files and when it was killed."""
+        name = program.name
+        while True:
+            state = asyncio.create_task(self._read_state())
+            self._changed[name].clear()
+            process = self._start(program)
+            started = time.monotonic()
+            await _first_of(self._ended[name], self._changed[name])
+            if process.poll() is None:
+                await self._end(name)
+                continue
+            self._forward_rest(name)
+            reason = f"{name} {describe_status(process.returncode)}"
+            if process.returncode < 0 and time.monotonic() - started > CRASH_SECONDS:
+                self._print(f"{reason}; it is started again.")
+                continue
+            self._print(f"{reason}; it starts again when a file or the database changes.")
+            if program.listener is None:
+                await self._change(name, state)
+                continue
+            async with stand_in(program.listener, f"{reason}.", self._recent_lines[name]):
+                await self._change(name, state)
+
+    async def _change(self, name: str, state: asyncio.Task[object]) -> None:
+        """Wait until a file changes, or the state from before the program was started."""
+
+        async def change_of_state() -> None:
+            before = await state
+            while not self._changed[name].is_set():
+                await asyncio.sleep(POLL_SECONDS)
+                if await self._read_state() != before:
+                    self._changed[name].set()
+
+        polling = self._in_background(change_of_state())
+        try:
+            await self._changed[name].wait()
+        finally:
+            polling.cancel()
+
+    async def _read_state(self) -> object:
+        return await self._changes.state() if self._changes else None
+
+    async def _restart_at(self, changes: AsyncIterator[str]) -> None:
+        async for names in changes:
+            restarted = [program.name for program in self._programs if program.restarts]
+            self._print(f"{names} changed: restarting {', '.join(restarted)}.")
+            for name in restarted:
+                self._changed[name].set()
+
+    def _start(self, program: Program) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
             program.command,
             stdin=subprocess.DEVNULL,
@@ -107,13 +231,17 @@ class _Runner:
             env={**os.environ, "PYTHONUNBUFFERED": "1", **program.environment},
             start_new_session=True,
             preexec_fn=signal_at_end_of_parent(signal.SIGTERM),  # noqa: PLW1509 (libc alone)
+            pass_fds=[program.listener.fileno()] if program.listener else [],
         )
         assert process.stdout is not None  # noqa: S101 (a pipe was asked for)
         os.set_blocking(process.stdout.fileno(), False)
         self._processes[program.name] = process
+        self._ended[program.name].clear()
+        self._recent_lines[program.name] = deque(maxlen=SHOWN_LINES)
         asyncio.get_running_loop().add_reader(
             process.stdout.fileno(), self._forward_output, program.name, process.stdout
         )
+        return process
 
     def _forward_output(self, name: str, output: IO[bytes]) -> bool:
         """Print a program's new output; returns whether there may be more at once."""
@@ -127,34 +255,42 @@ class _Runner:
             lines, rest = [rest] if rest else [], b""
         self._unfinished_lines[name] = rest
         for line in lines:
-            self._print(self._prefixes[name] + line.decode(errors="replace"))
+            text = line.decode(errors="replace")
+            self._recent_lines[name].append(text)
+            self._print(self._prefixes[name] + text)
         return bool(piece)
 
+    def _forward_rest(self, name: str) -> None:
+        """Print the output that is left of a program that has ended."""
+        output = self._processes[name].stdout
+        while output is not None and not output.closed and self._forward_output(name, output):
+            pass
+
     def _notice_ended(self) -> None:
-        statuses = {name: process.poll() for name, process in self._processes.items()}
-        for name, status in statuses.items():
-            if status is not None:
-                self._fail(f"{name} {describe_status(status)}")
-        if None not in statuses.values():
-            self._all_gone.set()
+        restart = {program.name for program in self._programs if program.restarts}
+        for name, process in self._processes.items():
+            status = process.poll()
+            if status is not None and not self._ended[name].is_set():
+                self._ended[name].set()
+                if name not in restart:
+                    self._fail(f"{name} {describe_status(status)}")
 
     async def _announce(self) -> None:
         await asyncio.gather(*[_answers(program.url) for program in self._programs if program.url])
         self._print(self._announcement)
 
     async def _end_all(self) -> None:
-        for process in self._processes.values():
-            process.terminate()
-        await _first_of(self._all_gone, self._impatient, seconds=GRACE_SECONDS)
-        for process in self._processes.values():
-            # The whole group: also processes that a program has started and not ended.
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-        for name, process in self._processes.items():
-            process.wait()
-            output = process.stdout
-            while output is not None and not output.closed and self._forward_output(name, output):
-                pass
+        await asyncio.gather(*map(self._end, self._processes))
+
+    async def _end(self, name: str) -> None:
+        process = self._processes[name]
+        process.terminate()
+        await _first_of(self._ended[name], self._impatient, seconds=GRACE_SECONDS)
+        # The whole group: also processes that a program has started and not ended.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        self._forward_rest(name)
 
     def _on_stop_signal(self) -> None:
         if self._stopping.is_set():
@@ -184,11 +320,13 @@ class _Runner:
             self._stopping.set()
 
 
-async def _first_of(*events: asyncio.Event, seconds: float) -> None:
+async def _first_of(*events: asyncio.Event, seconds: float | None = None) -> None:
     tasks = [asyncio.create_task(event.wait()) for event in events]
-    await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    for task in tasks:
-        task.cancel()
+    try:
+        await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def _ancestors_up_to_make() -> list[int]:
@@ -213,13 +351,15 @@ def _ancestors_up_to_make() -> list[int]:
 
 
 async def _answers(url: str) -> None:
-    """Wait until the URL answers, with any status."""
+    """Wait until the URL answers, with a status that is no server's error."""
     while True:
         try:
             await asyncio.to_thread(urllib.request.urlopen, url, timeout=2)
-        except urllib.error.HTTPError:
-            return
+        except urllib.error.HTTPError as error:
+            if error.code < HTTPStatus.INTERNAL_SERVER_ERROR:
+                return
         except OSError:
-            await asyncio.sleep(0.2)
+            pass
         else:
             return
+        await asyncio.sleep(0.2)

@@ -15,6 +15,7 @@ from kit.migrations._state import (
     MigrationState,
     explain_ahead,
     explain_orphan,
+    read_rows,
     read_state,
 )
 from kit.migrations._upgrade import init_db, upgrade_to_heads

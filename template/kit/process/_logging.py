@@ -47,6 +47,8 @@ def configure_logging() -> None:
     logging.getLogger("httpx").setLevel(max(logging.WARNING, root.level))
     # A line for each saved file is too much: uvicorn logs that it restarts.
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
+    # Seven lines about Alembic's own modules, each time that it is imported.
+    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
     # `kit.http._middleware` writes the line instead, with request id and path template. Without
     # handlers uvicorn does not even format its own.
     logging.getLogger("uvicorn.access").propagate = False

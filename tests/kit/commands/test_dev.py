@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -11,9 +12,11 @@ import sys
 import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event, Thread
 
 import psutil  # type: ignore[import-untyped]
 import pytest
@@ -26,6 +29,10 @@ pytestmark = pytest.mark.slow
 NOT_COPIED = shutil.ignore_patterns(
     ".*", "__pycache__", "node_modules", "tests", "uv.lock", "*.jinja"
 )
+NOTICE_SECONDS = 3.0
+"""Within this time, a change is noticed and its effect is there."""
+ANSWER_SECONDS = 15
+"""No request waits longer, also on a busy machine."""
 CTRL_C_SECONDS = 15
 """At most 8 for programs that take long to end, and what a busy machine needs besides."""
 
@@ -46,6 +53,9 @@ def free_port() -> int:
     return port
 
 
+BANNERS = r"-------|__    -|\[queues\]|Registered tasks|superuser|alembic\.runtime"
+
+
 class Development:
     """The command, running in a project."""
 
@@ -60,6 +70,8 @@ class Development:
             "FLOWER_PORT": self.flower.rpartition(":")[2],
             **settings,
         }
+        self._environment = environment
+        self.lines: list[str] = []
         self.process = subprocess.Popen(
             [sys.executable, "-m", "kit.commands.dev"],
             cwd=project,
@@ -76,6 +88,7 @@ class Development:
             lines.append(line)
             assert line, "".join(lines)
         self.announcement = "".join(lines[-20:])
+        self.before_announcement = "".join(lines[:-12])
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -92,13 +105,41 @@ class Development:
         ]
 
     def status(self, url: str, **headers: str) -> int:
+        return self.answer(url, **headers)[0]
+
+    def answer(self, url: str, **headers: str) -> tuple[int, str]:
+        request = urllib.request.Request(url, headers=headers)
         try:
-            with urllib.request.urlopen(urllib.request.Request(url, headers=headers)) as answer:
-                status: int = answer.status
+            with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
+                return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
-                status = error.code
-        return status
+                return error.code, error.read().decode()
+
+    def read_output(self) -> None:
+        """Read on in a thread: a full pipe would stop the command."""
+        assert self.process.stdout is not None
+        Thread(target=self.lines.extend, args=(self.process.stdout,)).start()
+
+    def run(self, *arguments: str, answer: str = "") -> None:
+        """Run another command in the project, as in a second terminal."""
+        subprocess.run(
+            [sys.executable, "-m", *arguments],
+            cwd=self._project,
+            env=self._environment,
+            input=answer,
+            text=True,
+            check=True,
+            capture_output=True,
+        )
+
+    def processes(self, word: str) -> list[psutil.Process]:
+        """The processes that have this word in their command."""
+        below = psutil.Process(self.process.pid).children(recursive=True)
+        return [process for process in below if word in process.cmdline()]
+
+    def wait_for_status(self, status: int) -> None:
+        wait_until(lambda: self.status(f"{self.api}/health/live") == status, NOTICE_SECONDS)
 
     def credentials(self) -> dict[str, str]:
         path = self._project / ".data" / "credentials.json"
@@ -133,9 +174,21 @@ def run_ping(development: Development) -> dict[str, object]:
     return result
 
 
+def log_in(development: Development) -> str:
+    """Log in to the admin; the URL of the page that it leads to."""
+    credentials = development.credentials()
+    form = {"username": credentials["admin_username"], "password": credentials["admin_password"]}
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    login = f"{development.api}/admin/login"
+    with opener.open(login, urllib.parse.urlencode(form).encode(), timeout=10) as answer:
+        url: str = answer.url
+    return url
+
+
 def test_all_of_it(project: Path) -> None:
     with Development(project) as development:
         credentials = development.credentials()
+        assert not re.search(BANNERS, development.before_announcement)
         for secret in ("admin_password", "flower_password", "api_token"):
             assert credentials[secret] in development.announcement
         for path in ("/", "/scalar", "/admin/login", "/health/live", "/health/ready"):
@@ -156,6 +209,114 @@ def test_all_of_it(project: Path) -> None:
         assert credentials["admin_password"] in development.announcement
         development.process.kill()
         wait_until(lambda: not development.left_behind(), 30)
+
+
+MODEL = """
+from sqlmodel import Field, SQLModel
+
+
+class Parcel(SQLModel, table=True):
+    id: int | None = Field(default=None, primary_key=True)
+"""
+TASK = """
+from app.core.celery import celery_app
+
+
+@celery_app.task(name="app.tasks.ship")
+def ship() -> str:
+    return "shipped"
+"""
+RUN_TASK = "from app.tasks.shipping import ship; assert ship.delay().get(timeout=20) == 'shipped'"
+
+
+class Visitors:
+    """Requests without a pause, each on a connection of its own, while the code changes."""
+
+    def __init__(self, url: str) -> None:
+        self._url, self._end = url, Event()
+        self._threads = [Thread(target=self._visit) for _ in range(4)]
+        self.statuses: list[int] = []
+        self.errors: list[OSError] = []
+        self.slowest = 0.0
+
+    def _visit(self) -> None:
+        while not self._end.is_set():
+            began = time.monotonic()
+            try:
+                with urllib.request.urlopen(self._url, timeout=ANSWER_SECONDS) as answer:
+                    self.statuses.append(answer.status)
+            except urllib.error.HTTPError as error:
+                with error:
+                    self.statuses.append(error.code)
+            except OSError as error:
+                self.errors.append(error)
+            self.slowest = max(self.slowest, time.monotonic() - began)
+            time.sleep(0.02)
+
+    def __enter__(self) -> "Visitors":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def test_the_code_changes_under_way(project: Path) -> None:
+    """A pending migration, a killed process, a mistake and a new task: all without a restart."""
+    with (
+        Development(project) as development,
+        Visitors(f"{development.api}/health/live") as visitors,
+    ):
+        development.read_output()
+        page = f"{development.api}/"
+
+        (project / "app" / "models" / "parcel.py").write_text(MODEL)
+        development.run("alembic", "revision", "--autogenerate", "--message", "add parcels")
+        wait_until(lambda: development.status(page) == 503, 10)
+        status, text = development.answer(page, Accept="text/html")
+        assert status == 503
+        assert "Run `make db-upgrade` first." in text
+        assert any("Run `make db-upgrade` first." in line for line in development.lines)
+        development.run("alembic", "upgrade", "heads")
+        development.wait_for_status(200)
+
+        time.sleep(5)  # a process that is killed sooner is taken for one that cannot run
+        for name in ("kit.commands.serve", "worker"):
+            [process] = development.processes(name)
+            process.kill()
+            wait_until(
+                lambda: any("was ended by SIGKILL" in line for line in development.lines[-8:]),
+                NOTICE_SECONDS,
+            )
+            wait_until(lambda name=name: len(development.processes(name)) == 1, NOTICE_SECONDS)
+        development.wait_for_status(200)
+
+        mistake = project / "app" / "api" / "mistake.py"
+        mistake.write_text("def broken(:\n")
+        wait_until(lambda: "SyntaxError" in development.answer(page)[1], 10)
+        mistake.unlink()
+        development.wait_for_status(200)
+
+        (project / "app" / "tasks" / "shipping.py").write_text(TASK)
+        wait_until(lambda: "shipping.py changed" in "".join(development.lines), NOTICE_SECONDS)
+        development.run("timeit", "--number=1", "--repeat=1", RUN_TASK)
+    assert visitors.errors == []
+    assert set(visitors.statuses) == {200, 503}
+    assert visitors.slowest < ANSWER_SECONDS
+
+
+def test_a_reset_keeps_the_printed_login_and_token(project: Path) -> None:
+    with Development(project) as development:
+        development.read_output()
+        development.run("kit.commands.db", "reset", answer="postgres\n")
+        # A new process: tokens are cached for a while.
+        (project / "app" / "api" / "saved.py").touch()
+        wait_until(lambda: "saved.py changed" in "".join(development.lines), NOTICE_SECONDS)
+        assert run_ping(development)["message"] == "hello"
+        assert log_in(development).endswith("/admin/")
 
 
 def test_it_is_for_development_alone(project: Path) -> None:

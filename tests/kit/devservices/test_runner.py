@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -182,3 +184,151 @@ def test_the_announcement_comes_when_the_url_answers(start: Start, url_that_refu
     run.wait_for("all is up")
     run.process.send_signal(signal.SIGINT)
     assert run.end() == 0
+
+
+RESTART = """
+import asyncio, socket, sys
+from pathlib import Path
+from kit.devservices import Changes, Program, _runner, run_together
+
+_runner.CRASH_SECONDS = 0.5
+program, state, changed = sys.argv[1:]
+
+async def changes():
+    while not Path(changed).exists():
+        await asyncio.sleep(0.05)
+    Path(changed).unlink()
+    yield "app/x.py"
+
+async def read_state():
+    return Path(state).read_text()
+
+listener = socket.create_server(("127.0.0.1", 0))
+print("port", listener.getsockname()[1], flush=True)
+command = [sys.executable, "-c", program, state]
+status = run_together(
+    [
+        Program("api", command, restarts=True, listener=listener),
+        Program("flower", [sys.executable, "-c", "import time; time.sleep(600)"]),
+    ],
+    lease=None, announcement="", changes=Changes((changes,), read_state),
+)
+sys.exit(status)
+"""
+WAITS_FOR_STATE = """
+import sys, time
+from pathlib import Path
+if Path(sys.argv[1]).read_text() != "migrated":
+    sys.exit("Run <make db-upgrade> first.")
+print("up", flush=True)
+time.sleep(600)
+"""
+LONG_ENOUGH = 0.8
+"""Seconds for which a program has to run to be started again when it is killed."""
+
+
+class Restarted(Run):
+    """The runner with one program that restarts; files stand for the code and the database."""
+
+    def __init__(self, program: str, folder: Path) -> None:
+        self.state, self.changed = folder / "state", folder / "changed"
+        self.state.write_text("")
+        super().__init__(
+            (sys.executable, "-c", RESTART, program, str(self.state), str(self.changed))
+        )
+        self.wait_for_text("port ")
+        self.url = f"http://127.0.0.1:{self.lines[-1].split()[1]}"
+
+    def wait_for_text(self, text: str) -> None:
+        assert self.process.stdout is not None
+        while not self.lines or text not in self.lines[-1]:
+            self.lines.append(self.process.stdout.readline().rstrip("\n"))
+            assert self.lines[-1] or self.process.poll() is None, self.lines
+
+    def answer(self, path: str = "/", **headers: str) -> tuple[int, str, str]:
+        request = urllib.request.Request(f"{self.url}{path}", b"x" * 200_000, headers)
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(request, timeout=5)
+        with caught.value as error:
+            return error.code, error.headers["Content-Type"], error.read().decode()
+
+    def only_program(self) -> psutil.Process:
+        [process] = [each for each in self.started() if str(self.state) in each.cmdline()]
+        return process
+
+
+@pytest.fixture
+def restarted(tmp_path: Path) -> Iterator[Callable[[str], Restarted]]:
+    runs: list[Restarted] = []
+
+    def start(program: str) -> Restarted:
+        runs.append(Restarted(program, tmp_path))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        run.process.terminate()
+        run.process.communicate(timeout=30)
+
+
+class TestRestart:
+    def test_one_that_was_killed_is_started_again(
+        self, restarted: Callable[[str], Restarted]
+    ) -> None:
+        run = restarted(WAIT)
+        run.wait_for("api    | waiting")
+        time.sleep(LONG_ENOUGH)
+        run.only_program().kill()
+        began = time.monotonic()
+        run.wait_for("api was ended by SIGKILL; it is started again.")
+        assert time.monotonic() - began < 3
+        run.wait_for("api    | waiting", times=2)
+
+    def test_one_that_kills_itself_waits_for_a_change(
+        self, restarted: Callable[[str], Restarted]
+    ) -> None:
+        run = restarted("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+        run.wait_for_text("api was ended by SIGSEGV; it starts again when")
+        run.changed.touch()
+        run.wait_for_text("app/x.py changed: restarting api.")
+        run.wait_for_text("api was ended by SIGSEGV; it starts again when")
+
+    def test_one_that_runs_is_restarted_at_a_change(
+        self, restarted: Callable[[str], Restarted]
+    ) -> None:
+        run = restarted(WAIT_WITH_CHILD)
+        run.wait_for("api    | waiting")
+        before = run.only_program()
+        with_child = [before, *before.children()]
+        run.changed.touch()
+        run.wait_for("api    | waiting", times=2)
+        wait_until(lambda: gone(*with_child))
+
+    def test_while_it_is_down_requests_are_answered_with_the_remedy(
+        self, restarted: Callable[[str], Restarted]
+    ) -> None:
+        run = restarted(WAITS_FOR_STATE)
+        run.wait_for_text("api ended with status 1; it starts again when")
+        assert run.answer("/", Accept="text/html")[:2] == (503, "text/html; charset=utf-8")
+        assert "Run &lt;make db-upgrade&gt; first." in run.answer("/", Accept="text/html")[2]
+        status, kind, body = run.answer("/api/x", Accept="text/html")
+        assert (status, kind) == (503, "application/problem+json")
+        assert "Run <make db-upgrade> first." in body
+
+    def test_it_comes_back_by_itself_when_the_state_changes(
+        self, restarted: Callable[[str], Restarted]
+    ) -> None:
+        run = restarted(WAITS_FOR_STATE)
+        run.wait_for_text("api ended with status 1; it starts again when")
+        run.state.write_text("migrated")
+        began = time.monotonic()
+        run.wait_for("api    | up")
+        assert time.monotonic() - began < 3
+
+    def test_it_stops_with_a_program_that_is_down(
+        self, restarted: Callable[[str], Restarted]
+    ) -> None:
+        run = restarted("import sys; sys.exit(2)")
+        run.wait_for_text("api ended with status 2; it starts again when")
+        run.process.send_signal(signal.SIGINT)
+        assert run.end() == 0
