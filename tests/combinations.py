@@ -34,6 +34,7 @@ HOSTILE_TEXTS = [
     "class",
     "- yes: [no, ~], *anchor !tag %x @y |",
     "日本語のサービス",
+    "𠮷野家 𝒮hop",
     "null",
     "%(name)s {name} ${name} '''\"\"\"",
     "x" * 60,
@@ -43,7 +44,7 @@ HOSTILE_TEXTS = [
 REPRESENTATIVES: dict[str, list[Any]] = {
     "project_name": ["My Service", *HOSTILE_TEXTS],
     "project_description": ["A FastAPI service.", *HOSTILE_TEXTS],
-    "author": ["", "Ada Lovelace", 'José "Pepe" #1 \\ <pepe@example.com>'],
+    "author": ["", "Ada Lovelace", 'José "Pepe" #1 \\ <pepe@example.com>', "𠮷田太郎"],
     "supabase_connection": [SUPABASE.format(port=5432), SUPABASE.format(port=6543)],
     "postgres_connection": ["postgresql://shop@db.example.com:5433/orders"],
     "redis_endpoint": ["redis-12345.c1.eu-central-1-1.ec2.redns.redis-cloud.com:12345"],

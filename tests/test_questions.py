@@ -1,5 +1,6 @@
 """Questions: what is asked, what is refused and with which words, what is remembered."""
 
+import re
 import subprocess
 import tomllib
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 import pytest
 import tzdata
 import yaml
+from jinja2 import Environment, nodes
+from markdown_it import MarkdownIt
 
 from tests.combinations import (
     HOSTILE_TEXTS,
@@ -42,36 +45,47 @@ def render(render_fast: Render) -> Render:
     return render_fast
 
 
+REMEDY = "Choose|Clone|Keep|Leave|Paste|Remove|Type|Use"
+FITS = re.compile(rf"^Validation error for question '\w+': ({REMEDY}) [^:;,(]+[:;,.(]")
+"""What to do, in a clause that ends before the line does."""
+
+
+def shown(message: str, columns: int = 80) -> str:
+    """What the dialogue shows of a refusal: one line, cut at the width of the terminal."""
+    message = message[message.index("Validation error") :]
+    return message[:columns]
+
+
 class TestRefusals:
     """A bad answer renders nothing, and the message says what is wrong and what would be right."""
 
     @pytest.mark.parametrize(
         ("answers", "words"),
         [
-            ({"project_name": ""}, ["needs a name", "Acme Orders"]),
-            ({"project_name": "   "}, ["needs a name"]),
-            ({"project_name": " Orders"}, ["begins or ends with a space"]),
+            ({"project_name": ""}, ["Type a name", "Acme Orders"]),
+            ({"project_name": "   "}, ["Type a name"]),
+            ({"project_name": " Orders"}, ["Remove the outer spaces"]),
             ({"project_name": "Acme\nOrders"}, ["line break", "one line"]),
             ({"project_name": "Acme\x1b[31mOrders"}, ["control character"]),
             ({"project_name": "Acme\u202esredrO"}, ["invisible"]),
-            ({"project_name": "A" * 61}, ["61 characters", "at most 60"]),
-            ({"project_description": ""}, ["needs a description"]),
+            ({"project_name": "A" * 61}, ["at most 60 characters", "has 61"]),
+            ({"project_description": ""}, ["Type a sentence"]),
             ({"project_description": "one\r\ntwo"}, ["line break", "one line"]),
-            ({"project_description": "d" * 201}, ["201 characters", "at most 200"]),
-            ({"author": "Ada <ada>"}, ["Ada Lovelace <ada@example.com>"]),
-            ({"author": "<ada@example.com>"}, ["Give a name"]),
+            ({"project_description": "d" * 201}, ["at most 200 characters", "has 201"]),
+            ({"author": "Ada <ada>"}, ["Ada <ada@example.com>"]),
+            ({"author": "<ada@example.com>"}, ["a name followed by an e-mail address"]),
             ({"author": "Ada\nLovelace"}, ["line break"]),
             ({"database": "mysql"}, ["mysql", "supabase", "postgresql", "none"]),
             ({"redis": "valkey"}, ["valkey", "redis_cloud"]),
             ({"ci": "jenkins"}, ["jenkins", "github", "gitlab"]),
             ({"python_minimum": "3.10"}, ["3.10", "3.11"]),
-            ({"time_zone": "berlin"}, ["Did you mean Europe/Berlin?"]),
-            ({"time_zone": "new york"}, ["Did you mean America/New_York?"]),
+            ({"time_zone": "berlin"}, ["Use Europe/Berlin:"]),
+            ({"time_zone": "new york"}, ["Use America/New_York:"]),
             ({"time_zone": "CEST"}, ["no time zone", "UTC"]),
             ({"time_zone": "UTC\nUTC"}, ["no time zone"]),
             ({"extensions": ["nonesuch"]}, ["nonesuch", *catalogue()]),
             ({"extensions": "[nonesuch]"}, ["nonesuch", *catalogue()]),
-            ({"projct_name": "Acme"}, ["no question called projct_name", "project_name"]),
+            ({"projct_name": "Acme"}, ["Remove projct_name", "project_name"]),
         ],
         ids=str,
     )
@@ -90,7 +104,7 @@ class TestRefusals:
                 "postgresql://postgres:[YOUR-PASSWORD]@db.abcdefghijklmnopqrst.supabase.co:5432/postgres",
                 ["direct connection", "IPv6 only", "Session pooler", ".pooler.supabase.com"],
             ),
-            (TRANSACTION + "?pgbouncer=true", ["Leave out the question mark"]),
+            (TRANSACTION + "?pgbouncer=true", ["Remove ? and what follows"]),
             (
                 SESSION.replace("5432", "5433"),
                 ["5432 (session mode) or 6543", "dashboard shows it"],
@@ -98,9 +112,12 @@ class TestRefusals:
             (SESSION.replace("postgres.abc", "abc"), ["20 letters"]),
             (SESSION.removesuffix("/postgres"), ["a database must follow"]),
             ("aws-0-eu-central-1.pooler.supabase.com", ["postgres.<project>"]),
-            ("https://abcdefghijklmnopqrst.supabase.co", ["not the pooler's connection string"]),
+            (
+                "https://abcdefghijklmnopqrst.supabase.co",
+                ["the pooler's string, which looks like postgresql://"],
+            ),
             (SESSION + "\nx", ["as the dashboard shows it"]),
-            ("", ["It looks like postgresql://postgres."]),
+            ("", ["looks like postgresql://postgres."]),
         ],
     )
     def test_supabase_connection(
@@ -112,12 +129,15 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("connection", "words"),
         [
-            ("postgresql://shop:s3cret@db.example.com/orders", ["real password", "leave it out"]),
-            ("postgresql://shop@db.example.com/orders?password=x", ["Leave out the question mark"]),
+            (
+                "postgresql://shop:s3cret@db.example.com/orders",
+                ["real password", "Leave the password out"],
+            ),
+            ("postgresql://shop@db.example.com/orders?password=x", ["Remove ? and what follows"]),
             ("postgresql://shop@db.example.com:0/orders", ["no port 0", "5432"]),
             ("postgresql://shop@db.example.com:65536/orders", ["no port 65536"]),
-            ("postgresql://shop@db.example.com", ["looks like postgresql://"]),
-            ("mysql://shop@db.example.com/orders", ["looks like postgresql://"]),
+            ("postgresql://shop@db.example.com", ["such as postgresql://"]),
+            ("mysql://shop@db.example.com/orders", ["such as postgresql://"]),
             ('postgresql://shop@db.example.com/or"ders', ["plain letters"]),
             (f"postgresql://shop@db.example.com/{'d' * 64}", ["at most 63 characters"]),
             ("postgresql://{{ x }}@db.example.com/orders", ["plain letters"]),
@@ -138,14 +158,17 @@ class TestRefusals:
             ),
             ({"redis_endpoint": f"default:s3cret@{REDIS_CLOUD}"}, ["REDIS_PASSWORD"]),
             ({"redis_endpoint": f"redis://{REDIS_CLOUD}"}, ["without redis://"]),
-            ({"redis_endpoint": "redis.example.com"}, ["its port", "redis-12345"]),
-            ({"redis_endpoint": "redis.example.com:port"}, ["its port"]),
+            ({"redis_endpoint": "redis.example.com"}, ["the port", "redis-12345"]),
+            ({"redis_endpoint": "redis.example.com:port"}, ["the port"]),
             ({"redis_endpoint": "redis.example.com:99999"}, ["no port 99999", "1 to 65535"]),
-            ({"redis_endpoint": "re dis:1"}, ["its port"]),
-            ({"redis_endpoint": ""}, ["its port"]),
+            ({"redis_endpoint": "re dis:1"}, ["the port"]),
+            ({"redis_endpoint": ""}, ["the port"]),
             ({"redis_endpoint": REDIS_CLOUD, "redis_connection_limit": 11}, ["may hold 12", "30"]),
             ({"redis_endpoint": REDIS_CLOUD, "redis_connection_limit": -1}, ["too few"]),
-            ({"redis_endpoint": REDIS_CLOUD, "redis_connection_limit": 10**7}, ["more than any"]),
+            (
+                {"redis_endpoint": REDIS_CLOUD, "redis_connection_limit": 10**7},
+                ["no Redis allows 10000000"],
+            ),
         ],
         ids=str,
     )
@@ -160,6 +183,15 @@ class TestRefusals:
     ) -> None:
         self._is_refused(render, tmp_path, {"database": database}, ["_connection", "required"])
 
+    @pytest.mark.parametrize("name", questions())
+    def test_every_refusal_begins_with_what_to_do(self, name: str) -> None:
+        """Also those that no case above gives: each branch of the validator."""
+        validator = Environment(autoescape=True).parse(questions()[name].get("validator") or "")
+        for output in (each for each in validator.find_all(nodes.Output) if _begins(each)):
+            text = " ".join("".join(map(_text, output.nodes)).split())
+            message = f"Validation error for question '{name}': {text}"
+            assert FITS.search(shown(message)), f"cut in the dialogue: {shown(message)}"
+
     @staticmethod
     def _is_refused(
         render: Render, tmp_path: Path, answers: dict[str, Any], words: list[str]
@@ -169,7 +201,18 @@ class TestRefusals:
         message = " ".join(str(refusal.value).split())
         assert [word for word in words if word not in message] == [], message
         assert "s3cret" not in message
+        if "Validation error for question" in message:
+            assert FITS.search(shown(message)), f"cut in the dialogue: {shown(message)}"
         assert not (tmp_path / "project").exists()
+
+
+def _begins(output: nodes.Output) -> bool:
+    """Whether it is text of its own, neither white space nor a part of `{% set %}`."""
+    return any(isinstance(each, nodes.TemplateData) and each.data.strip() for each in output.nodes)
+
+
+def _text(node: nodes.Expr) -> str:
+    return node.data if isinstance(node, nodes.TemplateData) else "a value"
 
 
 class TestWhatFollows:
@@ -236,6 +279,8 @@ class TestWhatFollows:
             ("", None),
             ("Ada Lovelace", [{"name": "Ada Lovelace"}]),
             ("Ada <ada@example.com>", [{"name": "Ada", "email": "ada@example.com"}]),
+            ("𠮷田太郎", [{"name": "𠮷田太郎"}]),
+            ("🧀 <ada@example.com>", [{"name": "🧀", "email": "ada@example.com"}]),
             ('J. "Q" #1 \\', [{"name": 'J. "Q" #1 \\'}]),
         ],
     )
@@ -243,6 +288,23 @@ class TestWhatFollows:
         project = render(author=author)
         document = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
         assert document["project"].get("authors") == expected
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            *("- a list", "1. a list", "12) a list", "+ a list", "* a list", "---", "___", "==="),
+            *("# a title", "> a quote", "~~~", "```", "| a | b |", "<b>x</b>", "[a](b)", "a & b"),
+            *("1.5 times as fast", "-1 is a number", "𠮷田太郎", "&amp;", "\\# x", "a_b_c"),
+        ],
+    )
+    def test_a_description_is_a_paragraph_in_the_readme(self, render: Render, text: str) -> None:
+        readme = (render(project_description=text) / "README.md").read_text(encoding="utf-8")
+        heading, paragraph, *_ = MarkdownIt("commonmark").parse(readme)[0:6:3]
+        assert (heading.type, paragraph.type) == ("heading_open", "paragraph_open")
+        inline = MarkdownIt("commonmark").parse(readme)[4]
+        said = "".join(child.content for child in inline.children or ())
+        assert said == text
+        assert {child.type for child in inline.children or ()} <= {"text", "text_special"}
 
 
 class TestMemory:
