@@ -12,7 +12,7 @@ help: ## list the targets
 demo: $(tools)/copier ## render a service with all defaults into DIR (default: demo) and start it
 	@if [ -e "$(DIR)" ]; then echo "$(DIR) is there already: starting it as it is."; \
 	else $(tools)/copier copy --quiet --defaults --vcs-ref HEAD "$(CURDIR)" "$(DIR)" && echo "Rendered a service into $(DIR)."; fi
-	@PATH="$(CURDIR)/$(tools):$$PATH" $(MAKE) --no-print-directory -C "$(DIR)" dev
+	@trap : INT; PATH="$(CURDIR)/$(tools):$$PATH" $(MAKE) --no-print-directory -C "$(DIR)" dev || [ $$? -eq 130 ]
 
 setup: $(tools)/copier ## install what the tests and checks need into .venv
 	$(tools)/uv sync --quiet
@@ -27,8 +27,7 @@ lint typecheck docs: setup ## check this repository and the service in place (no
 	PATH="$(CURDIR)/$(tools):$$PATH" $(run) nox --session $@
 
 format: setup ## format the code
-	$(run) ruff check --fix .
-	$(run) ruff format .
+	$(run) ruff format .; $(run) ruff check --fix-only --silent .; $(run) ruff format --silent .; $(run) ruff check .
 
 clean: ## remove what the targets above made
 	rm -rf .cache .mypy_cache .nox .pytest_cache .ruff_cache .tools .venv site

@@ -30,6 +30,7 @@ RECOPY = "tests/test_surroundings.py::TestRecopy::test_loses_edits_and_keeps_wha
 DEMO = "tests/test_documented_commands.py::test_make_demo_starts_a_service_and_ends_it"
 TARGET = "tests/kit/test_makefile.py::test_a_target_runs"
 MATRIX = "tests/test_matrix.py::test_the_session_runs_a_share"
+FORMAT = "tests/kit/test_makefile.py::test_format_mends_what_it_can_and_fails_for_what_is_left"
 PROCESS = "tests/kit/test_makefile.py::test_one_process_alone_is_the_one_of_make_dev"
 
 # What each printed command is run by.
@@ -40,6 +41,7 @@ RUN_BY = {
     "git init": WALK,
     "git add .": WALK,
     'git commit -m "Start my-service"': WALK,
+    "make setup": WALK,
     "make dev": WALK,
     "make test": WALK,
     "make test-all": "tests/test_service.py::test_all_tests",
@@ -65,7 +67,7 @@ RUN_BY = {
     "make beat": PROCESS,
     "make flower": PROCESS,
     "make lint": "tests/test_service.py::test_lint",
-    "make format": TARGET,
+    "make format": FORMAT,
     "make typecheck": "tests/test_service.py::test_typecheck",
     "make upgrade": "tests/test_service.py::test_upgrade_moves_the_date_and_the_versions",
     "make db-downgrade": OTHERS,
@@ -140,6 +142,7 @@ def test_commands_work_as_printed(template: Path, reader_folder: Path) -> None:
                 elif RUN_BY[command] == WALK and project.is_dir():
                     run(shortened(command, project), project)
         assert list((project / "alembic" / "versions").glob("*_add_orders.py"))
+        assert (project / ".git" / "hooks" / "pre-commit").exists()
         for command in (command for command, test in RUN_BY.items() if test == OTHERS):
             run(command, project)
             if command.startswith("make token-revoke"):

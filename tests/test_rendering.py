@@ -134,7 +134,7 @@ def test_copy_tells_what_to_run_next_and_asks_for_no_trust(template: Path, tmp_p
         text=True,
     )
     assert f"cd '{project}'" in done.stderr
-    for command in ("git init", "make dev"):
+    for command in ("git init", "make setup", "make dev"):
         assert f"\n  {command}" in done.stderr
     assert "PASSWORD" not in done.stderr
 

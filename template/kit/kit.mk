@@ -12,6 +12,9 @@ celery := $(run) celery --app app.core.celery:celery_app
 # are safe.
 need = @test -n "$$$(1)" || { echo 'usage: make $@ $(1)=$(2)' >&2; exit 2; }
 
+# For what runs until Ctrl-C: without the trap, make would report the interrupt as an error.
+until_ctrl_c = @trap : INT; $(1) || [ $$? -eq 130 ]
+
 # The usual reasons for which uv and pre-commit fail in containers and CI.
 help_with_downloads = echo 'Without a network, set UV_OFFLINE=1 to use earlier downloads. Without a writable home, set \
 XDG_CACHE_HOME=/some/folder for downloads.' >&2; exit 1
@@ -32,7 +35,7 @@ setup: $(own_uv) ## install the dependencies and the commit hooks
 	"can name those of this folder, with $$(git rev-parse --show-prefix) before .venv."; fi
 
 dev: $(own_uv) ## start API, worker, beat, Flower and their servers; Ctrl-C stops them
-	@trap : INT; $(run) python -m kit.commands.dev
+	$(call until_ctrl_c,$(run) python -m kit.commands.dev)
 
 test: $(own_uv) ## run the quick tests; args="-k orders" passes options to pytest
 	$(run) pytest --numprocesses auto -m "not slow" $(args)
@@ -45,8 +48,8 @@ lint: $(own_uv) ## check style and common mistakes
 	$(run) ruff format --check .
 
 format: $(own_uv) ## format the code and fix what can be fixed automatically
-	$(run) ruff check --fix .
-	$(run) ruff format .
+	@# Formatted first, since that shortens lines; and whatever one step leaves, the next ones run.
+	@$(run) ruff format .; $(run) ruff check --fix-only --silent .; $(run) ruff format --silent .; $(run) ruff check .
 
 typecheck: $(own_uv) ## check the types
 	$(run) mypy app kit tests alembic/env.py flowerconfig.py
@@ -88,13 +91,13 @@ db-forget: $(own_uv) ## forget a removed extension, and keep its tables: extensi
 	@$(run) python -m kit.commands.db forget "$$extension"
 
 worker: $(own_uv) ## start a worker alone
-	$(celery) worker --pool solo --concurrency 1 --task-events
+	$(call until_ctrl_c,$(celery) worker --pool solo --concurrency 1 --task-events)
 
 beat: $(own_uv) ## start the scheduler alone
-	$(celery) beat
+	$(call until_ctrl_c,$(celery) beat)
 
 flower: $(own_uv) ## start Flower, which shows tasks and workers, alone
-	$(celery) flower --conf=flowerconfig.py
+	$(call until_ctrl_c,$(celery) flower --conf=flowerconfig.py)
 
 up: ## build the image and start everything in containers, as in production
 	docker compose up --build --detach

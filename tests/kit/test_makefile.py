@@ -2,8 +2,11 @@
 
 import os
 import re
+import shlex
 import shutil
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,7 +55,8 @@ def commands(*arguments: str) -> list[str]:
     """What `make` would run, uv's own path left out."""
     result = make("--dry-run", *arguments)
     assert result.returncode == 0, result.stderr
-    lines = [re.sub(r'"[^"]*uv"', "uv", line, count=1) for line in result.stdout.splitlines()]
+    lines = [re.sub(r'"[^"]*uv"', "uv", line) for line in result.stdout.splitlines()]
+    lines = [re.sub(r"^trap : INT; (.*) \|\| \[ \$\? -eq 130 \]$", r"\1", line) for line in lines]
     return [line for line in lines if not re.search(r"\.tools( |/bin/python)", line)]
 
 
@@ -66,12 +70,11 @@ def test_help_is_the_default_and_lists_every_target() -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ("dev", ["trap : INT; uv run python -m kit.commands.dev"]),
+        ("dev", ["uv run python -m kit.commands.dev"]),
         ("test", ['uv run pytest --numprocesses auto -m "not slow" ']),
         ("test args=-x", ['uv run pytest --numprocesses auto -m "not slow" -x']),
         ("test-all", ["uv run pytest --numprocesses auto "]),
         ("lint", ["uv run ruff check .", "uv run ruff format --check ."]),
-        ("format", ["uv run ruff check --fix .", "uv run ruff format ."]),
         ("doctor", ["uv run python -m kit.commands.doctor"]),
         ("connections", ["uv run python -m kit.commands.connections"]),
         ("connections json=1", ["uv run python -m kit.commands.connections --json"]),
@@ -104,6 +107,68 @@ def test_a_target_runs(arguments: str, expected: list[str]) -> None:
 )
 def test_a_target_that_needs_a_value(target: str, variable: str, command: str) -> None:
     assert commands(target, f'{variable}=it\'s "x"')[-1] == f"uv run {command}"
+
+
+LONG_LINE = f"value = {{{', '.join(map(str, range(50)))}}}\n"
+UNSORTED = "import sys\nimport os\n\nprint(os, sys)\n"
+MISTAKE = "def broken(:\n"
+UNUSED = "def function() -> None:\n    never_used = 1\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("left", "status"), [("", 0), (MISTAKE, 2), (UNUSED, 2)], ids=["nothing", "mistake", "unused"]
+)
+def test_format_mends_what_it_can_and_fails_for_what_is_left(
+    tmp_path: Path, left: str, status: int
+) -> None:
+    """The formatter alone shortens a line, the linter alone sorts imports."""
+    (tmp_path / "kit").mkdir()
+    shutil.copy(MAKEFILE, tmp_path / "kit")
+    shutil.copy(BASE_DIR / "Makefile", tmp_path)
+    (tmp_path / "ruff.toml").write_text('lint.select = ["E501", "F", "I"]\n')
+    (tmp_path / "long.py").write_text(LONG_LINE)
+    (tmp_path / "imports.py").write_text(UNSORTED)
+    (tmp_path / "left.py").write_text(left)
+    ruff = f"{shlex.quote(sys.executable)} -m"
+    result = make("--directory", str(tmp_path), "format", f"run={ruff}")
+    assert result.returncode == status, result.stdout + result.stderr
+    assert max(map(len, (tmp_path / "long.py").read_text().splitlines())) < 90
+    assert (tmp_path / "imports.py").read_text().startswith("import os\n")
+    assert ("left.py" in result.stdout) == bool(left)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["dev", "worker"])
+@pytest.mark.parametrize(
+    ("end", "expected"),
+    [("sys.exit(0)", ""), ("os.kill(os.getpid(), 2)", ""), ("sys.exit(3)", "3")],
+)
+def test_ctrl_c_is_no_error(tmp_path: Path, target: str, end: str, expected: str) -> None:
+    """However the program ends then; another end is still reported."""
+    program = tmp_path / "program"
+    program.write_text(
+        f"#!{sys.executable}\nimport os, signal, sys, time\n"
+        f"def end(*_):\n    signal.signal(2, signal.SIG_DFL)\n    {end}\n"
+        "signal.signal(2, end)\nprint('up', flush=True)\ntime.sleep(30)\n"
+    )
+    program.chmod(0o755)
+    process = subprocess.Popen(
+        ["make", target, f"run={program}"],
+        cwd=BASE_DIR,
+        env={name: value for name, value in os.environ.items() if name not in OUTER_MAKE},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # Where the tests run in the background of a shell, it is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert ("***" in errors) == bool(expected), errors
 
 
 def test_a_migration_of_an_extension() -> None:

@@ -1,10 +1,33 @@
 """The commands that `make` and the image run, such as `python -m kit.commands.serve`."""
 
 import asyncio
-from collections.abc import Iterator
+import os
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 from sqlmodel import Session
+
+INTERRUPTED = 130
+"""The status with which shells report a program that Ctrl-C has ended."""
+
+
+def run_command(main: Callable[[], int | None]) -> NoReturn:
+    """Run a command and exit with its status, without a stack trace for what is no error of it.
+
+    It ends quietly at Ctrl-C, and when the reader of its output has ended, as `head` does.
+    """
+    try:
+        status = main()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    except BrokenPipeError:
+        # Otherwise Python would try to write the rest once more, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    sys.exit(status)
 
 
 @contextmanager

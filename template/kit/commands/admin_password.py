@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from sqlmodel import Session
 
-from kit.commands import command_session
+from kit.commands import command_session, run_command
 from kit.security import disable_admin, generate_password, set_admin_password
 from kit.settings import StartupError
 
@@ -71,4 +71,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import redis
 
+from kit.commands import run_command
 from kit.connections import redis_clients
 from kit.redis import redis_client
 
@@ -45,4 +46,4 @@ def is_connected(role: str, host: str) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -7,7 +7,6 @@ all together exceed the limit, or when the budget does. `--json` prints the same
 import argparse
 import asyncio
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import chain
@@ -15,6 +14,7 @@ from typing import Any
 
 import redis
 
+from kit.commands import run_command
 from kit.connections import Census, Holder, count_postgres, count_redis
 from kit.database import connect
 from kit.process import start_local_services
@@ -107,4 +107,4 @@ async def _count_postgres() -> Census:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -7,6 +7,7 @@ import argparse
 import asyncio
 from collections.abc import Sequence
 
+from kit.commands import run_command
 from kit.commands.dev import create_local_logins
 from kit.database import connect
 from kit.migrations import (
@@ -111,4 +112,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import uvicorn
 from watchfiles import Change, PythonFilter, awatch
 
+from kit.commands import run_command
 from kit.commands.serve import refuse_taken_port
 from kit.connections import refuse_more_than_the_plan
 from kit.database import connect
@@ -196,4 +197,4 @@ def _reachable(host: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -4,7 +4,6 @@
 """
 
 import asyncio
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from enum import StrEnum
@@ -12,9 +11,16 @@ from typing import NamedTuple
 
 from pydantic import SecretStr
 from redis.exceptions import RedisError
-from sqlalchemy import text
+from sqlalchemy import MetaData, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from kit.settings import Settings
+
+if __name__ == "__main__":
+    # Before the imports below, which read the settings: wrong ones end every other command.
+    Settings.collected = []
+
+from kit.commands import run_command
 from kit.connections import postgres_budget, postgres_remedy, redis_budget, redis_remedy
 from kit.database import connect, tables_without_row_security
 from kit.extensions import load_extensions
@@ -22,7 +28,6 @@ from kit.migrations import (
     MigrationState,
     explain_ahead,
     explain_orphan,
-    load_metadata,
     read_state,
     script_directory,
 )
@@ -73,14 +78,22 @@ def problem(message: str, remedy: str) -> Finding:
 
 
 def check_settings() -> Iterator[Finding]:
-    """Check for unknown names, and for settings that contradict each other."""
-    for hook in ("models", "api", "tasks"):
-        load_extensions(hook)  # an extension's settings class is known once it is imported
+    """Check for missing and unknown ones, and for settings that contradict each other."""
+    wrong = [line.strip() for each in Settings.collected or () for line in each.splitlines()]
+    yield from (problem(message, "") for message in wrong)
+    if not settings.is_local and not settings.FLOWER_PASSWORD:
+        yield warning("FLOWER_PASSWORD is not set, so Flower does not start", "Set a random one.")
+    try:
+        for hook in ("models", "api", "tasks"):
+            load_extensions(hook)  # an extension's settings class is known once it is imported
+    except StartupError as error:
+        messages = map(str.strip, error.message.splitlines())
+        yield from (problem(message, "") for message in messages if message not in wrong)
     unknown = unknown_settings()
     for message in unknown:
         name, _, rest = message.partition(". ")
         yield warning(f"{name}.", rest)
-    if not unknown:
+    if not unknown and not wrong:
         yield fine(f"settings: ENVIRONMENT is {settings.ENVIRONMENT}, every name is known")
     yield from check_pooler()
     yield from check_budgets()
@@ -120,12 +133,12 @@ def check_budgets() -> Iterator[Finding]:
 
 def check_transport() -> Iterator[Finding]:
     """Check that connections over a network are encrypted, and their servers verified."""
-    if not settings.uses_local_postgres and settings.sslmode == "require":
+    if settings.POSTGRES_HOST and settings.sslmode == "require":
         yield warning(
             "database: the connection is encrypted, but the server's certificate is not verified",
             "Download it from the provider's dashboard and name its file in POSTGRES_CA_FILE.",
         )
-    remote_redis = not settings.uses_local_redis and "127.0.0.1" not in settings.REDIS_URL
+    remote_redis = settings.REDIS_HOST and "127.0.0.1" not in settings.REDIS_URL
     if remote_redis and settings.REDIS_URL.startswith("redis://"):
         yield warning(
             "redis: password and tasks cross the network unencrypted",
@@ -162,12 +175,14 @@ def _is_weak(secret: SecretStr | None) -> bool:
 
 async def check_database() -> list[Finding]:
     """Check that the database answers, has the code's migrations, and row level security."""
+    if not (settings.uses_local_postgres or settings.POSTGRES_HOST):
+        return []  # reported with the settings
     try:
         async with connect() as connection:
             version = await connection.scalar(text("SHOW server_version"))
             found = [fine(f"database: PostgreSQL {version}, {settings.pooler_mode} pooler")]
             found += await connection.run_sync(
-                lambda sync: judge_migrations(read_state(sync, script_directory(), load_metadata()))
+                lambda sync: judge_migrations(read_state(sync, script_directory(), MetaData()))
             )
             found += await check_row_security(connection)
     except StartupError as error:
@@ -203,6 +218,8 @@ async def check_row_security(connection: AsyncConnection) -> list[Finding]:
 
 def check_redis() -> Iterator[Finding]:
     """Check that Redis answers, has room, evicts no tasks, and that beat and worker run."""
+    if not (settings.uses_local_redis or settings.REDIS_HOST):
+        return  # reported with the settings
     try:
         status = read_redis_status()
     except RedisError as error:
@@ -297,4 +314,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from kit.commands import run_command
 from kit.extensions import extension_dir
 from kit.http import extension_title
 from kit.places import service
@@ -93,4 +94,4 @@ def _shown(field: FieldInfo) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

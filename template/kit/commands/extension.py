@@ -17,6 +17,7 @@ from pathlib import Path
 
 from sqladmin.helpers import slugify_class_name
 
+from kit.commands import run_command
 from kit.extensions import EXTENSIONS_DIR, extension_dir, present_extensions, public_name
 from kit.http import extension_prefix, extension_title
 from kit.migrations import REVISION_ID_LENGTH
@@ -249,4 +250,4 @@ def _other_name(name: str) -> str | None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlmodel import Session, col, select
 
-from kit.commands import command_session
+from kit.commands import command_session, run_command
 from kit.models import ApiToken
 from kit.security import create_api_token, revoke_api_token
 from kit.settings import StartupError
@@ -106,4 +106,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

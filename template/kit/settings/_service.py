@@ -214,6 +214,8 @@ class Settings(ServiceSettings):
         return value
 
     is_judged: ClassVar[bool] = True
+    collected: ClassVar[list[str] | None] = None
+    """A list takes the problems that `load` finds, which then does not raise: for `make doctor`."""
 
     @classmethod
     def load(cls) -> Self:
@@ -226,23 +228,32 @@ class Settings(ServiceSettings):
             return cls()
         except ValidationError as error:
             problems = explain(cls, error)
-            with suppress(ValidationError):  # where a value cannot even be read
-                found = type(cls.__name__, (cls,), {"is_judged": False})()
+            wrong = {each["loc"][0] for each in error.errors() if each["loc"]}
+            defaults = {
+                key: field.default
+                for name, field in cls.model_fields.items()
+                if (key := str(field.validation_alias or name)) in wrong
+            }
+            with suppress(ValidationError):  # where a URL cannot even be read
+                found: Self = type(cls.__name__, (cls,), {"is_judged": False})(**defaults)
                 # Extensions' settings use these when they validate their own.
                 vars(sys.modules[cls.__module__]).setdefault("settings", found)
+                # pydantic looks for these only once every single value is right.
+                problems += found._problems() if wrong else []
                 problems += extension_problems(found.ENABLED_EXTENSIONS)
+                if cls.collected is not None:
+                    cls.collected += problems
+                    return found
             raise StartupError(*problems) from None
 
     @model_validator(mode="after")
     def _refuse_what_cannot_work(self) -> "Settings":
-        if not self.is_judged:
-            return self
-        problems = list(self._contradictions())
-        if not self.is_local:
-            problems += self._missing_outside_local()
-        if problems:
+        if self.is_judged and (problems := self._problems()):
             raise ValueError("\n       ".join(problems))
         return self
+
+    def _problems(self) -> list[str]:
+        return [*self._contradictions(), *([] if self.is_local else self._missing_outside_local())]
 
     def _contradictions(self) -> list[str]:
         problems = []

@@ -72,6 +72,7 @@ class Development:
         }
         self._environment = environment
         self.lines: list[str] = []
+        self.seen = 0
         self.process = subprocess.Popen(
             [sys.executable, "-m", "kit.commands.dev"],
             cwd=project,
@@ -137,6 +138,12 @@ class Development:
         """The processes that have this word in their command."""
         below = psutil.Process(self.process.pid).children(recursive=True)
         return [process for process in below if word in process.cmdline()]
+
+    def wait_for_line(self, text: str) -> None:
+        """Wait for a line that was not printed before the last call."""
+        began = self.seen
+        wait_until(lambda: any(text in line for line in self.lines[began:]), NOTICE_SECONDS)
+        self.seen = len(self.lines)
 
     def wait_for_status(self, status: int) -> None:
         wait_until(lambda: self.status(f"{self.api}/health/live") == status, NOTICE_SECONDS)
@@ -287,11 +294,7 @@ def test_the_code_changes_under_way(project: Path) -> None:
         for name in ("kit.commands.serve", "worker"):
             [process] = development.processes(name)
             process.kill()
-            wait_until(
-                lambda: any("was ended by SIGKILL" in line for line in development.lines[-8:]),
-                NOTICE_SECONDS,
-            )
-            wait_until(lambda name=name: len(development.processes(name)) == 1, NOTICE_SECONDS)
+            development.wait_for_line("was ended by SIGKILL; it is started again.")
         development.wait_for_status(200)
 
         mistake = project / "app" / "api" / "mistake.py"
@@ -301,7 +304,7 @@ def test_the_code_changes_under_way(project: Path) -> None:
         development.wait_for_status(200)
 
         (project / "app" / "tasks" / "shipping.py").write_text(TASK)
-        wait_until(lambda: "shipping.py changed" in "".join(development.lines), NOTICE_SECONDS)
+        development.wait_for_line("shipping.py changed")
         development.run("timeit", "--number=1", "--repeat=1", RUN_TASK)
     assert visitors.errors == []
     assert set(visitors.statuses) == {200, 503}
@@ -314,7 +317,7 @@ def test_a_reset_keeps_the_printed_login_and_token(project: Path) -> None:
         development.run("kit.commands.db", "reset", answer="postgres\n")
         # A new process: tokens are cached for a while.
         (project / "app" / "api" / "saved.py").touch()
-        wait_until(lambda: "saved.py changed" in "".join(development.lines), NOTICE_SECONDS)
+        development.wait_for_line("saved.py changed")
         assert run_ping(development)["message"] == "hello"
         assert log_in(development).endswith("/admin/")
 

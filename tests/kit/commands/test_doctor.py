@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -217,3 +218,28 @@ def test_doctor_on_the_servers_of_this_run(test_database: str) -> None:
     assert "0 problems" in result.stdout
     for secret in (settings.DATABASE_URL, settings.REDIS_URL):
         assert secret not in result.stdout
+
+
+@pytest.mark.slow
+def test_every_missing_setting_is_listed_and_the_rest_is_checked(test_database: str) -> None:
+    """Of core and of all extensions, in one run, each once."""
+    settings_of_core = ("SECRET_KEY", "CORS_ORIGINS", "no Redis is configured")
+    environment = os.environ | {"ENVIRONMENT": "production", "API_PORT": "x"}
+    for name in ("REDIS_URL", "SECRET_KEY", "CORS_ORIGINS"):
+        environment.pop(name, None)
+    result = subprocess.run(
+        [sys.executable, "-m", "kit.commands.doctor"],
+        cwd=BASE_DIR,
+        env=environment | {"DATABASE_URL": test_database},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (1, "")
+    problems = [line for line in result.stdout.splitlines() if line.startswith("problem")]
+    for name in ("API_PORT", *settings_of_core):
+        assert len([line for line in problems if line.split(maxsplit=1)[1].startswith(name)]) == 1
+    assert "database: PostgreSQL 1" in result.stdout
+    assert "migrations: " in result.stdout
+    missing = [line for line in problems if "is production: set it" in line]
+    assert len(missing) == len(set(missing))
