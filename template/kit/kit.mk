@@ -21,7 +21,7 @@ XDG_CACHE_HOME=/some/folder for downloads.' >&2; exit 1
 
 .PHONY: help setup dev test test-all lint format typecheck upgrade doctor connections extension \
 	db-migrate db-upgrade db-downgrade db-reset db-status db-forget \
-	worker beat flower up down logs \
+	worker beat flower dead-letters up down logs \
 	token token-list token-revoke admin-password admin-revoke
 
 help: ## list the targets
@@ -98,6 +98,9 @@ beat: $(own_uv) ## start the scheduler alone
 
 flower: $(own_uv) ## start Flower, which shows tasks and workers, alone
 	$(call until_ctrl_c,$(celery) flower --conf=flowerconfig.py)
+
+dead-letters: $(own_uv) ## list the tasks that were given up; send=ID puts one back, drop=ID deletes it, `all` all
+	@$(run) python -m kit.commands.dead_letters $(if $(send),--send "$$send") $(if $(drop),--drop "$$drop")
 
 up: ## build the image and start everything in containers, as in production
 	docker compose up --build --detach

@@ -293,6 +293,8 @@ def judge_beat(status: RedisStatus) -> Iterator[Finding]:
         )
     else:
         yield fine(f"heartbeat: a worker ran beat's task {age:.0f} s ago")
+    if status.dead_letters:
+        yield warning(f"tasks: {status.dead_letters} were given up", "Run `make dead-letters`.")
 
 
 def report(findings: list[Finding]) -> int:

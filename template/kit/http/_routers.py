@@ -6,8 +6,8 @@ from uuid import UUID
 
 from celery.result import AsyncResult
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.encoders import jsonable_encoder
 from pydantic import BaseModel, Field
+from pydantic_core import to_jsonable_python
 
 from kit.discovery import import_modules
 from kit.extensions import ExtensionError, load_extensions
@@ -50,7 +50,11 @@ class TaskStatus(BaseModel):
         "whose result has expired, is PENDING too."
     )
     ready: bool = Field(description="Whether the task has ended, successfully or not.")
-    result: Any = Field(None, description="The task's result, once it has succeeded.")
+    result: Any = Field(
+        None,
+        description="The task's result, once it has succeeded. Bytes are URL-safe base64, decimals "
+        "and moments are text, and a float that is no number is null.",
+    )
     error: TaskError | None = Field(None, description="Why it failed, once it has.")
 
 
@@ -80,9 +84,12 @@ def _status(task_id: UUID) -> TaskStatus:
         return status
     outcome = task.result
     if isinstance(outcome, BaseException):
-        status.error = TaskError(type=type(outcome).__name__, message=str(outcome))
+        # Celery wraps an exception that cannot be made again, as one with keyword arguments.
+        name = getattr(outcome, "exc_cls_name", type(outcome).__name__)
+        message = str(outcome).encode(errors="replace").decode()  # no half of a surrogate pair
+        status.error = TaskError(type=name, message=message)
     else:
-        status.result = jsonable_encoder(outcome)
+        status.result = to_jsonable_python(outcome, bytes_mode="base64")
     return status
 
 

@@ -32,7 +32,9 @@ from kit.redis import (
     BACKEND,
     CONNECT_TIMEOUT,
     CONTROL,
+    DELIVERY_COUNT,
     SOCKET_TIMEOUT,
+    UNKNOWN_SINCE,
     WAITING_CHECK_INTERVAL,
     Transport,
     redis_client,
@@ -169,6 +171,7 @@ def configuration() -> dict[str, Any]:
         # `--pool processes` on the command line changes it; Celery takes `--pool prefork` for its
         # own default, which does not.
         "worker_pool": "solo",
+        "worker_consumer": "kit.queue._consumer:Consumer",
         "worker_concurrency": 1,
         "beat_scheduler": "kit.queue._beat:Scheduler",
         "beat_max_loop_interval": BEAT_LOOP_SECONDS,
@@ -226,8 +229,10 @@ def _leave_connections_to_parent(**_: Any) -> None:
 
 
 @signals.before_task_publish.connect
-def _send_request_id(headers: dict[str, Any], **_: Any) -> None:
+def _prepare_headers(headers: dict[str, Any], **_: Any) -> None:
     headers["request_id"] = get_request_id()
+    for name in (DELIVERY_COUNT, UNKNOWN_SINCE):
+        headers.pop(name, None)  # a retry has the headers of the message before
 
 
 @signals.task_prerun.connect

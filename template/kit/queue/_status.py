@@ -9,7 +9,7 @@ import redis
 from kit.connections import redis_limit
 from kit.places import service
 from kit.queue._app import BEAT_LOCK_SECONDS
-from kit.redis import redis_client
+from kit.redis import DEAD_LETTERS_KEY, redis_client
 from kit.settings import settings
 
 HEARTBEAT_KEY = f"{settings.REDIS_KEY_PREFIX}heartbeat"
@@ -35,6 +35,8 @@ class RedisStatus:
     """Time since beat last renewed its lock; None when no beat holds the lock."""
     heartbeat_age_seconds: float | None
     """Time since a worker last ran beat's heartbeat task; None after three minutes."""
+    dead_letters: int = 0
+    """Tasks that were given up."""
 
 
 def read_redis_status() -> RedisStatus:
@@ -56,6 +58,7 @@ def read_redis_status() -> RedisStatus:
         connection_limit_name=limit_name,
         beat_lock_age_seconds=_beat_lock_age(client),
         heartbeat_age_seconds=_heartbeat_age(client),
+        dead_letters=int(client.llen(DEAD_LETTERS_KEY)),
     )
 
 

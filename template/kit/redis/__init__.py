@@ -6,6 +6,7 @@ from kit.redis._delivery import (
     TaskRefusedError,
     refuse_large_payload,
     refuse_long_delay,
+    seconds_until,
 )
 from kit.redis._pool import (
     CONNECT_TIMEOUT,
@@ -15,4 +16,13 @@ from kit.redis._pool import (
     run_redis_call,
     tls_options,
 )
-from kit.redis._transport import BACKEND, CONTROL, WAITING_CHECK_INTERVAL, Transport
+from kit.redis._transport import (
+    BACKEND,
+    CONTROL,
+    DEAD_LETTERS_KEY,
+    DELIVERY_COUNT,
+    UNKNOWN_SINCE,
+    WAITING_CHECK_INTERVAL,
+    Transport,
+    delivery_count,
+)

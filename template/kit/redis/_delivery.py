@@ -70,7 +70,7 @@ def refuse_long_delay(name: str, countdown: float | None, eta: datetime | str | 
         DelayTooLongError: when it would wait longer.
     """
     longest = settings.CELERY_VISIBILITY_TIMEOUT - settings.CELERY_TASK_MAX_SECONDS
-    delay = countdown or 0 if eta is None else _seconds_until(eta)
+    delay = countdown or 0 if eta is None else seconds_until(eta)
     if delay > longest:
         raise DelayTooLongError(
             f"{name} is to wait {delay:.0f} s, but {longest} s are the most: waiting and running "
@@ -80,7 +80,8 @@ def refuse_long_delay(name: str, countdown: float | None, eta: datetime | str | 
         )
 
 
-def _seconds_until(eta: datetime | str) -> float:
+def seconds_until(eta: datetime | str) -> float:
+    """Seconds from now to a moment; one without a time zone is taken as UTC."""
     moment = datetime.fromisoformat(eta) if isinstance(eta, str) else eta
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

@@ -20,12 +20,13 @@ from celery.app.control import Control as CeleryControl
 from celery.backends.base import SyncBackendMixin
 from celery.backends.redis import RedisBackend
 from celery.exceptions import TimeoutError as CeleryTimeoutError
-from kombu.exceptions import EncodeError
+from kombu.exceptions import DecodeError, EncodeError
 from kombu.pidbox import Mailbox as KombuMailbox
 from kombu.serialization import prepare_accept_content
 from kombu.transport import TRANSPORT_ALIASES, virtual
 from kombu.transport import redis as kombu_redis
-from kombu.utils.json import loads
+from kombu.utils.json import dumps, loads
+from pydantic_core import to_json
 
 from kit.process import client_name, this_process
 from kit.redis._delivery import take_message
@@ -51,6 +52,16 @@ _CeleryBackend: Any = RedisBackend
 _KombuMailbox: Any = KombuMailbox
 
 
+DELIVERY_COUNT = "x-delivery-count"
+"""Header with the number of deliveries that did not end; RabbitMQ's quorum queues have it too."""
+
+UNKNOWN_SINCE = "x-unknown-since"
+"""Header with the Unix time at which a worker first did not know a message's task."""
+
+DEAD_LETTERS_KEY = f"{settings.REDIS_KEY_PREFIX}dead-letters"
+MOST_DEAD_LETTERS = 100
+"""Beyond which the oldest are dropped: at 64 KiB each, they take a fifth of a free plan."""
+
 _finished_tags: set[str] = set()
 """Messages whose tasks have ended, until they are acknowledged in Redis."""
 
@@ -65,6 +76,10 @@ class QoS(_KombuQoS):  # type: ignore[misc]
 
     noted_tag: str | None = None
     """The message that `take_message` has noted in Redis already."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._last_deliveries: set[str] = set()
 
     def ack(self, delivery_tag: str) -> None:
         """Acknowledge a message; later, if Redis does not answer now."""
@@ -100,6 +115,59 @@ class QoS(_KombuQoS):  # type: ignore[misc]
             virtual.QoS.append(self, message, delivery_tag)
         else:
             super().append(message, delivery_tag)
+        if settings.CELERY_MAX_DELIVERIES - 1 <= delivery_count(message) > 0:
+            self._last_deliveries.add(delivery_tag)
+
+    def can_consume(self) -> bool:
+        """Whether to take a message; none beside one on its last delivery.
+
+        What ran beside a task that kills its worker, at each of its deliveries, would be given up
+        together with it.
+        """
+        self._last_deliveries &= self._delivered.keys()
+        return not self._last_deliveries - self._dirty and bool(super().can_consume())
+
+    def restore_unacked(self, client: Any = None) -> None:
+        """Requeue the messages of a worker that stops, which is no failed delivery of theirs."""
+        self.channel.counts_deliveries = False
+        super().restore_unacked(client)
+
+    def postpone(self, message: Any, seconds: float) -> None:
+        """Leave a message, with its headers of now, to the sweep that is due in so many seconds."""
+        headers = message.headers
+        headers[DELIVERY_COUNT] = delivery_count(message) - 1  # the sweep counts one
+        tag, origin = message.delivery_tag, message.delivery_info
+        note = [message._raw | {"headers": headers}, origin["exchange"], origin["routing_key"]]  # noqa: SLF001
+        pipe = redis_client().pipeline()
+        pipe.hset(self.channel.whole_key(self.unacked_key), tag, dumps(note))
+        due = time.time() + seconds - self.visibility_timeout
+        pipe.zadd(self.channel.whole_key(self.unacked_index_key), {tag: due})
+        self._end(tag, pipe)
+
+    def bury(self, message: Any, reason: str) -> None:
+        """Make a message a dead letter: in one transaction, so that it is neither lost nor both."""
+        tag, origin = message.delivery_tag, message.delivery_info
+        note = [message._raw, origin["exchange"], origin["routing_key"]]  # noqa: SLF001
+        letter = {"given_up_at": time.time(), "reason": reason, "message": note}
+        pipe = redis_client().pipeline()
+        pipe.lpush(DEAD_LETTERS_KEY, dumps(letter))
+        pipe.ltrim(DEAD_LETTERS_KEY, 0, MOST_DEAD_LETTERS - 1)
+        pipe.hdel(self.channel.whole_key(self.unacked_key), tag)
+        pipe.zrem(self.channel.whole_key(self.unacked_index_key), tag)
+        self._end(tag, pipe)
+
+    def _end(self, tag: str, pipe: Any) -> None:
+        """End a message for this process; where Redis refuses, it comes back after its timeout."""
+        virtual.QoS.ack(self, tag)
+        try:
+            pipe.execute()
+        except (redis.RedisError, RedisPoolBusyError) as error:
+            logger.warning("cannot put a task away in Redis, it is redelivered: %s", error)
+
+
+def delivery_count(message: Any) -> int:
+    """Deliveries of a message that did not end, this one not among them."""
+    return int((message.headers or {}).get(DELIVERY_COUNT, 0))
 
 
 class Channel(_KombuChannel):  # type: ignore[misc]
@@ -116,6 +184,7 @@ class Channel(_KombuChannel):  # type: ignore[misc]
     connection_class = closing_abandoned(_KombuChannel.connection_class)
     connection_class_ssl = closing_abandoned(_KombuChannel.connection_class_ssl)
     keyprefix_fanout: str
+    counts_deliveries = True
     _acknowledges = True
     _next_queue_key: str | None = None
     _shared_client: Any = None
@@ -218,6 +287,24 @@ class Channel(_KombuChannel):  # type: ignore[misc]
             logger.exception("dropped from %s what is no message: %.200r", queue, delivery.message)
             raise Empty from None
         self.connection._deliver(message, queue)  # noqa: SLF001
+
+    def send_again(self, letter: str) -> None:
+        """Requeue a dead letter, given as stored, as if it had never been delivered."""
+        message, exchange, routing_key = loads(letter)["message"]
+        message["headers"].pop(UNKNOWN_SINCE, None)
+        message["headers"][DELIVERY_COUNT] = -1  # requeueing counts one
+        with self.conn_or_acquire() as client, client.pipeline() as pipe:
+            self._do_restore_message(message, exchange, routing_key, pipe, leftmost=True)
+            pipe.lrem(DEAD_LETTERS_KEY, 1, letter)
+            pipe.execute()
+
+    def _do_restore_message(
+        self, payload: Any, exchange: str, routing_key: str, pipe: Any, leftmost: bool = False
+    ) -> None:
+        if self.counts_deliveries:
+            headers = payload["headers"]
+            headers[DELIVERY_COUNT] = headers.get(DELIVERY_COUNT, 0) + 1
+        super()._do_restore_message(payload, exchange, routing_key, pipe, leftmost)
 
     def whole_key(self, key: str) -> str:
         """A key of kombu's as stored in Redis, with the prefix that kombu's clients add."""
@@ -327,15 +414,22 @@ class Backend(SyncBackendMixin, _CeleryBackend):  # type: ignore[misc]
         """Encode a result or a state as it is stored.
 
         Raises:
-            EncodeError: when a result exceeds `CELERY_PAYLOAD_LIMIT`; the task fails with it.
+            EncodeError: when a result exceeds `CELERY_PAYLOAD_LIMIT`, or could not be read back;
+                the task fails with it.
         """
         payload = super().encode(data)
-        if _is_result(data) and len(payload) > settings.CELERY_PAYLOAD_LIMIT:
+        if not _is_result(data):
+            return payload
+        if len(payload) > settings.CELERY_PAYLOAD_LIMIT:
             raise EncodeError(
                 f"the task's result has {len(payload)} bytes, more than the "
                 f"{settings.CELERY_PAYLOAD_LIMIT} of CELERY_PAYLOAD_LIMIT: "
                 "store it in the database and return its key"
             )
+        try:
+            to_json(self.decode(payload)["result"], bytes_mode="base64")
+        except (ValueError, DecodeError) as error:
+            raise EncodeError(f"the task's result could not be read back: {error}") from error
         return payload
 
 

@@ -174,6 +174,9 @@ class Settings(ServiceSettings):
     CELERY_TASK_MAX_SECONDS: int = Field(
         1800, gt=0, description="Longest a task may take; has to be below the visibility timeout."
     )
+    CELERY_MAX_DELIVERIES: int = Field(
+        5, gt=0, description="Deliveries of a task that loses its worker each time; then given up."
+    )
     CELERY_PAYLOAD_LIMIT: int = Field(
         65536, gt=0, description="Most bytes that a task's arguments or its result may have."
     )

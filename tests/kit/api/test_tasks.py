@@ -1,7 +1,11 @@
 import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
 
 import pytest
+from celery.app.trace import build_tracer
 from httpx import AsyncClient
 
 from app.core.celery import celery_app
@@ -10,6 +14,14 @@ from kit.queue._tasks import ping
 from kit.redis._pool import redis_client
 from kit.testing._processes import QueueProcess
 from kit.testing._redis_servers import RedisServer
+
+
+def nested(depth: int) -> list[Any]:
+    """Lists within lists."""
+    found: list[Any] = []
+    for _ in range(depth):
+        found = [found]
+    return found
 
 
 @pytest.fixture
@@ -94,6 +106,90 @@ class TestReadTask:
         celery_app.backend.mark_as_done(stored, {"id": uuid.UUID(int=7)})
         task = (await client.get(f"/api/tasks/{stored}")).json()
         assert task["result"] == {"id": "00000000-0000-0000-0000-000000000007"}
+
+    @pytest.mark.parametrize(
+        ("outcome", "read"),
+        [
+            (b"hello", "aGVsbG8="),
+            ({"image": [b"\xff\xfe\x00"]}, {"image": ["__4A"]}),
+            (Decimal("1.10"), "1.10"),
+            ([float("nan"), float("inf"), 0.5], [None, None, 0.5]),
+            (datetime(2026, 1, 2, 3, 4, tzinfo=UTC), "2026-01-02T03:04:00Z"),
+            (10**50, 10**50),
+            ((1, None, True), [1, None, True]),
+            ({"_sales": 3, "7": "𠮷\0"}, {"_sales": 3, "7": "𠮷\0"}),
+            (None, None),
+        ],
+    )
+    async def test_every_kind_of_result_is_read_back(
+        self, client: AsyncClient, stored: str, outcome: object, read: object
+    ) -> None:
+        run_task(stored, lambda: outcome)
+        task = (await client.get(f"/api/tasks/{stored}")).json()
+        assert (task["state"], task["result"]) == ("SUCCESS", read)
+
+    @pytest.mark.parametrize(
+        ("outcome", "reason"),
+        [
+            ({1, 2}, "set is not JSON serializable"),
+            ({b"key": 1}, "keys must be str"),
+            ("\ud800", "could not be read back"),
+            (nested(900), "could not be read back"),
+            ({"__type__": "parcel", "__value__": 7}, "could not be read back"),
+            (10**5000, "4300 digits"),
+        ],
+        ids=["set", "bytes as keys", "surrogate", "deep", "marker of kombu's", "huge"],
+    )
+    async def test_a_result_that_could_not_be_read_back_fails_its_task(
+        self, client: AsyncClient, stored: str, outcome: object, reason: str
+    ) -> None:
+        run_task(stored, lambda: outcome)
+        task = (await client.get(f"/api/tasks/{stored}")).json()
+        assert task["state"] == "FAILURE"
+        assert task["error"]["type"] == "EncodeError"
+        assert reason in task["error"]["message"]
+
+    @pytest.mark.parametrize(
+        ("error", "read"),
+        [
+            (ValueError(b"\xff"), {"type": "ValueError", "message": "b'\\xff'"}),
+            (ValueError("\ud800"), {"type": "ValueError", "message": "?"}),
+            (KeyError("room"), {"type": "KeyError", "message": "'room'"}),
+        ],
+        ids=repr,
+    )
+    async def test_every_kind_of_error_is_read_back(
+        self, client: AsyncClient, stored: str, error: Exception, read: dict[str, str]
+    ) -> None:
+        celery_app.backend.mark_as_failure(stored, error)
+        assert (await client.get(f"/api/tasks/{stored}")).json()["error"] == read
+
+    async def test_an_error_that_cannot_be_made_again_keeps_its_name(
+        self, client: AsyncClient, stored: str
+    ) -> None:
+        class Refused(Exception):  # noqa: N818 (as the owner of a class may call it)
+            def __init__(self, *, code: int) -> None:
+                super().__init__(f"code {code}")
+
+        run_task(stored, throw, Refused(code=7))
+        task = (await client.get(f"/api/tasks/{stored}")).json()
+        assert task["error"] == {"type": "Refused", "message": "Refused('code 7')"}
+
+
+def throw(error: Exception) -> None:
+    raise error
+
+
+def run_task(task_id: str, function: Callable[..., object], *arguments: object) -> None:
+    """Run a function as a worker runs a task, and store what comes of it."""
+
+    def run() -> object:
+        return function(*arguments)
+
+    task: Any = celery_app.task(name=f"tests.{task_id}", shared=False)(run)
+    trace: Any = build_tracer(task.name, task, app=celery_app)
+    trace(task_id, (), {}, {"id": task_id, "is_eager": False})
+    celery_app.tasks.unregister(task.name)
 
 
 @pytest.mark.slow

@@ -51,6 +51,7 @@ def configure(monkeypatch: pytest.MonkeyPatch, **values: Any) -> None:
         ({"beat_lock_age_seconds": None}, Level.WARNING, "no schedule runs"),
         ({"heartbeat_age_seconds": None}, Level.WARNING, "heartbeat"),
         ({"heartbeat_age_seconds": 200.0}, Level.WARNING, "heartbeat"),
+        ({"dead_letters": 2}, Level.WARNING, "tasks"),
     ],
 )
 def test_what_is_wrong_with_redis(change: dict[str, Any], level: Level, expected: str) -> None:

@@ -20,13 +20,17 @@ import pytest
 import redis
 from celery import Celery
 from celery.app.control import Control as CeleryControl
+from celery.app.task import Context
 from celery.backends.base import SyncBackendMixin
 from celery.backends.redis import RedisBackend
+from celery.worker import strategy
+from celery.worker.consumer import Consumer as CeleryConsumer
 from celery.worker.consumer.gossip import Gossip
 from celery.worker.consumer.mingle import Mingle
 from flower.events import Events  # type: ignore[import-untyped]
 from flower.views import BaseHandler  # type: ignore[import-untyped]
-from kombu import Connection, Consumer, Exchange, Queue
+from kombu import Connection, Exchange, Queue
+from kombu import Consumer as KombuConsumer
 from kombu.pidbox import Mailbox as KombuMailbox
 from kombu.transport import redis as kombu_redis
 from redbeat.schedulers import (  # type: ignore[import-untyped]
@@ -41,6 +45,7 @@ from app.core.config import settings
 from kit.architecture._imports import modules
 from kit.queue import _beat as beat
 from kit.queue._app import BEAT_LOCK_SECONDS
+from kit.queue._consumer import Consumer
 from kit.queue._tasks import ping
 from kit.redis import _pool as redis_connection
 from kit.redis import (
@@ -60,9 +65,14 @@ OVERRIDDEN: list[tuple[type, type, set[str]]] = [
         kombu_redis.Channel,
         {"_get_pool", "_connparams", "_create_client", "_disconnect_pools", "keyprefix_fanout"}
         | {"connection_class", "connection_class_ssl", "QoS"}
-        | {"_brpop_start", "_brpop_read", "basic_consume", "close"},
+        | {"_brpop_start", "_brpop_read", "basic_consume", "close", "_do_restore_message"},
     ),
-    (redis_transport.QoS, kombu_redis.QoS, {"append", "ack", "reject"}),
+    (
+        redis_transport.QoS,
+        kombu_redis.QoS,
+        {"append", "ack", "reject", "can_consume", "restore_unacked"},
+    ),
+    (Consumer, CeleryConsumer, {"on_unknown_task"}),
     (redis_transport.Poller, kombu_redis.MultiChannelPoller, {"get"}),
     (redis_transport.Transport, kombu_redis.Transport, {"Channel", "connection_errors"}),
     (redis_transport.Mailbox, KombuMailbox, {"_collect"}),
@@ -309,7 +319,7 @@ class TestChannel:
         direct = Queue("waiting", Exchange("waiting"), routing_key="waiting")
         broadcast = Queue("heard", Exchange("heard", type="fanout"))
         with ours.channel() as channel:
-            consumer = Consumer(channel, [direct, broadcast], callbacks=[lambda *_: None])
+            consumer = KombuConsumer(channel, [direct, broadcast], callbacks=[lambda *_: None])
             consumer.consume()
             with suppress(TimeoutError):
                 ours.drain_events(timeout=0.1)
@@ -331,7 +341,7 @@ class TestDelivery:
     def receive(self, connection: Connection, received: list[Any]) -> Any:
         """Send a message and receive it, without acknowledging it; gives the channel."""
         channel: Any = connection.channel()
-        consumer = Consumer(channel, [self.QUEUE], on_message=received.append)
+        consumer = KombuConsumer(channel, [self.QUEUE], on_message=received.append)
         connection.Producer(channel).publish(
             {"number": 1}, exchange=self.QUEUE.exchange, routing_key="taken", declare=[self.QUEUE]
         )
@@ -394,6 +404,31 @@ class TestDelivery:
         channel.qos.restore_by_tag(received[0].delivery_tag)
         assert observer.llen("taken") == 1
         assert observer.hlen(channel.unacked_key) == 0
+
+    @pytest.mark.parametrize("way", ["sweep", "reject", "close"])
+    def test_kombu_requeues_with_do_restore_message(
+        self, stock: Connection, received: list[Any], way: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        channel = self.receive(stock, received)
+        requeued = record(monkeypatch, kombu_redis.Channel, "_do_restore_message")
+        put_back = record(monkeypatch, kombu_redis.QoS, "restore_unacked")
+        if way == "sweep":
+            channel.qos.visibility_timeout = -1
+            channel.qos.restore_visible()
+        elif way == "reject":
+            channel.basic_reject(received[0].delivery_tag, requeue=True)
+        else:
+            channel.close()
+        [call] = requeued
+        assert call["payload"]["headers"] == {"redelivered": True}
+        assert len(put_back) == (way == "close")
+
+    def test_kombu_asks_can_consume_before_it_takes_a_message(
+        self, stock: Connection, received: list[Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(kombu_redis.QoS, "can_consume", lambda _: False)
+        with pytest.raises(TimeoutError):
+            self.receive(stock, received)
 
     def test_kombu_waits_with_the_transport_s_cycle(
         self, stock: Connection, monkeypatch: pytest.MonkeyPatch
@@ -605,6 +640,16 @@ class TestWorker:
             assert step(consumer).enabled
         monkeypatch.setattr(step, "compatible_transports", set())
         assert not step(consumer).enabled
+
+    def test_celery_runs_a_request_with_the_consumer_s_first_argument(self) -> None:
+        first, *_ = inspect.signature(CeleryConsumer).parameters
+        assert first == "on_task_request"
+        assert "handle = consumer.on_task_request" in inspect.getsource(strategy)
+
+    def test_celery_sends_a_retry_with_the_headers_of_the_message_before(self) -> None:
+        """Otherwise `before_task_publish` need not take the counts out."""
+        context = Context({"id": "run", "args": (), "kwargs": {}, "headers": {"count": 1}})
+        assert context.as_execution_options()["headers"] == {"count": 1}
 
 
 class TestBeat:

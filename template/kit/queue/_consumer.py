@@ -1,0 +1,94 @@
+"""A worker's consumer: the tasks that it gives up, and those that it leaves to a newer worker."""
+
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from billiard.einfo import ExceptionInfo
+from celery.worker.consumer import Consumer as CeleryConsumer
+from celery.worker.request import Request
+
+from kit.redis import UNKNOWN_SINCE, delivery_count, seconds_until
+from kit.settings import settings
+
+logger = logging.getLogger(__name__)
+
+FIRST_PAUSE, LONGEST_PAUSE = 10, 600
+"""Seconds until a worker is asked again for an unknown task; each pause doubles the time so far."""
+
+UNKNOWN_FOR_MOST = 3 * 24 * 3600
+"""Seconds after which an unknown task is given up: a weekend."""
+
+REPORT_INTERVAL = 60
+"""Seconds between two log lines about unknown tasks of one name."""
+
+
+class TaskGivenUpError(Exception):
+    """A task was delivered `CELERY_MAX_DELIVERIES` times, and never ended."""
+
+
+class Consumer(CeleryConsumer):
+    """Celery's consumer, which runs no task for ever and drops none that it does not know.
+
+    Celery redelivers a task whose worker is lost, which is right for one that was in its way, and
+    without end for one that kills it (https://github.com/celery/celery/issues/9082). It throws away
+    a task that it does not know, as a worker does that is older than the sender.
+    """
+
+    controller: Any
+    connection_errors: Any
+
+    def __init__(self, on_task_request: Callable[[Any], object], **options: Any) -> None:
+        super().__init__(partial(self._run_or_give_up, on_task_request), **options)
+        self._reported: dict[str, float] = {}
+
+    def _run_or_give_up(self, run: Callable[[Any], object], request: Request) -> None:
+        if delivery_count(request.message) < settings.CELERY_MAX_DELIVERIES or request.revoked():
+            run(request)
+            return
+        error = TaskGivenUpError(
+            f"given up after {settings.CELERY_MAX_DELIVERIES} deliveries (CELERY_MAX_DELIVERIES): "
+            "each time its worker was lost (killed, out of memory, crashed), or it ran longer than "
+            "CELERY_VISIBILITY_TIMEOUT"
+        )
+        logger.error(
+            "%s[%s] args=%s kwargs=%s is %s; fix it, then `make dead-letters send=%s`",
+            *(request.name, request.id, request.argsrepr, request.kwargsrepr, error, request.id),
+        )
+        request.acknowledged = True  # by `bury`, once the failure is stored
+        try:
+            raise error
+        except TaskGivenUpError:
+            request.on_failure(ExceptionInfo())
+        request.message.channel.qos.bury(request.message, str(error))
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """Leave a message to a newer worker, which knows its task, for three days at most."""
+        headers = message.headers
+        if "task" not in headers:  # an older protocol's, which no sender of today uses
+            super().on_unknown_task(body, message, exc)
+            return
+        is_expired = bool(headers.get("expires")) and seconds_until(headers["expires"]) < 0
+        if is_expired or headers["id"] in self.controller.state.revoked:
+            message.ack_log_error(logger, self.connection_errors)
+            self.app.backend.mark_as_revoked(headers["id"], "expired" if is_expired else "revoked")
+            return
+        age = time.time() - headers.setdefault(UNKNOWN_SINCE, time.time())
+        if age > UNKNOWN_FOR_MOST:
+            message.channel.qos.bury(message, f"no worker knew {headers['task']}")
+            super().on_unknown_task(body, message, exc)
+            return
+        message.channel.qos.postpone(message, min(max(age, FIRST_PAUSE), LONGEST_PAUSE))
+        self._report_unknown(headers["task"], headers["id"])
+
+    def _report_unknown(self, name: str, task_id: str) -> None:
+        if time.monotonic() - self._reported.get(name, float("-inf")) < REPORT_INTERVAL:
+            return
+        self._reported[name] = time.monotonic()
+        logger.error(
+            "This worker has no task %s: %s waits for one that has it. Start a worker with the "
+            "sender's code; if the name is wrong, or the task was removed, revoke it in Flower",
+            *(name, task_id),
+        )
