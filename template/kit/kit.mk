@@ -100,7 +100,7 @@ flower: $(own_uv) ## start Flower, which shows tasks and workers, alone
 	$(call until_ctrl_c,$(celery) flower --conf=flowerconfig.py)
 
 dead-letters: $(own_uv) ## list the tasks that were given up; send=ID puts one back, drop=ID deletes it, `all` all
-	@$(run) python -m kit.commands.dead_letters $(if $(send),--send "$$send") $(if $(drop),--drop "$$drop")
+	@$(run) python -m kit.commands.dead_letters$(if $(send), --send "$$send")$(if $(drop), --drop "$$drop")
 
 up: ## build the image and start everything in containers, as in production
 	docker compose up --build --detach
