@@ -2,14 +2,20 @@
 
 import gc
 import logging
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from inspect import isasyncgenfunction, isgeneratorfunction, unwrap
+from typing import Any, cast
+
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIWebSocketRoute, iter_route_contexts
 
 from kit.connections import begin_process
 from kit.messages import setup_message_handlers
 from kit.migrations import init_db
 from kit.places import service
-from kit.settings import settings, unknown_settings
+from kit.settings import BASE_DIR, StartupError, settings, unknown_settings
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +31,10 @@ async def kit_lifespan() -> AsyncIterator[None]:
         logger.warning("%s", finding)
     begin_process("api")
     service.load()
+    refuse_lasting_sessions()
+    for maker in (service.async_session_maker, service.read_session_maker):
+        maker.configure(close_resets_only=False)
+    service.sync_session_maker.configure(close_resets_only=False)
     await init_db()
     setup_message_handlers()
     if not settings.is_local:
@@ -36,3 +46,44 @@ async def kit_lifespan() -> AsyncIterator[None]:
     yield
     await service.engine.dispose()
     service.sync_engine.dispose()
+
+
+_OWN_SESSION = "use `open_session()` or `stream_rows()` of kit.database in its body"
+
+
+def refuse_lasting_sessions() -> None:
+    """Check that no route takes a session that lasts too long for it, or ends too early.
+
+    Raises:
+        StartupError: when one does; its message says which, and what to use instead.
+    """
+    module = service.module("core.dependencies")
+    sessions = [getattr(module, name, None) for name in ("get_session", "get_read_session")]
+    for route in iter_route_contexts(service.application.routes):
+        dependant: Dependant | None = getattr(route, "dependant", None)
+        scopes = {*_scopes(dependant, sessions)} if dependant else set()
+        if not scopes:
+            continue
+        endpoint: Any = unwrap(cast("Callable[..., Any]", route.endpoint))
+        if isinstance(route.original_route, APIWebSocketRoute):
+            remedy, reason = _OWN_SESSION, "this one would hold a connection as long as it is open"
+        elif isgeneratorfunction(endpoint) or isasyncgenfunction(endpoint):
+            remedy, reason = _OWN_SESSION, "this one is closed before the first row is sent"
+        elif scopes != {"function"}:
+            remedy, reason = (
+                "use `SessionDep`",
+                "this one would hold a connection until a slow client has all",
+            )
+        else:
+            continue
+        code = endpoint.__code__
+        place = f"{os.path.relpath(code.co_filename, BASE_DIR)}:{code.co_firstlineno}"
+        raise StartupError(f"the session of `{endpoint.__name__}` ({place}): {remedy}; {reason}.")
+
+
+def _scopes(dependant: Dependant, sessions: list[Any]) -> Iterator[str | None]:
+    """The scope of each session among the dependencies, and theirs."""
+    for dependency in dependant.dependencies:
+        if dependency.call in sessions:
+            yield dependency.scope
+        yield from _scopes(dependency, sessions)

@@ -9,7 +9,7 @@ import math
 import secrets
 import time
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import anyio.to_thread
 from anyio import CapacityLimiter
@@ -19,6 +19,7 @@ from sqladmin.templating import Jinja2Templates
 from sqlalchemy import func
 from sqlalchemy.orm import sessionmaker
 from sqlmodel import Session, col, select, update
+from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
@@ -52,11 +53,14 @@ class AdminAuthentication(AuthenticationBackend):
             derived_key("admin session"),
             session_cookie=SESSION_COOKIE,
             max_age=settings.ADMIN_SESSION_SECONDS,
-            path=path,
+            path="/",  # pages beside the admin may need its log-in, too
             same_site="strict",
             https_only=not settings.is_local,
         )
         self._path = path
+        self._read_session = SessionMiddleware(
+            _no_app, **cast("dict[str, Any]", self.middlewares[0].kwargs)
+        )
         self._session_maker = session_maker
         self._devices = URLSafeTimedSerializer(derived_key("admin device"))
         self._login_limiter = CapacityLimiter(CONCURRENT_LOGINS)
@@ -65,8 +69,8 @@ class AdminAuthentication(AuthenticationBackend):
         """Log in with the form's username and password.
 
         Returns:
-            A redirection to the start page; 429 after too many attempts; otherwise false, for
-            which SQLAdmin shows the form again.
+            A redirection to the page that wanted the log-in, or to the start page; 429 after too
+            many attempts; otherwise false, for which SQLAdmin shows the form again.
         """
         form = await request.form()
         try:
@@ -88,7 +92,11 @@ class AdminAuthentication(AuthenticationBackend):
             version=user.session_version,
             ends_at=int(time.time()) + settings.ADMIN_SESSION_SECONDS,
         )
-        response = RedirectResponse(request.url_for("admin:index"), HTTPStatus.FOUND)
+        page = request.query_params.get("next", "")
+        # A path of this service only: `//host/` would be another.
+        is_ours = page.startswith("/") and not page.startswith(("//", "/\\"))
+        target = page if is_ours else request.url_for("admin:index")
+        response = RedirectResponse(target, HTTPStatus.FOUND)
         self._remember_device(response, user)
         return response
 
@@ -114,6 +122,15 @@ class AdminAuthentication(AuthenticationBackend):
             keys = request.query_params.get("pks", "")
             await anyio.to_thread.run_sync(self._record_action, *action, keys)
         return True
+
+    async def user_of_page(self, request: Request) -> AdminUser | None:
+        """The administrator whose session a page's request has, outside of the admin."""
+        scope: dict[str, Any] = {"type": "http", "headers": request.scope["headers"]}
+        await self._read_session(scope, request.receive, _no_app)
+        session_data = dict(scope["session"])
+        if not session_data:
+            return None
+        return await anyio.to_thread.run_sync(self._session_user, session_data)
 
     def _log_in(self, username: str, password: str, client: str, device: str) -> AdminUser | None:
         with self._session_maker() as session:
@@ -202,6 +219,10 @@ class AdminAuthentication(AuthenticationBackend):
         )
         response.headers["Retry-After"] = str(retry_after)
         return response
+
+
+async def _no_app(*_: object) -> None:
+    """Stand behind a middleware whose effect on the scope is all that is wanted."""
 
 
 def derived_key(purpose: str) -> str:

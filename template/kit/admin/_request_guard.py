@@ -43,7 +43,7 @@ class AdminRequestGuard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        if _changes_something(scope) and not _is_from_our_pages(Headers(scope=scope)):
+        if _changes_something(scope) and not is_from_our_pages(Headers(scope=scope)):
             refusal = PlainTextResponse(
                 "Refused: the request comes from another site.", HTTPStatus.FORBIDDEN
             )
@@ -73,17 +73,18 @@ def client_address(scope: Scope) -> str:
     return scope["client"][0] if scope.get("client") else ""
 
 
-def _changes_something(scope: Scope) -> bool:
-    return scope["method"] not in SAFE_METHODS or bool(_CHANGING_PATH.search(scope["path"]))
-
-
-def _is_from_our_pages(headers: Headers) -> bool:
+def is_from_our_pages(headers: Headers) -> bool:
+    """Whether a browser's request comes from a page of this service; programs pass."""
     site = headers.get("sec-fetch-site")
     if site is not None:
         return site in ("same-origin", "none")  # none: typed, or from a bookmark
     origin = headers.get("origin")
     # With neither header it is no browser, or an old one for which SameSite has to be enough.
     return origin is None or urlsplit(origin).netloc == headers.get("host")
+
+
+def _changes_something(scope: Scope) -> bool:
+    return scope["method"] not in SAFE_METHODS or bool(_CHANGING_PATH.search(scope["path"]))
 
 
 def _set_headers(headers: MutableHeaders, path: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import redis
 
+from kit.commands import run_command
 from kit.places import service
 from kit.process import start_local_services
 from kit.redis import DEAD_LETTERS_KEY, redis_client
@@ -69,4 +70,4 @@ def _line(letter: Any) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

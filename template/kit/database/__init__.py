@@ -6,5 +6,10 @@ from kit.database._sessions import (
     AsyncReadOnlySession,
     ReadOnlySession,
     ReadOnlyViolationError,
+    SessionClosedError,
+    open_read_session,
+    open_session,
+    refuse_further_use,
     request_session,
+    stream_rows,
 )

@@ -1,20 +1,31 @@
-"""Sessions for requests: one that is closed in every case, and one that refuses to write."""
+"""Sessions: a request's own, short ones for all other code, and one that refuses to write."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import cast
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, NoReturn, TypeVar, cast
 
 from anyio import CancelScope
-from sqlalchemy import ClauseElement, event
-from sqlalchemy.orm import ORMExecuteState
+from sqlalchemy import ClauseElement, event, tuple_
+from sqlalchemy import inspect as inspect_model
+from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.orm import Mapper, ORMExecuteState
 from sqlalchemy.sql import visitors
 from sqlmodel import Session
 from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
+
+from kit.places import service
+
+Row = TypeVar("Row")
+
+
+class SessionClosedError(InvalidRequestError):
+    """A request's session was used after its endpoint had returned."""
 
 
 @asynccontextmanager
 async def request_session(maker: Callable[[], AsyncSession]) -> AsyncIterator[AsyncSession]:
-    """Open a session, and close it however the request ends.
+    """Open a session, and close it however the request ends; it cannot be used afterwards.
 
     Not `async with maker()`: that closes in a task of its own, so that no cancellation stops it
     half-way. A shield does the same, and spares each request the 50 µs of the task.
@@ -25,6 +36,76 @@ async def request_session(maker: Callable[[], AsyncSession]) -> AsyncIterator[As
     finally:
         with CancelScope(shield=True):
             await session.close()
+        refuse_further_use(session)
+
+
+def open_session() -> AbstractAsyncContextManager[AsyncSession]:
+    """Open a session beside those of requests, with `async with`.
+
+    For code that outlives its request or lasts, such as streams, background tasks and WebSockets.
+    It holds a connection from its first statement until it commits or ends, so keep it short.
+    """
+    return request_session(service.async_session_maker)
+
+
+def open_read_session() -> AbstractAsyncContextManager[AsyncSession]:
+    """Open such a session that only reads, in autocommit; it holds a connection until it ends."""
+    return request_session(service.read_session_maker)
+
+
+async def stream_rows(statement: SelectOfScalar[Row], *, batch: int = 200) -> AsyncIterator[Row]:
+    """Read the rows of a table batch by batch, holding no connection while they are sent.
+
+    Each batch is read in a session of its own, so rows that change meanwhile may be seen or not.
+
+    Args:
+        statement: `select(Model)`, with conditions and loader options of your own.
+        batch: rows that are read at once and in memory together.
+
+    Yields:
+        The rows in the order of the primary key, detached from their session.
+
+    Raises:
+        ValueError: when the statement selects no model, or has an order or limit of its own.
+    """
+    model = statement.column_descriptions[0]["entity"]
+    if model is None or statement.column_descriptions[0]["expr"] is not model:
+        raise ValueError("stream_rows reads whole rows: pass `select(Model)`, not columns")
+    if statement._order_by_clauses or statement._has_row_limiting_clause:  # noqa: SLF001
+        raise ValueError(
+            "stream_rows orders by the primary key and reads to the end: leave out order_by, "
+            "limit and offset"
+        )
+    mapper: Mapper[Any] = inspect_model(model)
+    keys = [mapper.get_property_by_column(column).class_attribute for column in mapper.primary_key]
+    following = statement.order_by(*keys).limit(batch)
+    while True:
+        async with open_read_session() as session:
+            rows = (await session.exec(following)).unique().all()
+        if len(rows) == batch:
+            last = tuple_(*mapper.primary_key_from_instance(rows[-1]))
+            following = statement.where(tuple_(*keys) > last).order_by(*keys).limit(batch)
+        for row in rows:
+            yield row
+        if len(rows) < batch:
+            return
+
+
+def refuse_further_use(session: AsyncSession) -> None:
+    """Make a closed session raise when it is used: SQLAlchemy would open it again without a word.
+
+    No one would close it again, and its connection would be lost to the pool.
+    """
+    # Not `close_resets_only=False`, whose message names no remedy: this is what it checks.
+    session.sync_session._autobegin_t = _refuse  # type: ignore[method-assign]  # noqa: SLF001
+
+
+def _refuse(*_: object, **__: object) -> NoReturn:
+    raise SessionClosedError(
+        "use `async with open_session() as session` of kit.database in a stream, background task "
+        "or anything else that continues after its endpoint has returned: the request's session "
+        "is closed by then"
+    )
 
 
 class ReadOnlyViolationError(RuntimeError):

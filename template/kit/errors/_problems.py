@@ -17,9 +17,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
+from starlette.status import WS_1008_POLICY_VIOLATION, WS_1011_INTERNAL_ERROR
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketState
 
 from kit.context import get_request_id
 from kit.errors._causes import first_line, is_conflict, is_outage, is_unstorable
@@ -93,7 +95,8 @@ _DEFAULT_DETAILS: dict[int, str] = {
     HTTPStatus.NOT_FOUND: "There is nothing at this address.",
     HTTPStatus.METHOD_NOT_ALLOWED: "This address does not answer to this method.",
 }
-_WITHOUT_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+_LONGEST_CLOSE_REASON = 123
+"""Bytes: https://www.rfc-editor.org/rfc/rfc6455#section-5.5"""
 
 
 class Problem(HTTPException):
@@ -149,15 +152,15 @@ def problem_for(error: Exception) -> Problem:
     )
 
 
-def problem_response(request: Request, error: HTTPException) -> Response:
+def problem_response(request: HTTPConnection, error: HTTPException) -> Response:
     """The answer for an error: a page for a browser on a page, problem details for all others."""
-    if error.status_code in _WITHOUT_BODY:
+    if error.status_code < HTTPStatus.BAD_REQUEST:
         return Response(status_code=error.status_code, headers=error.headers)
     document = _document(request, error)
     if _wants_page(request):
         try:
             return service.templates.TemplateResponse(
-                request,
+                Request(request.scope),
                 "error.html",
                 {"problem": document},
                 status_code=error.status_code,
@@ -174,9 +177,18 @@ def problem_response(request: Request, error: HTTPException) -> Response:
     )
 
 
-async def answer_http_exception(request: Request, error: Exception) -> Response:
-    """Answer `HTTPException`: an endpoint's, and the router's own 404 and 405."""
-    return problem_response(request, cast("HTTPException", error))
+async def answer_http_exception(request: HTTPConnection, error: Exception) -> Any:
+    """Answer `HTTPException`: an endpoint's, and the router's own 404 and 405.
+
+    A WebSocket that is not accepted yet gets the same answer. Later it is closed with the detail.
+    """
+    problem = cast("HTTPException", error)
+    if not isinstance(request, WebSocket) or request.application_state is WebSocketState.CONNECTING:
+        return problem_response(request, problem)
+    is_callers = problem.status_code < HTTPStatus.INTERNAL_SERVER_ERROR
+    reason = str(problem.detail).encode()[:_LONGEST_CLOSE_REASON].decode(errors="ignore")
+    await request.close(WS_1008_POLICY_VIOLATION if is_callers else WS_1011_INTERNAL_ERROR, reason)
+    return None
 
 
 async def answer_validation_error(request: Request, error: Exception) -> Response:
@@ -190,7 +202,7 @@ async def answer_validation_error(request: Request, error: Exception) -> Respons
     return problem_response(request, problem)
 
 
-async def answer_unhandled_error(request: Request, error: Exception) -> Response:
+async def answer_unhandled_error(request: HTTPConnection, error: Exception) -> Response:
     """Answer any other exception, and log it: outages in a line, bugs with their stack trace."""
     problem = problem_for(error)
     if problem.status_code < HTTPStatus.INTERNAL_SERVER_ERROR or is_outage(error):
@@ -223,22 +235,22 @@ class UnhandledErrorMiddleware:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, and answer an exception with a problem."""
-        if scope["type"] != "http":
+        """Serve one request or WebSocket, and answer an exception with a problem."""
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
         started = finished = False
 
         async def watch(message: Message) -> None:
             nonlocal started, finished
-            started = started or message["type"] == "http.response.start"
+            started = started or message["type"].endswith((".start", ".accept", ".close"))
             finished = message["type"] == "http.response.body" and not message.get("more_body")
             await send(message)
 
         try:
             await self.app(scope, receive, watch)
         except Exception as error:
-            response = await answer_unhandled_error(Request(scope, receive), error)
+            response = await answer_unhandled_error(HTTPConnection(scope), error)
             if not started:
                 await response(scope, receive, send)
             elif not finished:
@@ -246,7 +258,7 @@ class UnhandledErrorMiddleware:
                 raise
 
 
-def _document(request: Request, error: HTTPException) -> dict[str, Any]:
+def _document(request: HTTPConnection, error: HTTPException) -> dict[str, Any]:
     known = error.status_code in HTTPStatus.__members__.values()
     phrase = HTTPStatus(error.status_code).phrase if known else "Error"
     detail = str(error.detail)
@@ -278,6 +290,7 @@ def _validation_entry(entry: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _wants_page(request: Request) -> bool:
-    is_api = request.scope["path"].startswith(("/api/", "/health/"))
+def _wants_page(request: HTTPConnection) -> bool:
+    path = request.scope["path"]
+    is_api = request.scope["type"] != "http" or path.startswith(("/api/", "/health/"))
     return not is_api and "text/html" in request.headers.get("accept", "")

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kit.context import REQUEST_ID_HEADER, accepted_request_id, bind_request_id, unbind_request_id
 from kit.errors import UnhandledErrorMiddleware
+from kit.security import WEBSOCKET_PROTOCOL
 from kit.settings import StartupError, settings
 
 
@@ -84,12 +85,16 @@ class RequestContextMiddleware:
         started = perf_counter()
         status: int | None = None
         is_logged = False
+        is_token_protocol = WEBSOCKET_PROTOCOL in scope.get("subprotocols", ())
 
         async def send_with_id(message: Message) -> None:
             nonlocal status, is_logged
             if message["type"] == "http.response.start":
                 status = message["status"]
                 MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
+            elif message["type"] == "websocket.accept" and is_token_protocol:
+                # A browser closes a WebSocket that accepts none of the protocols it offered.
+                message["subprotocol"] = message.get("subprotocol") or WEBSOCKET_PROTOCOL
             await send(message)
             if message["type"] == "http.response.body" and not message.get("more_body"):
                 # Here and not at the end: background tasks continue after the answer.

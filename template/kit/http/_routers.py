@@ -1,11 +1,14 @@
 """The routers: the kit's own for tasks, those of the service, and those of enabled extensions."""
 
 from http import HTTPStatus
+from traceback import extract_tb
+from types import ModuleType
 from typing import Any
 from uuid import UUID
 
 from celery.result import AsyncResult
 from fastapi import APIRouter, Depends, Request, Response
+from fastapi.exceptions import DependencyScopeError
 from pydantic import BaseModel, Field
 from pydantic_core import to_jsonable_python
 
@@ -16,6 +19,9 @@ from kit.places import service
 from kit.queue import enqueue, ping
 from kit.redis import run_redis_call
 from kit.security import require_principal
+from kit.settings import StartupError
+
+_PROTECTED = [Depends(require_principal)]
 
 tasks_router = APIRouter(prefix="/tasks", tags=["Tasks"])
 
@@ -94,27 +100,46 @@ def _status(task_id: UUID) -> TaskStatus:
 
 
 def build_api_router(package: str) -> APIRouter:
-    """Build the router of everything below `/api`; all of it needs a principal.
+    """Build the router of everything below `/api`; all but each `public_router` needs a principal.
 
     Args:
-        package: its modules that define `router` are included, but for `pages`.
+        package: its modules that define `router` or `public_router` are included, but for `pages`.
 
     Raises:
         ExtensionError: when an enabled extension has an `api` without a router.
+        StartupError: when a dependency of request scope uses a session.
     """
-    router = APIRouter(prefix="/api", dependencies=[Depends(require_principal)])
-    router.include_router(tasks_router)
-    for module in import_modules(package, but=("pages",)):
-        if isinstance(getattr(module, "router", None), APIRouter):
-            router.include_router(module.router)
+    router = APIRouter(prefix="/api")
+    router.include_router(tasks_router, dependencies=_PROTECTED)
+    try:
+        modules = import_modules(package, but=("pages",))
+    except DependencyScopeError as error:
+        raise StartupError(
+            f'write `Depends(…, scope="function")` in {_last_line_in(package, error)}: {error} It '
+            "would end after the response is sent, when a failed commit could not be reported."
+        ) from None
+    for module in modules:
+        _include(router, module)
     for extension, module in load_extensions("api"):
         if not isinstance(getattr(module, "router", None), APIRouter):
             raise ExtensionError(
                 f"extension {extension!r} is broken: {module.__file__} defines no `router`. "
                 "Add `router = APIRouter()`."
             )
-        router.include_router(module.router, prefix=extension_prefix(extension))
+        _include(router, module, extension_prefix(extension))
     return router
+
+
+def _last_line_in(package: str, error: Exception) -> str:
+    folder = package.replace(".", "/")
+    lines = (f"{line.filename}:{line.lineno}" for line in extract_tb(error.__traceback__))
+    return next((line for line in reversed([*lines]) if f"/{folder}/" in line), folder)
+
+
+def _include(router: APIRouter, module: ModuleType, prefix: str = "") -> None:
+    for name, dependencies in (("router", _PROTECTED), ("public_router", None)):
+        if isinstance(found := getattr(module, name, None), APIRouter):
+            router.include_router(found, prefix=prefix, dependencies=dependencies)
 
 
 def build_extension_pages_router() -> APIRouter:

@@ -19,6 +19,7 @@ from kit.security._api_tokens import (
     revoke_api_token,
 )
 from kit.security._principals import (
+    WEBSOCKET_PROTOCOL,
     Principal,
     PrincipalProvider,
     bearer_token,

@@ -1,16 +1,18 @@
 """Principals: who calls, and the providers that identify the caller of a request.
 
-A provider reads a request and returns its principal, or None when it finds no credentials of its
-kind. The kit's provider knows bearer API tokens; an extension adds its own with
-`register_principal_provider`, for example for the JWTs of Supabase Auth.
+A provider reads a request, or the opening request of a WebSocket, and returns its principal, or
+None when it finds no credentials of its kind. The kit's provider knows bearer API tokens; an
+extension adds its own with `register_principal_provider`, for example for the JWTs of Supabase
+Auth.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from fastapi import Depends, HTTPException, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Depends, HTTPException
+from fastapi.requests import HTTPConnection
+from fastapi.security import HTTPBearer
 
 from kit.security._api_tokens import find_token
 from kit.settings import settings
@@ -33,16 +35,27 @@ class Principal:
     claims: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
-PrincipalProvider = Callable[[Request], Awaitable[Principal | None]]
+# `Any` stands for `HTTPConnection`, so that a provider may declare that it takes a `Request`.
+PrincipalProvider = Callable[[Any], Awaitable[Principal | None]]
 
 LOCAL_PRINCIPAL = Principal(kind="local", id="local", name="Local developer")
 """The principal of a call without credentials on a developer's machine."""
 
 _providers: list[PrincipalProvider] = []
 
-# Names the scheme in the OpenAPI document; `require_principal` verifies the credentials.
-_bearer = HTTPBearer(
-    auto_error=False, scheme_name="API token", description="A token that `make token` printed."
+WEBSOCKET_PROTOCOL = "bearer"
+"""The subprotocol after which a browser sends a token, since its scripts cannot set headers."""
+
+
+class _DocumentedScheme(HTTPBearer):
+    """Names the scheme in the OpenAPI document; `require_principal` verifies the credentials."""
+
+    async def __call__(self, request: HTTPConnection) -> None:
+        """Do nothing."""
+
+
+_bearer = _DocumentedScheme(
+    scheme_name="API token", description="A token that `make token` printed."
 )
 
 
@@ -57,10 +70,9 @@ def register_principal_provider(provider: PrincipalProvider) -> PrincipalProvide
 
 
 async def require_principal(
-    request: Request,
-    _credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None,
+    request: HTTPConnection, _scheme: Annotated[None, Depends(_bearer)] = None
 ) -> Principal:
-    """Identify the caller, who is also stored in `request.state.principal`.
+    """Identify the caller of a route or WebSocket, also stored in `request.state.principal`.
 
     On a developer's machine a call without credentials counts as the developer's; wrong credentials
     are refused there as anywhere else.
@@ -77,14 +89,20 @@ async def require_principal(
     return principal
 
 
-def bearer_token(request: Request) -> str | None:
-    """The token after `Authorization: Bearer`, of any kind; None where there is none."""
+def bearer_token(request: HTTPConnection) -> str | None:
+    """The token after `Authorization: Bearer`, of any kind; None where there is none.
+
+    A WebSocket may send it as a subprotocol instead: `new WebSocket(url, ["bearer", token])`.
+    """
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    return (token.strip() or None) if scheme.lower() == "bearer" else None
+    if scheme.lower() == "bearer":
+        return token.strip() or None
+    offered: list[str] = request.scope.get("subprotocols", [])
+    return offered[1] if offered[:1] == [WEBSOCKET_PROTOCOL] and len(offered) > 1 else None
 
 
-def _anonymous(request: Request) -> Principal:
-    if "authorization" in request.headers:
+def _anonymous(request: HTTPConnection) -> Principal:
+    if "authorization" in request.headers or bearer_token(request):
         raise HTTPException(
             401,
             "The credentials are unknown, expired or revoked.",
@@ -100,7 +118,7 @@ def _anonymous(request: Request) -> Principal:
 
 
 @register_principal_provider
-async def api_token_principal(request: Request) -> Principal | None:
+async def api_token_principal(request: HTTPConnection) -> Principal | None:
     """The principal of the API token in the request; None without a valid one."""
     token = bearer_token(request)
     found = await find_token(token) if token else None

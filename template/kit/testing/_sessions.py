@@ -19,23 +19,32 @@ from sqlmodel import Session
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from kit.admin import admin_session_maker
-from kit.database import AsyncReadOnlySession
+from kit.database import AsyncReadOnlySession, refuse_further_use
 from kit.places import service
 from kit.security import _admin_users as passwords
 from kit.security import ensure_admin
 from kit.settings import settings
 
 
+class _Session(AsyncSession):
+    async def close(self) -> None:
+        """Close the session for good, as `request_session` does."""
+        await super().close()
+        refuse_further_use(self)
+
+
+class _ReadSession(_Session, AsyncReadOnlySession):
+    pass
+
+
 def session_on(connection: AsyncConnection) -> AsyncSession:
     """Make a session whose commits release savepoints of the connection's transaction."""
-    return AsyncSession(
-        connection, expire_on_commit=False, join_transaction_mode="create_savepoint"
-    )
+    return _Session(connection, expire_on_commit=False, join_transaction_mode="create_savepoint")
 
 
 def read_session_on(connection: AsyncConnection) -> AsyncReadOnlySession:
     """Make such a session for reading only, like that of `ReadSessionDep`."""
-    return AsyncReadOnlySession(
+    return _ReadSession(
         connection,
         expire_on_commit=False,
         autoflush=False,

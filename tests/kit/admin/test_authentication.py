@@ -88,7 +88,7 @@ class TestForgedSession:
         }
 
     async def try_cookie(self, http: httpx.AsyncClient, cookie: str) -> bool:
-        http.cookies.set("admin_session", cookie, path="/admin")
+        http.cookies.set("admin_session", cookie, path="/")
         return await is_in(http)
 
     async def test_of_another_key(
@@ -156,7 +156,7 @@ class TestLogin:
         assert answer.status_code == 400
         assert "Invalid credentials" in answer.text
 
-    async def test_cookies_are_for_the_admin_and_no_script(
+    async def test_cookies_are_for_this_service_and_no_script(
         self, anonymous_client: httpx.AsyncClient, tester: AdminUser
     ) -> None:
         answer = await anonymous_client.post("/admin/login", data=log_in(username=" TESTER "))
@@ -165,7 +165,8 @@ class TestLogin:
         assert {cookie.split("=")[0] for cookie in cookies} == {"admin_session", "admin_device"}
         for cookie in cookies:
             flags = {flag.strip().lower() for flag in cookie.split(";")}
-            assert {"httponly", "samesite=strict", "path=/admin"} <= flags
+            path = "path=/" if cookie.startswith("admin_session") else "path=/admin"
+            assert {"httponly", "samesite=strict", path} <= flags
             assert "secure" not in flags
         assert await is_in(anonymous_client)
 
@@ -215,7 +216,7 @@ class TestSessionEnds:
         answer = await admin_client.get("/admin/logout")
         assert answer.headers["Location"] == "http://test/admin/login"
         assert not await is_in(admin_client)
-        admin_client.cookies.set("admin_session", copy, path="/admin")
+        admin_client.cookies.set("admin_session", copy, path="/")
         assert not await is_in(admin_client)
         entry = sync_db_session.exec(
             select(AuditEntry).where(AuditEntry.action == AuditAction.LOGOUT)
