@@ -46,6 +46,17 @@ class TestRequestedReplies:
         assert reply.error == f"the text has {length} characters, expected 1 to 2000"
         assert sent_tasks == []
 
+    @pytest.mark.parametrize("length", [1, 2000])
+    def test_of_the_shortest_and_the_longest_text_are_queued(
+        self, sync_db_session: Session, sent_tasks: list[str], length: int
+    ) -> None:
+        payload = {"recipient_id": "11", "text": "x" * length}
+        publish_sync(sync_db_session, "messenger.reply-requested", payload)
+        sync_db_session.commit()
+        [reply] = replies(sync_db_session)
+        assert reply.error == ""
+        assert reply.state in (MessageState.QUEUED, MessageState.KEPT)
+
     def test_are_undone_with_their_sender(
         self, sync_db_session: Session, sent_tasks: list[str]
     ) -> None:

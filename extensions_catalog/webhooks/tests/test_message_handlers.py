@@ -10,6 +10,7 @@ from sqlmodel import Session, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.extensions.webhooks.models import DeliveryState, WebhookDelivery
+from app.extensions.webhooks.settings import webhooks_settings
 from app.extensions.webhooks.tasks import deliver_due
 from app.extensions.webhooks.tests.rows import a_subscription, add, deliveries, send
 from kit.messages import publish
@@ -99,6 +100,18 @@ class TestWhatIsNotDelivered:
         await db_session.commit()
         assert await written(db_session) == []
         assert reason in caplog.text
+
+    async def test_a_body_of_exactly_the_limit_is_sent(
+        self, db_session: AsyncSession, sent_tasks: list[str]
+    ) -> None:
+        await subscribe(db_session, "*")
+        await publish(db_session, "hotel.room-booked", {"text": ""})
+        [empty] = await written(db_session)
+        rest = webhooks_settings.BODY_LIMIT - len(empty.body)
+        await publish(db_session, "hotel.room-booked", {"text": "x" * rest})
+        assert [len(each.body) for each in await written(db_session)][1:] == [
+            webhooks_settings.BODY_LIMIT
+        ]
 
     async def test_this_extensions_own_messages(
         self, db_session: AsyncSession, sent_tasks: list[str]

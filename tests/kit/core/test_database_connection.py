@@ -42,6 +42,7 @@ async def test_wrong_password(test_database: str, monkeypatch: pytest.MonkeyPatc
     message = await refusal()
 
     assert f"refuses the login of '{settings.POSTGRES_USER}'" in message
+    assert "(password authentication failed for user" in message
     assert "(set in " in message
     assert "wrong" not in message.replace("wrong password", "")
 

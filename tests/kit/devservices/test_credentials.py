@@ -1,16 +1,31 @@
 """Credentials are generated once, differ from each other and show nowhere."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
-from kit.devservices import DevServicesError, local_credentials
+from kit.devservices import Credentials, DevServicesError, local_credentials
 
 
 def test_they_survive(tmp_path: Path) -> None:
     assert local_credentials(tmp_path) == local_credentials(tmp_path)
+
+
+def test_processes_that_start_at_once_agree_on_them(tmp_path: Path) -> None:
+    together = Barrier(8)
+
+    def start(_: int) -> Credentials:
+        together.wait()
+        return local_credentials(tmp_path)
+
+    for _ in range(5):
+        with ThreadPoolExecutor(8) as pool:
+            assert len(set(pool.map(start, range(8)))) == 1
+        (tmp_path / ".data" / "credentials.json").unlink()
 
 
 def test_they_differ_from_each_other_and_from_another_projects(tmp_path: Path) -> None:

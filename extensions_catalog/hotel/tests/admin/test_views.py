@@ -144,6 +144,14 @@ class TestBookings:
         assert payload["booking_id"] == booking.id
         assert payload["mail_to"] == "ada@example.com"
 
+    async def test_how_many_were_changed_is_shown(
+        self, admin_client: httpx.AsyncClient, booking: HotelBooking
+    ) -> None:
+        unknown = (booking.id or 0) + 1
+        await admin_client.get(f"{BOOKINGS}/action/cancel?pks={booking.id},{unknown}")
+        answer = await admin_client.get(f"{BOOKINGS}/list")
+        assert "1 of 2 cancelled" in answer.text
+
     async def test_an_arrival_is_noted(
         self, admin_client: httpx.AsyncClient, sync_db_session: Session, booking: HotelBooking
     ) -> None:
