@@ -1,11 +1,13 @@
-"""The ids of the current request and of the running task, for log lines.
+"""The ids of the current request and of the running task, for log lines; a request's root path.
 
 A module that imports nothing, so that logging and models can use it.
 """
 
 import re
 import uuid
+from collections.abc import Mapping
 from contextvars import ContextVar, Token
+from typing import Any
 
 REQUEST_ID_HEADER = "X-Request-ID"
 
@@ -58,3 +60,9 @@ def bind_task_id(task_id: str) -> None:
 def unbind_task_id() -> None:
     """Unbind the id of the task that was bound last."""
     _running.set(_running.get()[:-1])
+
+
+def root_path(scope: Mapping[str, Any]) -> str:
+    """The path below which the service is served, as `/shop`; empty where it has a host."""
+    # A mounted application's own root is longer.
+    return str(scope.get("app_root_path", scope.get("root_path", "")))

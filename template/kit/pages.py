@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context, select_autoescape
+from jinja2.runtime import Context
 
+from kit.context import root_path
 from kit.extensions import enabled_extensions, extension_dir
 from kit.settings import BASE_DIR, settings
 
@@ -30,4 +32,12 @@ def page_environment() -> Environment:
     )
     environment.globals["project_name"] = settings.PROJECT_NAME
     environment.globals["environment"] = settings.ENVIRONMENT
+    environment.globals["link"] = _link
     return environment
+
+
+@pass_context
+def _link(context: Context, address: str) -> str:
+    """`link("/orders")` in a template: the address below the service's root path."""
+    is_own = address.startswith("/")
+    return f"{root_path(context['request'].scope)}{address}" if is_own else address

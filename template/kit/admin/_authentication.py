@@ -9,7 +9,7 @@ import math
 import secrets
 import time
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any
 
 import anyio.to_thread
 from anyio import CapacityLimiter
@@ -19,9 +19,11 @@ from sqladmin.templating import Jinja2Templates
 from sqlalchemy import func
 from sqlalchemy.orm import sessionmaker
 from sqlmodel import Session, col, select, update
+from starlette.middleware import Middleware
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from kit.admin._audit import AuditedSession, audit_entry, current_admin_request
 from kit.admin._login_throttle import (
@@ -31,6 +33,7 @@ from kit.admin._login_throttle import (
     reserve_attempt,
 )
 from kit.admin._request_guard import client_address, requested_action
+from kit.context import root_path
 from kit.models import AdminUser, AuditAction, AuditEntry
 from kit.security import normalise_username, verify_password
 from kit.settings import settings
@@ -48,19 +51,16 @@ class AdminAuthentication(AuthenticationBackend):
     templates: Jinja2Templates
     """SQLAdmin's templates, which are made after the backend."""
 
-    def __init__(self, session_maker: sessionmaker[AuditedSession], path: str) -> None:
-        super().__init__(
-            derived_key("admin session"),
-            session_cookie=SESSION_COOKIE,
-            max_age=settings.ADMIN_SESSION_SECONDS,
-            path="/",  # pages beside the admin may need its log-in, too
-            same_site="strict",
-            https_only=not settings.is_local,
-        )
-        self._path = path
-        self._read_session = SessionMiddleware(
-            _no_app, **cast("dict[str, Any]", self.middlewares[0].kwargs)
-        )
+    def __init__(self, session_maker: sessionmaker[AuditedSession]) -> None:
+        cookie = {
+            "secret_key": derived_key("admin session"),
+            "session_cookie": SESSION_COOKIE,
+            "max_age": settings.ADMIN_SESSION_SECONDS,
+            "same_site": "strict",
+            "https_only": not settings.is_local,
+        }
+        self.middlewares = [Middleware(_SessionOfTheService, **cookie)]
+        self._read_session = SessionMiddleware(_no_app, **cookie)
         self._session_maker = session_maker
         self._devices = URLSafeTimedSerializer(derived_key("admin device"))
         self._login_limiter = CapacityLimiter(CONCURRENT_LOGINS)
@@ -97,7 +97,7 @@ class AdminAuthentication(AuthenticationBackend):
         is_ours = page.startswith("/") and not page.startswith(("//", "/\\"))
         target = page if is_ours else request.url_for("admin:index")
         response = RedirectResponse(target, HTTPStatus.FOUND)
-        self._remember_device(response, user)
+        self._remember_device(request, response, user)
         return response
 
     async def logout(self, request: Request) -> bool:
@@ -198,12 +198,12 @@ class AdminAuthentication(AuthenticationBackend):
             return ""
         return str(device) if user is not None and user.id == user_id else ""
 
-    def _remember_device(self, response: Response, user: AdminUser) -> None:
+    def _remember_device(self, request: Request, response: Response, user: AdminUser) -> None:
         response.set_cookie(
             DEVICE_COOKIE,
             str(self._devices.dumps([user.id, secrets.token_hex(8)])),
             max_age=DEVICE_SECONDS,
-            path=self._path,
+            path=request.scope["root_path"],
             secure=not settings.is_local,
             httponly=True,
             samesite="strict",
@@ -219,6 +219,15 @@ class AdminAuthentication(AuthenticationBackend):
         )
         response.headers["Retry-After"] = str(retry_after)
         return response
+
+
+class _SessionOfTheService(SessionMiddleware):
+    """Sets the cookie for the whole service: pages beside the admin may need its log-in, too."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        self.path = root_path(scope) or "/"  # the server's, which does not change while it runs
+        await super().__call__(scope, receive, send)
 
 
 async def _no_app(*_: object) -> None:

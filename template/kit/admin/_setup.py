@@ -48,13 +48,12 @@ def setup_admin(app: FastAPI, package: str) -> "ServiceAdmin":
         ExtensionError: when an extension's admin cannot be set up.
         StartupError: when a view would show a column that is marked as sensitive.
     """
-    authentication = AdminAuthentication(admin_session_maker, ADMIN_PATH)
+    authentication = AdminAuthentication(admin_session_maker)
     admin = ServiceAdmin(
         app,
         session_maker=admin_session_maker,
         base_url=ADMIN_PATH,
         title=settings.PROJECT_NAME,
-        favicon_url="/static/favicon.svg",
         templates_dir=str(TEMPLATES_DIR),
         middlewares=[Middleware(AdminRequestGuard)],
         authentication_backend=authentication,

@@ -23,7 +23,7 @@ from starlette.status import WS_1008_POLICY_VIOLATION, WS_1011_INTERNAL_ERROR
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketState
 
-from kit.context import get_request_id
+from kit.context import get_request_id, root_path
 from kit.errors._causes import first_line, is_conflict, is_outage, is_unstorable
 from kit.places import service
 from kit.redis import PayloadTooLargeError
@@ -291,6 +291,6 @@ def _validation_entry(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _wants_page(request: HTTPConnection) -> bool:
-    path = request.scope["path"]
+    path: str = request.scope["path"].removeprefix(root_path(request.scope))
     is_api = request.scope["type"] != "http" or path.startswith(("/api/", "/health/"))
     return not is_api and "text/html" in request.headers.get("accept", "")

@@ -1,5 +1,6 @@
 import base64
 import json
+import re
 import time
 from typing import Any
 
@@ -12,6 +13,7 @@ from sqlmodel import Session, select
 
 from app.core.config import settings
 from app.core.database import sync_engine
+from app.main import app
 from kit.admin import _authentication as authentication
 from kit.admin._audit import admin_session_maker
 from kit.admin._authentication import AdminAuthentication, derived_key
@@ -170,18 +172,35 @@ class TestLogin:
             assert "secure" not in flags
         assert await is_in(anonymous_client)
 
+    async def test_cookies_and_links_are_below_the_root_path(
+        self, sync_db_session: Session, tester: AdminUser
+    ) -> None:
+        transport = httpx.ASGITransport(app=app, root_path="/shop")
+        # The server puts the root path before the path, as the proxy has removed it.
+        async with httpx.AsyncClient(transport=transport, base_url="http://test/shop/") as http:
+            answer = await http.post("admin/login", data=log_in())
+            page = await http.get(answer.headers["location"])
+
+        device, session = sorted(answer.headers.get_list("set-cookie"))
+        assert "path=/shop/admin;" in device.lower()
+        assert "path=/shop;" in session.lower()
+        assert page.status_code == 200
+        addresses = re.findall(r'(?:href|src)="(?:http://test)?(/[^"]*)"', page.text)
+        assert len(addresses) > 5
+        assert [each for each in addresses if not each.startswith("/shop/")] == []
+
     async def test_cookies_need_tls_outside_local(
         self, sync_db_session: Session, tester: AdminUser, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         elsewhere = settings.model_copy(update={"ENVIRONMENT": "production"})
         monkeypatch.setattr(authentication, "settings", elsewhere)
-        app = FastAPI()
+        elsewhere_app = FastAPI()
         Admin(
-            app,
+            elsewhere_app,
             sync_engine,
-            authentication_backend=AdminAuthentication(admin_session_maker, "/admin"),
+            authentication_backend=AdminAuthentication(admin_session_maker),
         )
-        transport = httpx.ASGITransport(app=app)
+        transport = httpx.ASGITransport(app=elsewhere_app)
         async with httpx.AsyncClient(transport=transport, base_url="https://test") as http:
             answer = await http.post("/admin/login", data=log_in())
         cookies = answer.headers.get_list("set-cookie")

@@ -1,4 +1,5 @@
 import re
+from collections.abc import AsyncIterator
 from html import unescape
 
 import httpx
@@ -52,6 +53,32 @@ class TestStartPage:
 
     async def test_is_not_in_the_schema(self) -> None:
         assert "/" not in app.openapi()["paths"]
+
+
+class TestBelowARootPath:
+    """As a proxy has it that serves the service at /shop, and a server with that root path."""
+
+    @pytest.fixture
+    async def http(self) -> AsyncIterator[httpx.AsyncClient]:
+        transport = httpx.ASGITransport(app=app, root_path="/shop")
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+            yield http
+
+    @pytest.mark.parametrize("path", ["/shop/", "/shop/nowhere", "/shop/static/nowhere.css"])
+    async def test_every_link_stays_below_it(self, http: httpx.AsyncClient, path: str) -> None:
+        page = (await http.get(path, headers={"Accept": "text/html"})).text
+        addresses = re.findall(r'(?:href|src|data-health)="(?:http://test)?(/[^"]*)"', page)
+        assert len(addresses) > 3
+        assert [each for each in addresses if not each.startswith("/shop/")] == []
+
+    async def test_its_pages_are_found(self, http: httpx.AsyncClient) -> None:
+        page = (await http.get("/shop/")).text
+        for link in re.findall(r'<a [^>]*href="(/[^"]*)"', page):
+            assert (await http.get(link, follow_redirects=True)).status_code == 200, link
+
+    async def test_an_error_of_the_api_is_no_page(self, http: httpx.AsyncClient) -> None:
+        answer = await http.get("/shop/api/nowhere", headers={"Accept": "text/html"})
+        assert answer.headers["Content-Type"] == "application/problem+json"
 
 
 class TestEveryPage:
