@@ -27,10 +27,10 @@ async def kit_lifespan() -> AsyncIterator[None]:
     Raises:
         StartupError: when the service cannot start; its message says what to fix.
     """
-    for finding in unknown_settings():
-        logger.warning("%s", finding)
     begin_process("api")
     service.load()
+    for finding in unknown_settings():  # the service's own classes are known once it is loaded
+        logger.warning("%s", finding)
     refuse_lasting_sessions()
     for maker in (service.async_session_maker, service.read_session_maker):
         maker.configure(close_resets_only=False)

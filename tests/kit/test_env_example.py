@@ -3,10 +3,12 @@
 import re
 
 import pytest
+from pydantic import BaseModel, Field, SecretStr
 
 from app.core.config import ServiceSettings, Settings
 from kit.commands.env_example import env_example, env_example_of
 from kit.extensions import enabled_extensions
+from kit.places import service
 from kit.settings import setting_name
 
 
@@ -27,6 +29,30 @@ def test_every_setting_of_the_core_has_a_line_and_an_explanation() -> None:
 
 def test_no_secret_has_a_value() -> None:
     assert names_of_secrets_with_value(env_example()) == []
+
+
+def test_fields_of_an_owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Smtp(BaseModel):
+        HOST: str = Field("localhost", description="Server that takes mails.")
+        PASSWORD: SecretStr | None = None
+
+    class OwnersSettings(Settings):
+        WAREHOUSE_URL: str = Field(description="Address of the warehouse's API.")
+        SMTP: Smtp = Smtp(HOST="mail")
+        TAGS: list[int] = Field(default_factory=lambda: [1, 2], description="Numbers of the tags.")
+        KEY: SecretStr = Field(SecretStr("hunter2"), description="Key of the warehouse.")
+
+    monkeypatch.setattr(service.module("core.config"), "Settings", OwnersSettings)
+
+    own = env_example().partition("# --- Yours ---\n")[2]
+
+    assert own.split("\n\n") == [
+        "\n# Address of the warehouse's API.\n#WAREHOUSE_URL=",
+        "# Server that takes mails.\n#SMTP__HOST=mail",
+        "SMTP__PASSWORD=",
+        "# Numbers of the tags.\n#TAGS=1,2",
+        "# Key of the warehouse.\nKEY=\n",
+    ]
 
 
 @pytest.mark.parametrize("extension", enabled_extensions())

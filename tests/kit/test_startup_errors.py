@@ -12,6 +12,7 @@ from sqlalchemy.engine import make_url
 
 from app.core.config import BASE_DIR, settings
 from kit.testing._databases import create_database, drop_database
+from kit.tests.pgbouncer import pgbouncer
 
 pytestmark = pytest.mark.slow
 
@@ -81,6 +82,51 @@ def test_missing_setting_whatever_is_started(command: tuple[str, ...]) -> None:
         start(command, **environment),
         "SECRET_KEY is not set and ENVIRONMENT is production: set it in the environment",
     )
+
+
+def test_all_that_is_missing_or_wrong_is_reported_at_once() -> None:
+    """What is missing, what cannot be read, and the extensions' settings, in one start."""
+    result = start(
+        SERVE,
+        ENVIRONMENT="production",
+        ENABLED_EXTENSIONS="_example",
+        SECRET_KEY="",
+        CORS_ORIGINS="",
+        API_WORKERS="many",
+        REDIS_URL="rediss://default:[YOUR-PASSWORD]@redis.example.com:6379",
+        EXAMPLE_PAGE_SIZE="none",
+    )
+
+    output = result.stdout + result.stderr
+    assert result.returncode == 1
+    assert "Traceback" not in output
+    lines = [line.removeprefix("error:").split()[0] for line in output.splitlines()]
+    assert lines == ["API_WORKERS", "REDIS_URL", "SECRET_KEY", "CORS_ORIGINS", "EXAMPLE_PAGE_SIZE"]
+
+
+@pytest.mark.parametrize("workers", ["3", "4"])
+def test_workers_of_uvicorn_that_no_setting_declares(workers: str) -> None:
+    result = start((*UVICORN, "--workers", workers), POSTGRES_CONNECTION_LIMIT="15")
+
+    output = result.stdout + result.stderr
+    assert f"uvicorn runs {workers} processes, but API_WORKERS is 1 (not set)" in output
+    assert f"set API_WORKERS={workers}" in output
+    assert f"{workers} API x 10 + {workers} admin x 1" in output
+    assert "Application startup complete" not in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("mode", ["session", "transaction"])
+def test_pooler_that_no_setting_names(mode: str, test_database: str) -> None:
+    with pgbouncer(mode, pool_size=3) as environment:
+        unnamed = environment | {"POSTGRES_POOLER": ""}
+        result = start((*SERVE, "--check"), **unnamed)
+        named = start((*SERVE, "--check"), **environment)
+
+    assert_one_clear_line(
+        result, "is a connection pooler, which POSTGRES_POOLER does not say", "=transaction"
+    )
+    assert named.returncode == 0, named.stderr
 
 
 def test_weak_secret() -> None:

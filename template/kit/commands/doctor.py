@@ -31,9 +31,17 @@ from kit.migrations import (
     read_state,
     script_directory,
 )
+from kit.places import service
 from kit.process import start_local_services
 from kit.queue import RedisStatus, read_redis_status
-from kit.settings import SUPABASE_POOLER_SUFFIX, StartupError, settings, unknown_settings
+from kit.settings import (
+    SUPABASE_PROJECT_HOST,
+    SUPABASE_TRANSACTION_PORT,
+    StartupError,
+    settings,
+    unknown_settings,
+    values_with_open_dollar,
+)
 
 MEMORY_WARNING = 0.8
 """Share of Redis's memory above which a warning is due."""
@@ -84,6 +92,7 @@ def check_settings() -> Iterator[Finding]:
     if not settings.is_local and not settings.FLOWER_PASSWORD:
         yield warning("FLOWER_PASSWORD is not set, so Flower does not start", "Set a random one.")
     try:
+        service.load()
         for hook in ("models", "api", "tasks"):
             load_extensions(hook)  # an extension's settings class is known once it is imported
     except StartupError as error:
@@ -95,7 +104,13 @@ def check_settings() -> Iterator[Finding]:
         yield warning(f"{name}.", rest)
     if not unknown and not wrong:
         yield fine(f"settings: ENVIRONMENT is {settings.ENVIRONMENT}, every name is known")
+    for name in values_with_open_dollar():
+        yield warning(
+            f"{name} in .env holds a $, which Docker Compose replaces and the service does not",
+            "Write its value in single quotes.",
+        )
     yield from check_pooler()
+    yield from check_proxies()
     yield from check_budgets()
     yield from check_transport()
     yield from check_secrets()
@@ -103,21 +118,34 @@ def check_settings() -> Iterator[Finding]:
 
 def check_pooler() -> Iterator[Finding]:
     """Check that port and mode of the pooler match."""
-    host = settings.POSTGRES_HOST or ""
-    if host.endswith(".supabase.co") and not settings.uses_local_postgres:
+    if settings.uses_local_postgres:
+        return
+    host, port = settings.POSTGRES_HOST or "", settings.POSTGRES_PORT
+    if SUPABASE_PROJECT_HOST.fullmatch(host):
+        pooler = port == SUPABASE_TRANSACTION_PORT
         yield warning(
-            f"database: {host} is Supabase's direct connection, which has IPv6 only",
-            "Where that fails, paste the pooler's connection string into DATABASE_URL in .env.",
+            f"database: {host} is Supabase's "
+            f"{'dedicated pooler' if pooler else 'direct connection'}, which has IPv6 only",
+            "Where that fails, paste the shared pooler's connection string into DATABASE_URL.",
         )
-    transaction_port = settings.POSTGRES_PORT == 6543  # noqa: PLR2004 (Supabase's)
-    if host.endswith(SUPABASE_POOLER_SUFFIX) and not settings.uses_local_postgres:
-        expected = "transaction" if transaction_port else "session"
-        if settings.pooler_mode != expected:
-            yield problem(
-                f"database: port {settings.POSTGRES_PORT} of Supabase's pooler is in {expected} "
-                f"mode, but POSTGRES_POOLER is {settings.pooler_mode}",
-                "Remove POSTGRES_POOLER: the mode follows from the port.",
-            )
+    if (expected := settings.recognised_pooler) and settings.pooler_mode != expected:
+        yield problem(
+            f"database: {host}:{port} is a pooler in {expected} mode, but POSTGRES_POOLER is "
+            f"{settings.pooler_mode}",
+            "Remove POSTGRES_POOLER: the mode follows from host and port.",
+        )
+
+
+def check_proxies() -> Iterator[Finding]:
+    """Check that callers cannot make up the address that counts as theirs."""
+    named = ", ".join(settings.FORWARDED_ALLOW_IPS)
+    if "*" in settings.FORWARDED_ALLOW_IPS:
+        yield warning(
+            "proxy: FORWARDED_ALLOW_IPS is *, so each caller can claim any address",
+            "Name the proxy's address or network, as 10.0.0.0/8.",
+        )
+    else:
+        yield fine(f"proxy: X-Forwarded-For is believed from {named or 'no one'}")
 
 
 def check_budgets() -> Iterator[Finding]:
@@ -143,6 +171,12 @@ def check_transport() -> Iterator[Finding]:
         yield warning(
             "redis: password and tasks cross the network unencrypted",
             "Where the plan offers TLS, turn it on and set REDIS_TLS=true.",
+        )
+    if settings.REDIS_TLS and not settings.REDIS_TLS_VERIFY:
+        yield warning(
+            "redis: the connection is encrypted, but the server's certificate is not verified",
+            "Where the provider has one to download, name its file in REDIS_CA_FILE and remove "
+            "REDIS_TLS_VERIFY.",
         )
 
 
@@ -223,9 +257,13 @@ def check_redis() -> Iterator[Finding]:
     try:
         status = read_redis_status()
     except RedisError as error:
+        untrusted = "CERTIFICATE_VERIFY_FAILED" in str(error)
         yield problem(
             f"redis: {type(error).__name__}: {error}",
-            "Start it, or correct REDIS_URL, REDIS_HOST, REDIS_PORT and REDIS_PASSWORD.",
+            "Name the server's certificate in REDIS_CA_FILE or, where the provider has none to "
+            "download, set REDIS_TLS_VERIFY=false."
+            if untrusted
+            else "Start it, or correct REDIS_URL, REDIS_HOST, REDIS_PORT and REDIS_PASSWORD.",
         )
         return
     yield from judge_redis(status)

@@ -5,13 +5,15 @@ an extension it prints that one's, for the `.env.example` in its folder.
 """
 
 import argparse
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from enum import Enum
 from importlib import import_module
 from inspect import getsource
 from typing import Any, get_args
 
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -23,7 +25,7 @@ from kit.settings import ServiceSettings, Settings, setting_name
 
 HEADING = """\
 # Copy to .env, which git ignores, and fill in what is needed; a blank value counts as unset.
-# A value that holds a #, a space or a quote stands in quotes: POSTGRES_PASSWORD='a#b c'
+# A value with a $, #, \\, space or quote stands in single quotes: POSTGRES_PASSWORD='a#b $c'
 # The environment wins over .env, .env over [tool.service] of pyproject.toml, and that table over
 # the defaults shown here. Settings of an extension: app/extensions/<name>/.env.example
 """
@@ -70,10 +72,24 @@ def _described(cls: type[ServiceSettings], names: Iterable[str]) -> Iterator[str
         field = cls.model_fields[name]
         if name in groups:
             yield f"\n# --- {groups[name]} ---\n"
-        yield f"\n# {field.description}\n"
-        # Secrets have no default to show, so their lines are not commented out.
-        mark = "" if SecretStr in get_args(field.annotation) else "#"
-        yield f"{mark}{setting_name(cls, name)}={_shown(field)}\n"
+        default = field.get_default(call_default_factory=True)
+        yield from _entries(setting_name(cls, name), field, default)
+
+
+def _entries(name: str, field: FieldInfo, default: Any) -> Iterator[str]:
+    """The lines of a setting; those of each field of a nested model, as `SMTP__HOST`."""
+    kinds = (field.annotation, *get_args(field.annotation))
+    for kind in kinds:
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            for inner, each in kind.model_fields.items():
+                known = getattr(default, inner, each.get_default(call_default_factory=True))
+                yield from _entries(f"{name}__{inner.upper()}", each, known)
+            return
+    # Secrets have no default to show, so their lines are not commented out.
+    is_secret = SecretStr in kinds
+    explanation = f"# {field.description}\n" if field.description else ""
+    line = f"{name}=" if is_secret else f"#{name}={_shown(default)}"
+    yield f"\n{explanation}{line}\n"
 
 
 def _groups(cls: type[ServiceSettings]) -> dict[str, str]:
@@ -84,13 +100,15 @@ def _groups(cls: type[ServiceSettings]) -> dict[str, str]:
     return {field: title for title, field in re.findall(pattern, source, re.MULTILINE)}
 
 
-def _shown(field: FieldInfo) -> str:
-    default: Any = field.default
-    if default is PydanticUndefined or default is None:
+def _shown(default: Any) -> str:
+    if default in (None, PydanticUndefined):
         return ""
-    if isinstance(default, bool):
-        return str(default).lower()
-    return ",".join(default) if isinstance(default, list) else str(default)
+    if isinstance(default, bool | dict):
+        return json.dumps(default)
+    if isinstance(default, list | tuple | set | frozenset):
+        shown = [_shown(each) for each in default]
+        return ",".join(shown if isinstance(default, list | tuple) else sorted(shown))
+    return str(default.value if isinstance(default, Enum) else default)
 
 
 if __name__ == "__main__":

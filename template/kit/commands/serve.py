@@ -52,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fd=options.fd,
         workers=settings.API_WORKERS if options.fd is None else 1,
         log_config=None,
-        proxy_headers=True,  # from the addresses in FORWARDED_ALLOW_IPS
+        root_path=settings.API_ROOT_PATH,
+        forwarded_allow_ips=settings.FORWARDED_ALLOW_IPS,
         server_header=False,
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
     )

@@ -5,6 +5,7 @@ example by `docker compose up --scale`, is only seen here.
 """
 
 import logging
+import multiprocessing
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +14,14 @@ from typing import Any, NamedTuple, get_args
 import redis
 from kombu.exceptions import LimitExceeded
 
-from kit.connections._budget import LABELS, Budget, Line, redis_allowance, refuse_more_than_the_plan
+from kit.connections._budget import (
+    LABELS,
+    Budget,
+    Line,
+    postgres_pool_size,
+    redis_allowance,
+    refuse_more_than_the_plan,
+)
 from kit.process import (
     ProcessName,
     Role,
@@ -24,7 +32,7 @@ from kit.process import (
     this_process,
 )
 from kit.redis import redis_client
-from kit.settings import StartupError, settings
+from kit.settings import StartupError, settings, where_set
 
 
 class RedisClient(NamedTuple):
@@ -158,6 +166,30 @@ def begin_process(role: Role, *, children: int | None = None) -> None:
         StartupError: when the plan or Redis has no room for it, or a server cannot be started.
     """
     refuse_more_than_the_plan(settings, children=children)
+    if role == "api":
+        _refuse_undeclared_workers()
     this_process.become(role)
     start_local_services()
     refuse_more_than_redis_gives(children=children)
+
+
+def _refuse_undeclared_workers() -> None:
+    """Check that the plan allows the processes that `uvicorn --workers` has started beside us.
+
+    Each has pools of the size that suits `API_WORKERS`, so more of them may exceed the plan.
+    """
+    # uvicorn passes its configuration to each of its processes; nothing else says their number.
+    server = getattr(multiprocessing.current_process(), "_kwargs", {}).get("config")
+    workers: int = getattr(server, "workers", 1)
+    if workers <= settings.API_WORKERS or getattr(server, "should_reload", False):
+        return
+    sizes = {"API_WORKERS": workers, "POSTGRES_POOL_SIZE": postgres_pool_size(settings)}
+    try:
+        refuse_more_than_the_plan(settings.model_copy(update=sizes))
+    except StartupError as error:
+        raise StartupError(
+            f"uvicorn runs {workers} processes, but API_WORKERS is {settings.API_WORKERS} "
+            f"({where_set('API_WORKERS')}): set API_WORKERS={workers}, by which connections are "
+            "divided, and start with `python -m kit.commands.serve`.",
+            error.message,
+        ) from None

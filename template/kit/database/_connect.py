@@ -35,6 +35,7 @@ def name_connections(engine: Engine) -> None:
 REFUSED_LOGIN = ("28000", "28P01")
 MISSING_DATABASE = "3D000"
 NO_CONNECTION_LEFT = "53300"
+FOREIGN_STATEMENT = ("26000", "42P05")
 """SQLSTATE codes: https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 
 
@@ -49,7 +50,8 @@ async def connect(
         connect_args: arguments for asyncpg beside the URL; as configured when left out.
 
     Raises:
-        StartupError: when the database cannot be reached or refuses the login.
+        StartupError: when the database cannot be reached or refuses the login, or when a pooler is
+            in between that no setting names.
     """
     engine = create_async_engine(
         url or settings.DATABASE_URL,
@@ -63,11 +65,40 @@ async def connect(
         except (OSError, PostgresError, DBAPIError) as error:
             raise StartupError(_explain(error, engine.url.host, engine.url.port)) from None
         try:
+            if url is None:
+                await _refuse_unnamed_pooler(connection)
             yield connection
         finally:
             await connection.close()
     finally:
         await engine.dispose()
+
+
+async def _refuse_unnamed_pooler(connection: AsyncConnection) -> None:
+    """Check that there is no pooler, unless a setting or the host names it.
+
+    A pooler gives its clients process ids of its own, for `CancelRequest`, which PostgreSQL's own
+    answer contradicts.
+    """
+    if settings.POSTGRES_POOLER or settings.uses_local_postgres or settings.pooler_mode != "none":
+        return
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    try:
+        is_direct = await driver.fetchval("SELECT pg_backend_pid()") == driver.get_server_pid()
+    except PostgresError as error:
+        if error.sqlstate not in FOREIGN_STATEMENT:
+            raise
+        is_direct = False
+    if not is_direct:
+        raise StartupError(_unnamed_pooler(f"{settings.POSTGRES_HOST}:{settings.POSTGRES_PORT}"))
+
+
+def _unnamed_pooler(server: str) -> str:
+    return (
+        f"{server} is a connection pooler, which POSTGRES_POOLER does not say. Set "
+        "POSTGRES_POOLER=transaction, or =session where the pooler assigns a connection for as "
+        "long as it is open. Otherwise queries fail under load."
+    )
 
 
 def _explain(error: Exception, host: str | None, port: int | None) -> str:
@@ -105,6 +136,8 @@ def _explain_refusal(error: BaseException | None, server: str) -> str:
             f"{server} has no database {settings.POSTGRES_DB!r}. Create it with "
             f"`createdb {settings.POSTGRES_DB}`, or correct {_settings('POSTGRES_DB')}."
         )
+    if code in FOREIGN_STATEMENT:
+        return _unnamed_pooler(server)
     if code == NO_CONNECTION_LEFT:
         return (
             f"{server} has no connection left ({said}). Stop what else uses it, or lower "

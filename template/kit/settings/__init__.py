@@ -16,6 +16,7 @@ from kit.settings._base import (
     service_table,
     setting_name,
     unknown_settings,
+    values_with_open_dollar,
     where_set,
 )
 from kit.settings._local import devservices_package, local_addresses, local_credentials
@@ -23,6 +24,8 @@ from kit.settings._service import (
     LOOPBACK_HOSTS,
     MINIMUM_SECRET_LENGTH,
     SUPABASE_POOLER_SUFFIX,
+    SUPABASE_PROJECT_HOST,
+    SUPABASE_TRANSACTION_PORT,
     Settings,
 )
 

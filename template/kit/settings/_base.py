@@ -7,19 +7,29 @@ is committed, so it holds no secret.
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import import_module
+from os import PathLike
 from pathlib import Path
-from typing import Annotated, Any, Self, get_args
+from types import UnionType
+from typing import Annotated, Any, Self, Union, get_args, get_origin
 
-from dotenv import dotenv_values
-from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationError
+from dotenv.parser import Binding, parse_stream
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    AliasPath,
+    BeforeValidator,
+    SecretStr,
+    ValidationError,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
-    NoDecode,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
@@ -51,7 +61,7 @@ def _split_commas(value: Any) -> Any:
     return value
 
 
-CommaSeparated = Annotated[list[str], NoDecode, BeforeValidator(_split_commas)]
+CommaSeparated = Annotated[list[str], BeforeValidator(_split_commas)]
 
 
 def _in_project(value: Path) -> Path:
@@ -84,9 +94,88 @@ def service_table() -> Mapping[str, Any]:
 
 @cache
 def dotenv_table() -> Mapping[str, str]:
-    """The values that `.env` sets, by upper-case name; a blank value counts as unset."""
-    values = dotenv_values(BASE_DIR / ".env", encoding="utf-8")
-    return {key.upper(): value for key, value in values.items() if value}
+    """The values that `.env` sets, by upper-case name; a blank value counts as unset.
+
+    Raises:
+        StartupError: naming a line that cannot be read.
+    """
+    return _dotenv_values(BASE_DIR / ".env")
+
+
+def _dotenv_values(path: str | PathLike[str]) -> Mapping[str, str]:
+    # Not `dotenv_values`, which replaces `${NAME}` in single quotes too, and skips a broken line.
+    lines = _dotenv_lines(path)
+    return {line.key.upper(): line.value for line in lines if line.key and line.value}
+
+
+def _dotenv_lines(path: str | PathLike[str]) -> list[Binding]:
+    if not Path(path).is_file():
+        return []
+    with Path(path).open(encoding="utf-8-sig") as file:
+        lines = list(parse_stream(file))
+    if broken := [str(line.original.line) for line in lines if line.error]:
+        raise StartupError(
+            f"line {', '.join(broken)} of {path} cannot be read, expected NAME='value': write a "
+            "single quote within the value as \\'."
+        )
+    return lines
+
+
+def values_with_open_dollar() -> list[str]:
+    """Names of the values in `.env` in which Docker Compose and uv, unlike us, replace a `$`."""
+    return [
+        line.key
+        for line in _dotenv_lines(BASE_DIR / ".env")
+        if line.key and "$" in (line.value or "")
+        if not line.original.string.partition("=")[2].lstrip().startswith("'")
+    ]
+
+
+_KUBERNETES_PORT = re.compile(r"(tcp|udp|sctp)://.+:\d+")
+
+
+def environment_table() -> Mapping[str, str]:
+    """The values that the environment sets, by upper-case name; a blank value counts as unset.
+
+    Kubernetes describes each Service of the namespace in every container: one called `api` sets
+    `API_PORT=tcp://10.0.0.11:80`, which is no setting of ours. Source:
+    https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+    """
+    return {
+        key.upper(): value
+        for key, value in os.environ.items()
+        if value and not (key.endswith("_PORT") and _KUBERNETES_PORT.fullmatch(value))
+    }
+
+
+class TextSource(EnvSettingsSource):
+    """Reads a settings class's fields from a table of texts: the environment's, or that of `.env`.
+
+    A list is separated by commas, or written as JSON. A text that is neither reaches the field as
+    it is, so that its error is reported like any other.
+    """
+
+    def __init__(self, settings_cls: type[BaseSettings], table: Mapping[str, str]) -> None:
+        super().__init__(settings_cls)
+        self.env_vars = {key.lower(): value for key, value in table.items()}
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        """The value of a field that holds more than a text."""
+        is_json = isinstance(value, str) and value.lstrip().startswith(("[", "{"))
+        if not is_json and _is_sequence(getattr(field, "annotation", None)):
+            return _split_commas(value)
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            return value
+
+
+def _is_sequence(annotation: Any) -> bool:
+    """Whether it is a list, set or tuple of any kind, or None beside one."""
+    if get_origin(annotation) in (Union, UnionType):
+        return any(map(_is_sequence, get_args(annotation)))
+    kind = get_origin(annotation) or annotation
+    return isinstance(kind, type) and issubclass(kind, list | set | frozenset | tuple)
 
 
 class ServiceTableSource(PydanticBaseSettingsSource):
@@ -94,12 +183,14 @@ class ServiceTableSource(PydanticBaseSettingsSource):
 
     def get_field_value(
         self,
-        field: FieldInfo,  # noqa: ARG002 (the base class's signature)
+        field: FieldInfo,
         field_name: str,
     ) -> tuple[Any, str, bool]:
         """The table's value of a field; a blank string means unset."""
         key = setting_name(self.settings_cls, field_name).lower()
         value = service_table().get(key)
+        if _is_sequence(field.annotation):
+            value = _split_commas(value)
         return (None if value == "" else value), field_name, False
 
     def __call__(self) -> dict[str, Any]:
@@ -128,8 +219,7 @@ class ServiceSettings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_file=BASE_DIR / ".env",
-        env_file_encoding="utf-8",
-        env_ignore_empty=True,
+        env_nested_delimiter="__",
         extra="ignore",
         frozen=True,
         hide_input_in_errors=True,
@@ -140,15 +230,17 @@ class ServiceSettings(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (the base class's signature)
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The order of precedence: arguments, environment, `.env`, `[tool.service]`."""
+        files = getattr(dotenv_settings, "env_file", None) or ()
+        last_first = [files] if isinstance(files, str | PathLike) else reversed(files)
         return (
             init_settings,
-            env_settings,
-            dotenv_settings,
+            TextSource(settings_cls, environment_table()),
+            *(TextSource(settings_cls, _dotenv_values(file)) for file in last_first),
             ServiceTableSource(settings_cls),
             file_secret_settings,
         )
@@ -185,48 +277,73 @@ def extension_problems(extensions: Iterable[str]) -> list[str]:
 
 def setting_name(settings_cls: type[BaseSettings], field_name: str) -> str:
     """The name of a field in the environment and in `.env`."""
-    field = settings_cls.model_fields[field_name]
+    return setting_names(settings_cls, field_name)[0]
+
+
+def setting_names(settings_cls: type[BaseSettings], field_name: str) -> list[str]:
+    """Every name under which a field is read."""
+    alias = settings_cls.model_fields[field_name].validation_alias
     prefix = settings_cls.model_config.get("env_prefix") or ""
-    return str(field.validation_alias or f"{prefix}{field_name}").upper()
+    choices = alias.choices if isinstance(alias, AliasChoices) else [alias or prefix + field_name]
+    names = [each.path[0] if isinstance(each, AliasPath) else each for each in choices]
+    return [str(name).upper() for name in names]
 
 
 def explain(settings_cls: type[BaseSettings], error: ValidationError) -> list[str]:
+    known = {
+        name: setting_name(settings_cls, field)
+        for field in settings_cls.model_fields
+        for name in (field.upper(), *setting_names(settings_cls, field))
+    }
     lines = []
     for item in error.errors(include_url=False):
         message = item["msg"].removeprefix("Value error, ")
         if not item["loc"]:
             lines.append(message)
             continue
-        fields = settings_cls.model_fields
-        known = {(field.validation_alias or name): name for name, field in fields.items()}
-        field_name = str(item["loc"][0])
-        name = setting_name(settings_cls, known.get(field_name, field_name))
+        first, *inner = map(str, item["loc"])
+        delimiter = settings_cls.model_config.get("env_nested_delimiter") or "__"
+        path = [known.get(first.upper(), first), *inner]
+        # The names of an inner value and of those that hold it; the last that is set is the one.
+        names = [delimiter.join(path[:length]).upper() for length in range(1, len(path) + 1)]
+        is_set = [name for name in names if where_set(name) != NOT_SET]
+        name = names[-1] if item["type"] == "missing" else [names[0], *is_set][-1]
         lines.append(f"{name} ({where_set(name)}): {message}.")
     return lines
 
 
+NOT_SET = "not set"
+
+
 def where_set(name: str) -> str:
     """The source of a setting's value, in words: for messages to the operator."""
-    value, in_dotenv = os.environ.get(name), dotenv_table().get(name)
+    value, in_dotenv = environment_table().get(name), dotenv_table().get(name)
     if in_dotenv and value in (None, "", in_dotenv):  # `load_dotenv` copies .env's to the other
         return "set in .env"
     if value:
         return "set in the environment"
     if service_table().get(name.lower()) not in (None, ""):
         return "set in [tool.service] of pyproject.toml"
-    return "not set"
+    return NOT_SET
 
 
 def unknown_settings() -> list[str]:
     """Messages about keys of `.env` and `[tool.service]` that no settings class knows.
 
-    `.env` is shared by all settings classes, so only their union can show a misspelt key. A key
-    of an extension that is present but not enabled is no mistake and is left out.
+    `.env` is shared by all settings classes, those that derive from pydantic's own included, so
+    only their union can show a misspelt key. A key of an extension that is present but not enabled
+    is no mistake and is left out.
     """
-    classes = _all_settings_classes(ServiceSettings)
-    known = {setting_name(cls, field) for cls in classes for field in cls.model_fields}
+    known: set[str] = set()
+    nested: set[str] = set()
+    for cls in _derived_from(BaseSettings):
+        names = {name for field in cls.model_fields for name in setting_names(cls, field)}
+        known |= names
+        if delimiter := cls.model_config.get("env_nested_delimiter"):
+            nested |= {f"{name}{delimiter}".upper() for name in names}
     extensions = BASE_DIR / "app" / "extensions"
-    prefixes = tuple(f"{path.name.strip('_').upper()}_" for path in extensions.glob("*/"))
+    present = {f"{path.name.strip('_').upper()}_" for path in extensions.glob("*/")}
+    prefixes = tuple(nested | present)
     places = [(key, ".env") for key in dotenv_table()]
     places += [(key.upper(), "[tool.service] of pyproject.toml") for key in service_table()]
     findings = []
@@ -239,6 +356,6 @@ def unknown_settings() -> list[str]:
     return findings
 
 
-def _all_settings_classes(base: type[ServiceSettings]) -> list[type[ServiceSettings]]:
+def _derived_from(base: type[BaseSettings]) -> list[type[BaseSettings]]:
     children = base.__subclasses__()
-    return children + [cls for child in children for cls in _all_settings_classes(child)]
+    return children + [cls for child in children for cls in _derived_from(child)]

@@ -3,23 +3,38 @@
 Each field's description is the line that `.env.example` shows.
 """
 
+import ipaddress
+import re
 import ssl
 import sys
 from contextlib import suppress
 from functools import cache, cached_property
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 from zoneinfo import available_timezones
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from kit.settings._base import (
     CertificateFile,
     CommaSeparated,
     ServiceSettings,
     StartupError,
+    dotenv_table,
+    environment_table,
     explain,
     extension_problems,
     service_table,
+    setting_name,
+    setting_names,
 )
 from kit.settings._connection_urls import build_url, postgres_parts, redis_parts
 from kit.settings._local import local_addresses, local_secret_key
@@ -35,9 +50,26 @@ SUPABASE_TRANSACTION_PORT = 6543
 Source: https://supabase.com/docs/guides/database/connecting-to-postgres
 """
 
+NEON_POOLED_HOST = re.compile(r"[^.]+-pooler\..+\.neon\.tech")
+"""Neon's pooler is in transaction mode. Source: https://neon.com/docs/connect/connection-pooling"""
+
+SUPABASE_PROJECT_HOST = re.compile(r"db\.[a-z0-9]+\.supabase\.co")
+"""The database itself, or at the transaction port the project's dedicated pooler. Source:
+https://supabase.com/docs/guides/database/connecting-to-postgres#dedicated-pooler
+"""
+
 Environment = Literal["local", "staging", "production"]
 PoolerMode = Literal["none", "session", "transaction"]
 SslMode = Literal["disable", "require", "verify-ca", "verify-full"]
+
+
+def _root_path(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._~/-]*", value):
+        raise ValueError("expected a path of letters, digits and . _ ~ - as /shop")
+    return f"/{value.strip('/')}".removesuffix("/")
+
+
+RootPath = Annotated[str, AfterValidator(_root_path)]
 
 _time_zones = cache(available_timezones)  # which reads the whole time zone database
 
@@ -63,8 +95,25 @@ class Settings(ServiceSettings):
     )
 
     # API
-    API_HOST: str = Field("127.0.0.1", description="Address that the API listens on.")
+    API_HOST: str = Field(
+        "127.0.0.1",
+        description="Address that the API listens on; with PORT and outside local 0.0.0.0.",
+    )
     API_PORT: int = Field(8000, ge=1, le=65535, description="Port that the API listens on.")
+    platform_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        validation_alias="PORT",
+        description="Set by hosting platforms; used where API_PORT is not set beside it.",
+    )
+    API_ROOT_PATH: RootPath = Field(
+        "", description="Path below which a proxy serves the API, as /shop, and which it removes."
+    )
+    FORWARDED_ALLOW_IPS: CommaSeparated = Field(
+        ["127.0.0.1"],
+        description="Proxies whose X-Forwarded headers are believed: addresses or networks.",
+    )
     API_WORKERS: int = Field(1, ge=1, description="Processes that serve the API on this machine.")
     API_INSTANCES: int = Field(
         1, ge=1, description="Machines or containers that serve the API, API_WORKERS on each."
@@ -92,7 +141,7 @@ class Settings(ServiceSettings):
         "postgres", description="User; behind Supabase's pooler postgres.<project reference>."
     )
     POSTGRES_PASSWORD: SecretStr | None = Field(
-        None, description="Password, as it is: it needs no encoding. Quote it if it holds a #."
+        None, description="Password, as it is: it needs no encoding. Single quotes suit any."
     )
     POSTGRES_DB: str = Field(
         "postgres", min_length=1, max_length=63, description="Name of the database."
@@ -139,6 +188,10 @@ class Settings(ServiceSettings):
     REDIS_TLS: bool = Field(False, description="Whether Redis is reached over TLS.")
     REDIS_CA_FILE: CertificateFile | None = Field(
         None, description="Certificate file to verify Redis with; the system's are used otherwise."
+    )
+    REDIS_TLS_VERIFY: bool = Field(
+        True,
+        description="Whether the certificate is verified; false for one that no file can verify.",
     )
     REDIS_CONNECTION_LIMIT: int = Field(
         30, ge=1, description="Connections that the plan allows (30 on Redis Cloud's free plan)."
@@ -199,14 +252,42 @@ class Settings(ServiceSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _take_urls_apart(cls, values: dict[str, Any]) -> dict[str, Any]:
-        if url := values.get("DATABASE_URL"):
-            # The parts that the table sets belong to another database than the URL's.
-            values = {k: v for k, v in values.items() if k not in _DATABASE_PARTS}
-            values |= postgres_parts(_revealed(url))
-        if url := values.get("REDIS_URL"):
-            values = {k: v for k, v in values.items() if k not in _REDIS_PARTS}
-            values |= redis_parts(_revealed(url))
+    def _take_platforms_values(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if port := values.get("PORT"):
+            if "API_PORT" not in environment_table().keys() | dotenv_table().keys():
+                values = values | {"API_PORT": port}
+            if values.get("ENVIRONMENT", "local") != "local":
+                values = {"API_HOST": "0.0.0.0"} | values  # noqa: S104 (its router is outside)
+        # A URL that cannot be taken apart is reported by its field's validator.
+        with suppress(ValueError):
+            if url := values.get("DATABASE_URL"):
+                parts = postgres_parts(_revealed(url))
+                # The parts that the table sets belong to another database than the URL's.
+                values = {k: v for k, v in values.items() if k not in _DATABASE_PARTS}
+                values = {"POSTGRES_POOLER": parts.pop("POSTGRES_POOLER", None)} | values | parts
+        with suppress(ValueError):
+            if url := values.get("REDIS_URL"):
+                parts = redis_parts(_revealed(url))
+                values = {k: v for k, v in values.items() if k not in _REDIS_PARTS} | parts
+        return values
+
+    @field_validator("database_url_override", "redis_url_override")
+    @classmethod
+    def _can_be_taken_apart(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is not None:
+            take_apart = redis_parts if info.field_name == "redis_url_override" else postgres_parts
+            take_apart(value.get_secret_value())
+        return value
+
+    @field_validator("FORWARDED_ALLOW_IPS")
+    @classmethod
+    def _are_networks(cls, values: list[str]) -> list[str]:
+        for value in values:
+            if value != "*":
+                try:
+                    ipaddress.ip_network(value)
+                except ValueError as error:
+                    raise ValueError(f"{error}, expected as 10.0.0.5 or 10.0.0.0/8") from None
         return values
 
     @field_validator("CELERY_TIMEZONE")
@@ -231,18 +312,25 @@ class Settings(ServiceSettings):
             return cls()
         except ValidationError as error:
             problems = explain(cls, error)
-            wrong = {each["loc"][0] for each in error.errors() if each["loc"]}
-            defaults = {
-                key: field.default
+            # The rest is judged with the defaults in place of what cannot be read.
+            wrong = {str(item["loc"][0]).upper() for item in error.errors() if item["loc"]}
+            unread = {
+                name: None if field.is_required() else field.get_default(call_default_factory=True)
                 for name, field in cls.model_fields.items()
-                if (key := str(field.validation_alias or name)) in wrong
+                if wrong & {name.upper(), *setting_names(cls, name)}
             }
-            with suppress(ValidationError):  # where a URL cannot even be read
-                found: Self = type(cls.__name__, (cls,), {"is_judged": False})(**defaults)
+            with suppress(Exception):  # a validator that cannot take a default
+                fields: Any = {name: (Any, value) for name, value in unread.items()}
+                rest = create_model(cls.__name__, __base__=cls, __module__=cls.__module__, **fields)
+                rest.is_judged = False
+                found = rest(**unread)
                 # Extensions' settings use these when they validate their own.
                 vars(sys.modules[cls.__module__]).setdefault("settings", found)
-                # pydantic looks for these only once every single value is right.
-                problems += found._problems() if wrong else []
+                if unread:
+                    named = {setting_name(cls, name) for name in unread}
+                    problems += [
+                        each for each in found.problems() if not any(name in each for name in named)
+                    ]
                 problems += extension_problems(found.ENABLED_EXTENSIONS)
                 if cls.collected is not None:
                     cls.collected += problems
@@ -251,12 +339,13 @@ class Settings(ServiceSettings):
 
     @model_validator(mode="after")
     def _refuse_what_cannot_work(self) -> "Settings":
-        if self.is_judged and (problems := self._problems()):
+        if self.is_judged and (problems := self.problems()):
             raise ValueError("\n       ".join(problems))
         return self
 
-    def _problems(self) -> list[str]:
-        return [*self._contradictions(), *([] if self.is_local else self._missing_outside_local())]
+    def problems(self) -> list[str]:
+        """What cannot work: contradictions and, outside local, what is missing."""
+        return self._contradictions() + ([] if self.is_local else self._missing_outside_local())
 
     def _contradictions(self) -> list[str]:
         problems = []
@@ -270,6 +359,11 @@ class Settings(ServiceSettings):
             problems.append("POSTGRES_PASSWORD is set but POSTGRES_HOST is not; set both.")
         if self.REDIS_PASSWORD and not self.REDIS_HOST:
             problems.append("REDIS_PASSWORD is set but REDIS_HOST is not; set both.")
+        if self.REDIS_CA_FILE and not self.REDIS_TLS_VERIFY:
+            problems.append(
+                "REDIS_CA_FILE is set but REDIS_TLS_VERIFY is false, so the file is not used; "
+                "remove REDIS_TLS_VERIFY."
+            )
         if self.POSTGRES_SSLMODE in ("verify-ca", "verify-full") and not self.POSTGRES_CA_FILE:
             problems.append(
                 f"POSTGRES_SSLMODE is {self.POSTGRES_SSLMODE} but POSTGRES_CA_FILE is not set; "
@@ -413,11 +507,20 @@ class Settings(ServiceSettings):
         """The mode of the pooler between service and database; `none` without a pooler."""
         if self.uses_local_postgres:
             return "none"
-        if self.POSTGRES_POOLER is not None:
-            return self.POSTGRES_POOLER
-        if (self.POSTGRES_HOST or "").endswith(SUPABASE_POOLER_SUFFIX):
-            return "transaction" if self.POSTGRES_PORT == SUPABASE_TRANSACTION_PORT else "session"
-        return "none"
+        return self.POSTGRES_POOLER or self.recognised_pooler or "none"
+
+    @property
+    def recognised_pooler(self) -> PoolerMode | None:
+        """The mode of the pooler that host and port name; None where they name none."""
+        host = self.POSTGRES_HOST or ""
+        mode: PoolerMode = (
+            "transaction" if self.POSTGRES_PORT == SUPABASE_TRANSACTION_PORT else "session"
+        )
+        if host.endswith(SUPABASE_POOLER_SUFFIX):
+            return mode
+        if SUPABASE_PROJECT_HOST.fullmatch(host) and mode == "transaction":
+            return mode
+        return "transaction" if NEON_POOLED_HOST.fullmatch(host) else None
 
     @property
     def sslmode(self) -> SslMode:

@@ -133,12 +133,21 @@ class TestSecrets:
                 "POSTGRES_POOLER": "session",
             },
             Level.PROBLEM,
-            "is in transaction mode, but POSTGRES_POOLER is session",
+            "is a pooler in transaction mode, but POSTGRES_POOLER is session",
         ),
         (
             {"POSTGRES_HOST": "db.abc.supabase.co", "POSTGRES_PASSWORD": "p"},
             Level.WARNING,
-            "IPv6",
+            "direct connection, which has IPv6",
+        ),
+        (
+            {
+                "POSTGRES_HOST": "db.abc.supabase.co",
+                "POSTGRES_PORT": 6543,
+                "POSTGRES_PASSWORD": "p",
+            },
+            Level.WARNING,
+            "dedicated pooler, which has IPv6",
         ),
     ],
 )
@@ -244,3 +253,30 @@ def test_every_missing_setting_is_listed_and_the_rest_is_checked(test_database: 
     assert "migrations: " in result.stdout
     missing = [line for line in problems if "is production: set it" in line]
     assert len(missing) == len(set(missing))
+
+
+@pytest.mark.parametrize(
+    ("addresses", "level", "expected"),
+    [
+        (["10.0.0.0/8"], Level.FINE, "believed from 10.0.0.0/8"),
+        ([], Level.FINE, "believed from no one"),
+        (["*"], Level.WARNING, "can claim any address"),
+    ],
+)
+def test_proxies(
+    monkeypatch: pytest.MonkeyPatch, addresses: list[str], level: Level, expected: str
+) -> None:
+    configure(monkeypatch, FORWARDED_ALLOW_IPS=addresses)
+
+    [found] = doctor.check_proxies()
+
+    assert found.level is level
+    assert expected in found.message
+
+
+def test_a_certificate_of_redis_that_is_not_verified(monkeypatch: pytest.MonkeyPatch) -> None:
+    configure(monkeypatch, REDIS_URL="rediss://:p@redis.example.com:6379", REDIS_TLS_VERIFY=False)
+
+    warnings = [each for each in doctor.check_transport() if each.level is Level.WARNING]
+
+    assert "redis: the connection is encrypted, but the server's" in warnings[-1].message

@@ -5,6 +5,7 @@ import re
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 
 import pytest
@@ -79,15 +80,50 @@ def test_without_its_database_it_does_not_start(workers: str) -> None:
     assert len(re.findall("127.0.0.1:9", result.stderr)) == 1
 
 
+def serving(port: int, **environment: str) -> "subprocess.Popen[bytes]":
+    process = subprocess.Popen(
+        SERVE, cwd=BASE_DIR, env=os.environ | environment, stderr=subprocess.DEVNULL
+    )
+    wait_until(lambda: not port_is_free(port), 30)
+    return process
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("test_engine")
+@pytest.mark.parametrize(("proxies", "scheme"), [("127.0.0.0/8", "https"), ("10.0.0.1", "http")])
+def test_it_serves_behind_a_platforms_proxy(proxies: str, scheme: str) -> None:
+    """At the platform's port, below the proxy's path, and for the proxies that are named."""
+    port = free_port()
+    # In lower case, as uvicorn itself does not read it.
+    named = {"forwarded_allow_ips": proxies, "API_ROOT_PATH": "/shop", "PORT": str(port)}
+    process = serving(port, **named)
+    try:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/admin/", headers={"X-Forwarded-Proto": "https"}
+        )
+        with pytest.raises(urllib.error.HTTPError) as redirect:
+            urllib.request.build_opener(NoRedirect()).open(request, timeout=10)
+        location = redirect.value.headers["Location"]
+    finally:
+        process.terminate()
+        process.wait(15)
+
+    assert location == f"{scheme}://127.0.0.1:{port}/shop/admin/login"
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Follows no redirection."""
+
+    def redirect_request(self, *_: object) -> None:
+        """Not at all."""
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("test_engine")
 def test_it_serves_without_telling_what_it_is() -> None:
     port = free_port()
-    process = subprocess.Popen(
-        SERVE, cwd=BASE_DIR, env=os.environ | {"API_PORT": str(port)}, stderr=subprocess.DEVNULL
-    )
+    process = serving(port, API_PORT=str(port))
     try:
-        wait_until(lambda: not port_is_free(port), 30)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/live", timeout=10) as answer:
             assert answer.status == 200
             assert "server" not in answer.headers

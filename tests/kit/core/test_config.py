@@ -1,9 +1,12 @@
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import certifi
 import pytest
+from pydantic import AliasChoices, BaseModel, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.core.config import Settings, StartupError
 from kit.settings import _base as settings_base
@@ -94,6 +97,12 @@ class TestWhatIsRefused:
             ({"CELERY_TASK_MAX_SECONDS": "3600"}, "run twice"),
             ({"POSTGRES_SSLMODE": "prefer"}, r"POSTGRES_SSLMODE \(set in the environment\)"),
             ({"POSTGRES_SSLMODE": "verify-full"}, "POSTGRES_CA_FILE is not set"),
+            ({"API_ROOT_PATH": "/sh op"}, "expected a path of letters"),
+            (
+                {"REDIS_CA_FILE": certifi.where(), "REDIS_TLS_VERIFY": "no"},
+                "remove REDIS_TLS_VERIFY",
+            ),
+            ({"PORT": "http"}, r"PORT \(set in the environment\): .*valid integer"),
         ],
     )
     def test_wrong_value(
@@ -132,6 +141,189 @@ class TestWhatIsRefused:
         assert "REDIS_PASWORD is set in .env" in findings[0]
         assert "Did you mean REDIS_PASSWORD?" in findings[0]
         assert "Did you mean POSTGRES_HOST?" in findings[1]
+
+    def test_a_certificate_below_the_root_is_found_from_any_folder(
+        self,
+        project: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path_factory: pytest.TempPathFactory,
+    ) -> None:
+        (project / "prod-ca.crt").write_text("")
+        monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+
+        loaded = Settings(POSTGRES_CA_FILE="prod-ca.crt")
+
+        assert project / "prod-ca.crt" == loaded.POSTGRES_CA_FILE
+
+    def test_nothing_is_reported_twice(
+        self, project: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        urls = {"DATABASE_URL": "mysql://u:p@h/db", "REDIS_URL": "redis://h/first"}
+        set_environment(monkeypatch, **{**PRODUCTION, **urls, "SECRET_KEY": ""})
+
+        with pytest.raises(StartupError) as caught:
+            Settings.load()
+
+        lines = [line.split()[0] for line in caught.value.message.splitlines()]
+        assert lines == ["DATABASE_URL", "REDIS_URL", "SECRET_KEY"]
+
+    @pytest.mark.parametrize("value", ["proxy.internal", "10.0.0.1/8"])
+    def test_a_proxy_that_is_no_address(
+        self, project: Path, monkeypatch: pytest.MonkeyPatch, value: str
+    ) -> None:
+        monkeypatch.setenv("FORWARDED_ALLOW_IPS", f"127.0.0.1,{value}")
+
+        with pytest.raises(StartupError, match=r"expected as 10\.0\.0\.5 or 10\.0\.0\.0/8"):
+            Settings.load()
+
+
+class TestPlatforms:
+    """Variables that platforms set by themselves."""
+
+    def test_port(self, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        # https://devcenter.heroku.com/articles/runtime-principles#web-servers
+        set_environment(monkeypatch, **PRODUCTION, PORT="5000")
+        set_table(project, "api_port = 8001")
+
+        loaded = Settings.load()
+
+        assert (loaded.API_HOST, loaded.API_PORT) == ("0.0.0.0", 5000)  # noqa: S104
+
+    @pytest.mark.parametrize("place", ["environment", ".env"])
+    def test_api_port_is_the_more_specific(
+        self, project: Path, monkeypatch: pytest.MonkeyPatch, place: str
+    ) -> None:
+        monkeypatch.setenv("PORT", "3000")
+        if place == ".env":
+            (project / ".env").write_text("API_PORT=9000\n")
+        else:
+            monkeypatch.setenv("API_PORT", "9000")
+
+        assert Settings.load().API_PORT == 9000
+
+    def test_port_opens_no_developers_machine(
+        self, project: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        set_environment(monkeypatch, PORT="3000")
+
+        assert Settings.load().API_HOST == "127.0.0.1"
+
+    def test_addresses_of_kubernetes_services(
+        self, project: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+        set_environment(
+            monkeypatch,
+            API_PORT="tcp://10.0.0.11:8000",
+            API_PORT_8000_TCP="tcp://10.0.0.11:8000",
+            API_SERVICE_HOST="10.0.0.11",
+            REDIS_PORT="tcp://10.0.0.12:6379",
+            FLOWER_PORT="udp://[fd00::1]:5555",
+        )
+        (project / ".env").write_text("REDIS_PORT=6380\n")
+
+        loaded = Settings.load()
+
+        assert (loaded.API_PORT, loaded.REDIS_PORT, loaded.FLOWER_PORT) == (8000, 6380, 5555)
+        assert settings_base.where_set("REDIS_PORT") == "set in .env"
+
+    def test_a_url_whose_pooler_is_named(
+        self, project: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("DATABASE_URL", "postgresql://u:p@db.example.com/app?pgbouncer=true")
+        assert Settings.load().pooler_mode == "transaction"
+
+        monkeypatch.setenv("POSTGRES_POOLER", "session")
+        assert Settings.load().pooler_mode == "session"
+
+
+class Smtp(BaseModel):
+    HOST: str = "localhost"
+    PORTS: list[int] = []
+
+
+class TestOwners:
+    """Fields of an owner's own, of every kind."""
+
+    @pytest.fixture
+    def owners(self) -> type[Settings]:
+        class OwnersSettings(Settings):
+            SMTP: Smtp = Smtp()
+            TAGS: list[str] = []
+            SIZES: set[int] | None = None
+            PAIR: tuple[str, ...] = ()
+            PRICES: dict[str, int] = {}
+            TOKEN: str = Field("", validation_alias=AliasChoices("SHOP_TOKEN", "OLD_TOKEN"))
+
+        return OwnersSettings
+
+    def test_lists_with_commas_or_as_json(
+        self, project: Path, monkeypatch: pytest.MonkeyPatch, owners: Any
+    ) -> None:
+        set_environment(monkeypatch, TAGS="a, b,", PAIR='["a,b"]', PRICES='{"a": 1}')
+        set_table(project, 'sizes = "5,6"')
+        (project / ".env").write_text("SMTP__PORTS=25,465\nOLD_TOKEN=t\n")
+
+        loaded = owners.load()
+
+        assert (["a", "b"], {5, 6}, ("a,b",)) == (loaded.TAGS, loaded.SIZES, loaded.PAIR)
+        assert (loaded.PRICES, loaded.SMTP.PORTS, loaded.TOKEN) == ({"a": 1}, [25, 465], "t")
+
+    def test_one_value_is_a_list(
+        self, project: Path, monkeypatch: pytest.MonkeyPatch, owners: Any
+    ) -> None:
+        set_environment(monkeypatch, TAGS="7", SIZES="7")
+
+        assert (["7"], {7}) == (owners.load().TAGS, owners.load().SIZES)
+
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            ("SIZES=5,many", r"^SIZES \(set in \.env\): .*valid integer"),
+            ("SMTP=mail", r"^SMTP \(set in \.env\): .*valid dictionary"),
+            ("PRICES='{a: 1}'", r"^PRICES \(set in \.env\): .*valid dictionary"),
+            ("SMTP__PORTS=x", r"^SMTP__PORTS \(set in \.env\): .*valid integer"),
+        ],
+    )
+    def test_a_wrong_value_is_one_line(
+        self, project: Path, owners: Any, value: str, expected: str
+    ) -> None:
+        (project / ".env").write_text(f"{value}\n")
+
+        with pytest.raises(StartupError, match=expected) as caught:
+            owners.load()
+
+        assert len(caught.value.message.splitlines()) == 1
+
+    def test_a_required_one_is_reported_with_all_others(
+        self, project: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class RequiredSettings(Settings):
+            WAREHOUSE_URL: str
+
+        set_environment(monkeypatch, ENVIRONMENT="production", CORS_ORIGINS="none")
+
+        with pytest.raises(StartupError) as caught:
+            RequiredSettings.load()
+
+        names = [line.split()[0] for line in caught.value.message.splitlines()]
+        assert names == ["WAREHOUSE_URL", "SECRET_KEY", "no", "no"]
+
+    def test_no_name_that_is_read_is_called_unknown(self, project: Path, owners: object) -> None:
+        class PaymentSettings(BaseSettings):
+            model_config = SettingsConfigDict(env_prefix="payment_", env_nested_delimiter="__")
+
+            key: str = ""
+            retry: dict[str, int] = {}
+
+        (project / ".env").write_text(
+            "SMTP__HOST=h\nOLD_TOKEN=t\nPAYMENT_KEY=k\nPAYMENT_RETRY__TIMES=3\nPAYMENT_KEI=k\n"
+        )
+
+        [finding] = settings_base.unknown_settings()
+
+        assert "PAYMENT_KEI is set in .env, but no setting has that name" in finding
+        assert PaymentSettings.__subclasses__() == []
 
 
 class TestPrecedence:
@@ -181,6 +373,12 @@ class TestDatabase:
         [
             ("aws-0-eu-west-1.pooler.supabase.com", 5432, "session", True),
             ("aws-0-eu-west-1.pooler.supabase.com", 6543, "transaction", True),
+            # https://supabase.com/docs/guides/database/connecting-to-postgres#dedicated-pooler
+            ("db.abcdefghijklmnopqrst.supabase.co", 6543, "transaction", True),
+            ("db.abcdefghijklmnopqrst.supabase.co", 5432, "none", False),
+            # https://neon.com/docs/connect/connection-pooling
+            ("ep-cool-darkness-a1b2c3d4-pooler.us-east-2.aws.neon.tech", 5432, "transaction", True),
+            ("ep-cool-darkness-a1b2c3d4.us-east-2.aws.neon.tech", 5432, "none", False),
             ("db.example.com", 5432, "none", False),
         ],
     )

@@ -303,11 +303,20 @@ class TestTls:
         with pytest.raises(redis.ConnectionError, match="CERTIFICATE_VERIFY_FAILED"):
             redis.Redis(connection_pool=build_pool(configuration, "command")).ping()
 
-    def test_a_worker_runs_a_task_over_tls(self, tls_port: int, certificates: Path) -> None:
-        environment = {
-            "REDIS_URL": f"rediss://localhost:{tls_port}/0",
-            "REDIS_CA_FILE": str(certificates / "ca.crt"),
-        }
+    def test_without_verification_any_certificate_is_taken(self, tls_port: int) -> None:
+        url = f"rediss://127.0.0.1:{tls_port}/0"
+        configuration = Settings.model_validate({"REDIS_URL": url, "REDIS_TLS_VERIFY": False})
+        assert redis.Redis(connection_pool=build_pool(configuration, "command")).ping()
+
+    @pytest.mark.parametrize("is_verified", [True, False])
+    def test_a_worker_runs_a_task_over_tls(
+        self, tls_port: int, certificates: Path, is_verified: bool
+    ) -> None:
+        environment = {"REDIS_URL": f"rediss://localhost:{tls_port}/0"}
+        if is_verified:
+            environment["REDIS_CA_FILE"] = str(certificates / "ca.crt")
+        else:  # as with Heroku's, whose certificate no authority has signed
+            environment["REDIS_TLS_VERIFY"] = "false"
         with QueueProcess("worker", **environment) as worker:
             sent = run_python(SEND_AND_WAIT, os.environ | environment)
             worker.wait_for("pong: over TLS")
