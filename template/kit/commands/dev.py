@@ -81,7 +81,14 @@ def main() -> int:
                 restarts=True,
                 listener=listener,
             ),
-            Program("worker", WORKER, QUIET_AS_ROOT, restarts=True),
+            Program(
+                "worker",
+                WORKER,
+                QUIET_AS_ROOT,
+                restarts=True,
+                # A task of a worker that was killed runs again only after the visibility timeout.
+                restart_seconds=settings.CELERY_TASK_MAX_SECONDS,
+            ),
             Program("beat", BEAT, restarts=True),
             Program("flower", FLOWER, {"FLOWER_PASSWORD": flower_password}, url=flower_url),
         ],

@@ -32,6 +32,9 @@ from kit.devservices._stand_in import stand_in
 GRACE_SECONDS = 8.0
 """Grace period for programs to end by themselves, as a worker needs to finish its task."""
 
+NOTICE_SECONDS = 2.0
+"""A program that takes longer to end before its restart is mentioned."""
+
 CRASH_SECONDS = 5.0
 """A program that was killed within this time of its start is not started again at once."""
 
@@ -55,6 +58,7 @@ class Program:
         environment: what it gets in addition to the environment of this process.
         url: answers once it is up.
         restarts: whether it is started again; the end of any other program ends them all.
+        restart_seconds: grace period for it to end before a restart.
         listener: a listening socket that it inherits; requests are answered while it is down.
     """
 
@@ -63,6 +67,7 @@ class Program:
     environment: Mapping[str, str] = field(default_factory=dict)
     url: str | None = None
     restarts: bool = False
+    restart_seconds: float = GRACE_SECONDS
     listener: socket.socket | None = None
 
 
@@ -181,7 +186,7 @@ class _Runner:
             started = time.monotonic()
             await _first_of(self._ended[name], self._changed[name])
             if process.poll() is None:
-                await self._end(name)
+                await self._end_for_restart(program)
                 continue
             self._forward_rest(name)
             reason = f"{name} {describe_status(process.returncode)}"
@@ -194,6 +199,15 @@ class _Runner:
                 continue
             async with stand_in(program.listener, f"{reason}.", self._recent_lines[name]):
                 await self._change(name, state)
+
+    async def _end_for_restart(self, program: Program) -> None:
+        process, ended = self._processes[program.name], self._ended[program.name]
+        process.terminate()
+        await _first_of(ended, seconds=NOTICE_SECONDS)
+        if process.poll() is None and program.restart_seconds > GRACE_SECONDS:
+            self._print(f"{program.name} finishes its work before it restarts.")
+            await _first_of(ended, seconds=program.restart_seconds)
+        await self._end(program.name)
 
     async def _change(self, name: str, state: asyncio.Task[object]) -> None:
         """Wait until a file changes, or the state from before the program was started."""

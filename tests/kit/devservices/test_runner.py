@@ -191,7 +191,7 @@ import asyncio, socket, sys
 from pathlib import Path
 from kit.devservices import Changes, Program, _runner, run_together
 
-_runner.CRASH_SECONDS = 0.5
+_runner.CRASH_SECONDS = _runner.NOTICE_SECONDS = 0.5
 program, state, changed = sys.argv[1:]
 
 async def changes():
@@ -208,7 +208,7 @@ print("port", listener.getsockname()[1], flush=True)
 command = [sys.executable, "-c", program, state]
 status = run_together(
     [
-        Program("api", command, restarts=True, listener=listener),
+        Program("api", command, restarts=True, restart_seconds=30, listener=listener),
         Program("flower", [sys.executable, "-c", "import time; time.sleep(600)"]),
     ],
     lease=None, announcement="", changes=Changes((changes,), read_state),
@@ -221,6 +221,17 @@ from pathlib import Path
 if Path(sys.argv[1]).read_text() != "migrated":
     sys.exit("Run <make db-upgrade> first.")
 print("up", flush=True)
+time.sleep(600)
+"""
+WORKS_ON = """
+import signal, sys, time
+
+def finish(*_):
+    time.sleep(2)
+    sys.exit("finished")
+
+signal.signal(signal.SIGTERM, finish)
+print("waiting", flush=True)
 time.sleep(600)
 """
 LONG_ENOUGH = 0.8
@@ -303,6 +314,16 @@ class TestRestart:
         run.changed.touch()
         run.wait_for("api    | waiting", times=2)
         wait_until(lambda: gone(*with_child))
+
+    def test_one_that_works_finishes_before_it_is_restarted(
+        self, restarted: Callable[[str], Restarted]
+    ) -> None:
+        run = restarted(WORKS_ON)
+        run.wait_for("api    | waiting")
+        run.changed.touch()
+        run.wait_for("api finishes its work before it restarts.")
+        run.wait_for("api    | waiting", times=2)
+        assert "api    | finished" in run.lines
 
     def test_while_it_is_down_requests_are_answered_with_the_remedy(
         self, restarted: Callable[[str], Restarted]
