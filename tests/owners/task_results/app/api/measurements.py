@@ -1,0 +1,26 @@
+"""Measurements over the API."""
+
+from http import HTTPStatus
+from typing import Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from app.core.celery import enqueue
+from app.tasks.measurements import measure
+
+router = APIRouter(prefix="/measurements", tags=["Measurements"])
+
+
+class NewMeasurement(BaseModel):
+    """What is to be measured."""
+
+    kind: Literal[
+        "spectrum", "price", "broken-sensor", "moment", "serial", "nothing", "distance", "colours"
+    ]
+
+
+@router.post("", status_code=HTTPStatus.ACCEPTED)
+async def start_measurement(new: NewMeasurement) -> str:
+    """Start one; returns the id of its task."""
+    return (await enqueue(measure, new.kind)).id
