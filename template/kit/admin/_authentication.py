@@ -52,7 +52,7 @@ class AdminAuthentication(AuthenticationBackend):
     """SQLAdmin's templates, which are made after the backend."""
 
     def __init__(self, session_maker: sessionmaker[AuditedSession]) -> None:
-        cookie = {
+        cookie: dict[str, Any] = {
             "secret_key": derived_key("admin session"),
             "session_cookie": SESSION_COOKIE,
             "max_age": settings.ADMIN_SESSION_SECONDS,
