@@ -106,6 +106,14 @@ class Case(Described):
         """Whether it cannot stand beside others."""
         return self.alone or bool(self.refused or self.env)
 
+    def files(self) -> list[Path]:
+        """The paths that its files have in a service."""
+        return [
+            path.relative_to(CASES / self.name)
+            for path in sorted((CASES / self.name).rglob("*"))
+            if path.name != DESCRIPTION and path.is_file() and "__pycache__" not in path.parts
+        ]
+
     def lay_into(self, project: Path) -> None:
         """Add its files and lines to a project.
 
@@ -113,14 +121,12 @@ class Case(Described):
             FileExistsError: when the project has one of the files already.
             ValueError: when a file has no line of which `after` is the beginning.
         """
-        for path in sorted((CASES / self.name).rglob("*")):
-            target = project / path.relative_to(CASES / self.name)
-            if path.name == DESCRIPTION or path.is_dir() or "__pycache__" in path.parts:
-                continue
+        for path in self.files():
+            target = project / path
             if target.exists():
                 raise FileExistsError(f"{self.name}: {target} is there; use [[lines]]")
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
+            shutil.copyfile(CASES / self.name / path, target)
         for lines in self.lines:
             file = project / lines.file
             file.write_text(_with_lines(file.read_text(encoding="utf-8"), lines), encoding="utf-8")

@@ -14,7 +14,8 @@ from tests.owners_service import Databases, OwnedService, Visitor
 from tests.repositories import commit_all
 from tests.service import Service, cache_of_uv
 
-pytestmark = [pytest.mark.full, pytest.mark.xdist_group("owners")]
+pytestmark = pytest.mark.xdist_group("owners")
+full = pytest.mark.full
 
 LOAD = 50
 """Requests on each route that reads."""
@@ -67,25 +68,36 @@ def visitor(owned: OwnedService) -> Iterator[Visitor]:
         yield visitor
 
 
+def test_cases_do_not_have_files_of_one_name() -> None:
+    """Those that are laid into one service."""
+    files = [str(path) for case in together() for path in case.files()]
+    assert sorted({path for path in files if files.count(path) > 1}) == []
+
+
+@full
 def test_lint(owned: OwnedService) -> None:
     """What the documentation has people write, and the migration, pass the checks as they are."""
     owned.at_hand.make("lint")
 
 
+@full
 def test_types(owned: OwnedService) -> None:
     owned.at_hand.make("typecheck")
 
 
+@full
 def test_rendered_tests(owned: OwnedService) -> None:
     assert " passed" in owned.service.make("test-all")
 
 
+@full
 @pytest.mark.parametrize("case", [case for case in together() if case.calls], ids=lambda c: c.name)
 def test_calls(visitor: Visitor, case: Case) -> None:
     for call in case.calls:
         check_call(visitor, call)
 
 
+@full
 @pytest.mark.parametrize(
     "form",
     [
@@ -98,6 +110,7 @@ def test_admin(visitor: Visitor, owned: OwnedService, form: Form) -> None:
     check_form(visitor, owned, form)
 
 
+@full
 def test_every_other_view(visitor: Visitor, owned: OwnedService) -> None:
     named = {form.view for case in together() for form in case.admin}
     for view in visitor.views():
@@ -105,6 +118,7 @@ def test_every_other_view(visitor: Visitor, owned: OwnedService) -> None:
             check_form(visitor, owned, Form(view=view))
 
 
+@full
 def test_load_leaves_pool_and_memory_as_before(visitor: Visitor, owned: OwnedService) -> None:
     reads = [
         call
@@ -120,6 +134,7 @@ def test_load_leaves_pool_and_memory_as_before(visitor: Visitor, owned: OwnedSer
     assert visitor.server.resident_megabytes() < before * GROWTH
 
 
+@full
 @pytest.mark.parametrize("case", alone(), ids=lambda case: case.name)
 def test_alone(project: Service, databases: Databases, case: Case) -> None:
     """Its start fails with the reason, or it serves."""

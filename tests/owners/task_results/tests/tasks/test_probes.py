@@ -16,7 +16,7 @@ RESULTS = {
 
 
 def measure(service: httpx.Client, kind: str) -> dict[str, Any]:
-    task_id = service.post("/api/measurements", json={"kind": kind}).json()
+    task_id = service.post("/api/probes", json={"kind": kind}).json()
     deadline = time.monotonic() + 30
     while not (task := service.get(f"/api/tasks/{task_id}").json())["ready"]:
         assert time.monotonic() < deadline

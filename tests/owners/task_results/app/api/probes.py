@@ -1,4 +1,4 @@
-"""Measurements over the API."""
+"""Probes over the API."""
 
 from http import HTTPStatus
 from typing import Literal
@@ -7,12 +7,12 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from app.core.celery import enqueue
-from app.tasks.measurements import measure
+from app.tasks.probes import measure
 
-router = APIRouter(prefix="/measurements", tags=["Measurements"])
+router = APIRouter(prefix="/probes", tags=["Probes"])
 
 
-class NewMeasurement(BaseModel):
+class NewProbe(BaseModel):
     """What is to be measured."""
 
     kind: Literal[
@@ -21,6 +21,6 @@ class NewMeasurement(BaseModel):
 
 
 @router.post("", status_code=HTTPStatus.ACCEPTED)
-async def start_measurement(new: NewMeasurement) -> str:
+async def start_probe(new: NewProbe) -> str:
     """Start one; returns the id of its task."""
     return (await enqueue(measure, new.kind)).id
