@@ -2,15 +2,17 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import redis
 from billiard.einfo import ExceptionInfo
 from celery.worker.consumer import Consumer as CeleryConsumer
 from celery.worker.request import Request
 
-from kit.redis import UNKNOWN_SINCE, delivery_count, seconds_until
+from kit.redis import UNKNOWN_SINCE, RedisPoolBusyError, delivery_count, seconds_until
 from kit.settings import settings
 
 logger = logging.getLogger(__name__)
@@ -58,11 +60,12 @@ class Consumer(CeleryConsumer):
             *(request.name, request.id, request.argsrepr, request.kwargsrepr, error, request.id),
         )
         request.acknowledged = True  # by `bury`, once the failure is stored
-        try:
-            raise error
-        except TaskGivenUpError:
-            request.on_failure(ExceptionInfo())
-        request.message.channel.qos.bury(request.message, str(error))
+        with _or_later(request.message):
+            try:
+                raise error
+            except TaskGivenUpError:
+                request.on_failure(ExceptionInfo())
+            request.message.channel.qos.bury(request.message, str(error))
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
         """Leave a message to a newer worker, which knows its task, for three days at most."""
@@ -71,17 +74,18 @@ class Consumer(CeleryConsumer):
             super().on_unknown_task(body, message, exc)
             return
         is_expired = bool(headers.get("expires")) and seconds_until(headers["expires"]) < 0
-        if is_expired or headers["id"] in self.controller.state.revoked:
-            message.ack_log_error(logger, self.connection_errors)
-            self.app.backend.mark_as_revoked(headers["id"], "expired" if is_expired else "revoked")
-            return
         age = time.time() - headers.setdefault(UNKNOWN_SINCE, time.time())
-        if age > UNKNOWN_FOR_MOST:
-            message.channel.qos.bury(message, f"no worker knew {headers['task']}")
-            super().on_unknown_task(body, message, exc)
-            return
-        message.channel.qos.postpone(message, min(max(age, FIRST_PAUSE), LONGEST_PAUSE))
-        self._report_unknown(headers["task"], headers["id"])
+        with _or_later(message):
+            if is_expired or headers["id"] in self.controller.state.revoked:
+                reason = "expired" if is_expired else "revoked"
+                self.app.backend.mark_as_revoked(headers["id"], reason)
+                message.ack_log_error(logger, self.connection_errors)
+            elif age > UNKNOWN_FOR_MOST:
+                message.channel.qos.bury(message, f"no worker knew {headers['task']}")
+                super().on_unknown_task(body, message, exc)
+            else:
+                message.channel.qos.postpone(message, min(max(age, FIRST_PAUSE), LONGEST_PAUSE))
+                self._report_unknown(headers["task"], headers["id"])
 
     def _report_unknown(self, name: str, task_id: str) -> None:
         if time.monotonic() - self._reported.get(name, float("-inf")) < REPORT_INTERVAL:
@@ -92,3 +96,13 @@ class Consumer(CeleryConsumer):
             "sender's code; if the name is wrong, or the task was removed, revoke it in Flower",
             *(name, task_id),
         )
+
+
+@contextmanager
+def _or_later(message: Any) -> Iterator[None]:
+    """Leave a message to its next delivery when Redis refuses what is done with it."""
+    try:
+        yield
+    except (redis.RedisError, RedisPoolBusyError) as error:
+        message.channel.qos.leave(message.delivery_tag)
+        logger.warning("%s stays in Redis, and is redelivered: %s", message.headers["id"], error)

@@ -142,7 +142,8 @@ class QoS(_KombuQoS):  # type: ignore[misc]
         pipe.hset(self.channel.whole_key(self.unacked_key), tag, dumps(note))
         due = time.time() + seconds - self.visibility_timeout
         pipe.zadd(self.channel.whole_key(self.unacked_index_key), {tag: due})
-        self._end(tag, pipe)
+        pipe.execute()
+        self.leave(tag)
 
     def bury(self, message: Any, reason: str) -> None:
         """Make a message a dead letter: in one transaction, so that it is neither lost nor both."""
@@ -154,15 +155,12 @@ class QoS(_KombuQoS):  # type: ignore[misc]
         pipe.ltrim(DEAD_LETTERS_KEY, 0, MOST_DEAD_LETTERS - 1)
         pipe.hdel(self.channel.whole_key(self.unacked_key), tag)
         pipe.zrem(self.channel.whole_key(self.unacked_index_key), tag)
-        self._end(tag, pipe)
+        pipe.execute()
+        self.leave(tag)
 
-    def _end(self, tag: str, pipe: Any) -> None:
-        """End a message for this process; where Redis refuses, it comes back after its timeout."""
-        virtual.QoS.ack(self, tag)
-        try:
-            pipe.execute()
-        except (redis.RedisError, RedisPoolBusyError) as error:
-            logger.warning("cannot put a task away in Redis, it is redelivered: %s", error)
+    def leave(self, delivery_tag: str) -> None:
+        """End a message for this process alone; Redis has it, and redelivers it when it is due."""
+        virtual.QoS.ack(self, delivery_tag)
 
 
 def delivery_count(message: Any) -> int:

@@ -12,6 +12,7 @@ from celery.result import AsyncResult
 from httpx import AsyncClient
 
 from app.core.celery import celery_app
+from app.core.config import settings
 from kit.commands import dead_letters
 from kit.queue._tasks import ping
 from kit.redis import DEAD_LETTERS_KEY
@@ -139,6 +140,44 @@ def test_a_worker_that_is_stopped_costs_no_delivery(start: Start, tmp_path: Path
         worker.stop()
     start()
     assert task.get(timeout=SECONDS) == "done"
+
+
+def send_spent(*arguments: object, **options: Any) -> AsyncResult[Any]:
+    """Send a task that has had all of its deliveries."""
+    task = celery_app.send_task("tests.run_for", arguments, queue="elsewhere", **options)
+    queue = f"{settings.REDIS_KEY_PREFIX}elsewhere"
+    message = json.loads(str(redis_client().rpop(queue)))
+    message["headers"]["x-delivery-count"] = DELIVERIES
+    message["properties"]["delivery_info"]["routing_key"] = "celery"
+    redis_client().rpush(f"{settings.REDIS_KEY_PREFIX}celery", json.dumps(message))
+    return task
+
+
+def test_an_expired_task_is_not_given_up(start: Start, tmp_path: Path) -> None:
+    task = send_spent(str(tmp_path / "runs"), 0, expires=0.1)
+    time.sleep(0.2)
+    start()
+    with pytest.raises(Exception, match="expired"):
+        task.get(timeout=SECONDS)
+    assert dead_ids() == []
+
+
+def test_a_full_redis_delays_the_giving_up(
+    start: Start, queue_server: RedisServer, tmp_path: Path
+) -> None:
+    worker = start(**SWEPT_SOON)
+    with queue_server.client() as client:
+        spent = send_spent(str(tmp_path / "runs"), 0)
+        unknown = send("tests.nowhere")
+        client.config_set("maxmemory", 1)
+        worker.wait_for(f"{spent.id} stays in Redis")
+        worker.wait_for(f"{unknown.id} stays in Redis")
+        assert worker.is_running()
+        client.config_set("maxmemory", 0)
+        wait_for_letters(1)
+        assert dead_ids() == [spent.id]
+    assert spent.state == "FAILURE"
+    assert ping.delay("still there").get(timeout=SECONDS)
 
 
 class TestUnknownTask:
