@@ -71,6 +71,7 @@ RUN_BY = {
     "make flower": PROCESS,
     "make lint": "tests/test_service.py::test_lint",
     "make format": FORMAT,
+    "make openapi": OTHERS,
     "make typecheck": "tests/test_service.py::test_typecheck",
     "make upgrade": "tests/test_service.py::test_upgrade_moves_the_date_and_the_versions",
     "make db-downgrade": OTHERS,

@@ -19,7 +19,7 @@ until_ctrl_c = @trap : INT; $(1) || [ $$? -eq 130 ]
 help_with_downloads = echo 'Without a network, set UV_OFFLINE=1 to use earlier downloads. Without a writable home, set \
 XDG_CACHE_HOME=/some/folder for downloads.' >&2; exit 1
 
-.PHONY: help setup dev test test-all lint format typecheck upgrade doctor connections extension \
+.PHONY: help setup dev test test-all lint format typecheck upgrade doctor connections extension openapi \
 	db-migrate db-upgrade db-downgrade db-reset db-status db-forget \
 	worker beat flower dead-letters up down logs \
 	token token-list token-revoke admin-password admin-revoke
@@ -69,6 +69,9 @@ connections: $(own_uv) ## show which processes hold connections to Redis and Pos
 extension: $(own_uv) ## begin an extension of your own, a copy of _example: name=loyalty
 	$(call need,name,loyalty)
 	@$(run) python -m kit.commands.extension "$$name"
+
+openapi: $(own_uv) ## write the API's OpenAPI schema to openapi.json
+	@$(run) python -m kit.commands.openapi
 
 db-migrate: $(own_uv) ## write a migration: message="add orders", extension=hotel for one of an extension
 	$(call need,message,"add orders")

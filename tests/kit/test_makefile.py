@@ -75,6 +75,7 @@ def test_help_is_the_default_and_lists_every_target() -> None:
         ("test args=-x", ['uv run pytest --numprocesses auto -m "not slow" -x']),
         ("test-all", ["uv run pytest --numprocesses auto "]),
         ("lint", ["uv run ruff check .", "uv run ruff format --check ."]),
+        ("openapi", ["uv run python -m kit.commands.openapi"]),
         ("doctor", ["uv run python -m kit.commands.doctor"]),
         ("connections", ["uv run python -m kit.commands.connections"]),
         ("connections json=1", ["uv run python -m kit.commands.connections --json"]),
@@ -152,7 +153,8 @@ def test_ctrl_c_is_no_error(tmp_path: Path, target: str, end: str, expected: str
     program = tmp_path / "program"
     program.write_text(
         f"#!{sys.executable}\nimport os, signal, sys, time\n"
-        f"def end(*_):\n    signal.signal(2, signal.SIG_DFL)\n    {end}\n"
+        # Not at once: GNU make 4.3 fails when its child ends while it handles the signal itself.
+        f"def end(*_):\n    signal.signal(2, signal.SIG_DFL)\n    time.sleep(0.5)\n    {end}\n"
         "signal.signal(2, end)\nprint('up', flush=True)\ntime.sleep(30)\n"
     )
     program.chmod(0o755)

@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Sequence
 
 from kit.commands import run_command
-from kit.commands.dev import create_local_logins
 from kit.database import connect
 from kit.migrations import (
     explain_ahead,
@@ -70,6 +69,8 @@ async def reset() -> None:
         _ask_for_name()
         await connection.run_sync(reset_database, script)
     if settings.is_local:
+        from kit.commands.dev import create_local_logins  # noqa: PLC0415 (for development alone)
+
         create_local_logins()
     print("The database is empty and has all tables again.")
 
