@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import uvicorn
+from sqlalchemy.exc import SQLAlchemyError
 from watchfiles import Change, PythonFilter, awatch
 
 from kit.commands import run_command
@@ -153,7 +154,7 @@ async def applied_revisions() -> list[str] | None:
     try:
         async with connect() as connection:
             return await connection.run_sync(read_rows)
-    except StartupError:
+    except (StartupError, SQLAlchemyError, OSError):
         return None
 
 

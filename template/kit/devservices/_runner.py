@@ -77,7 +77,8 @@ class Changes:
 
     Attributes:
         files: each waits for changes of files, and yields the names of those that changed.
-        state: reads what a program may have to wait for, such as the database's revisions.
+        state: reads what a program with a listener may have to wait for, such as the database's
+            revisions; called again and again while it is down.
     """
 
     files: Sequence[Callable[[], AsyncIterator[str]]]
@@ -193,10 +194,11 @@ class _Runner:
             if process.returncode < 0 and time.monotonic() - started > CRASH_SECONDS:
                 self._print(f"{reason}; it is started again.")
                 continue
-            self._print(f"{reason}; it starts again when a file or the database changes.")
             if program.listener is None:
-                await self._change(name, state)
+                self._print(f"{reason}; it starts again when a file changes.")
+                await self._changed[name].wait()
                 continue
+            self._print(f"{reason}; it starts again when a file or the database changes.")
             async with stand_in(program.listener, f"{reason}.", self._recent_lines[name]):
                 await self._change(name, state)
 
