@@ -57,7 +57,9 @@ async def db_session(connection: "AsyncConnection") -> AsyncIterator["AsyncSessi
 
 
 @pytest.fixture
-async def client(connection: "AsyncConnection") -> AsyncIterator["httpx.AsyncClient"]:
+async def client(
+    connection: "AsyncConnection", session_makers: None
+) -> AsyncIterator["httpx.AsyncClient"]:
     """An HTTP client whose requests run inside the test's transaction, a session each."""
     import httpx
 

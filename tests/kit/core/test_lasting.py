@@ -111,7 +111,8 @@ async def test_slow_readers_of_streams_hold_no_connection(running: Service) -> N
     memory = []
     for _ in range(2):  # the first makes what is made once
         readers = [SlowReader() for _ in range(READERS)]
-        await asyncio.gather(*(reader.begin(running.address) for reader in readers))
+        async with asyncio.timeout(20):
+            await asyncio.gather(*(reader.begin(running.address) for reader in readers))
         await running.check_others()
 
         rows = await asyncio.gather(*(reader.finish() for reader in readers))
