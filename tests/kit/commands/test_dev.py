@@ -276,7 +276,7 @@ class Visitors:
 
 
 def test_the_code_changes_under_way(project: Path) -> None:
-    """A pending migration, a killed process, a mistake and a new task: all without a restart."""
+    """Migrations, an extension, a mistake, a new task, killed processes: nothing is stopped."""
     with (
         Development(project) as development,
         Visitors(f"{development.api}/health/live") as visitors,
@@ -285,14 +285,18 @@ def test_the_code_changes_under_way(project: Path) -> None:
         page = f"{development.api}/"
 
         (project / "app" / "models" / "parcel.py").write_text(MODEL)
-        development.run("alembic", "revision", "--autogenerate", "--message", "add parcels")
-        wait_until(lambda: development.status(page) == 503, 10)
-        status, text = development.answer(page, Accept="text/html")
-        assert status == 503
-        assert "Run `make db-upgrade` first." in text
-        assert any("Run `make db-upgrade` first." in line for line in development.lines)
-        development.run("alembic", "upgrade", "heads")
-        development.wait_for_status(200)
+        for command in (
+            ("alembic", "revision", "--autogenerate", "--message", "add parcels"),
+            ("kit.commands.extension", "loyalty"),
+        ):
+            development.run(*command)
+            wait_until(lambda: development.status(page) == 503, START_SECONDS)
+            status, text = development.answer(page, Accept="text/html")
+            assert status == 503
+            assert "Run `make db-upgrade` first." in text
+            assert any("Run `make db-upgrade` first." in line for line in development.lines)
+            development.run("alembic", "upgrade", "heads")
+            development.wait_for_status(200)
 
         time.sleep(5)  # a process that is killed sooner is taken for one that cannot run
         for name in ("kit.commands.serve", "worker"):
