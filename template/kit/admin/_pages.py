@@ -1,9 +1,9 @@
 """Pages that need a log-in: the admin's accounts and sessions, for pages of the service's own."""
 
 from http import HTTPStatus
-from typing import cast
+from typing import Annotated, cast
 
-from fastapi import HTTPException, Request
+from fastapi import Depends, HTTPException, Request
 
 from kit.admin._authentication import AdminAuthentication
 from kit.admin._request_guard import SAFE_METHODS, is_from_our_pages
@@ -12,7 +12,7 @@ from kit.security import Principal
 
 
 async def require_admin(request: Request) -> Principal:
-    """Open a page only to an administrator who is logged in; `Depends(require_admin)`.
+    """Open a page only to an administrator who is logged in; a page takes `admin: AdminDep`.
 
     A browser without a session is sent to the log-in, and from there back to the page. The
     administrator is also stored in `request.state.principal`.
@@ -37,3 +37,6 @@ async def require_admin(request: Request) -> Principal:
     principal = Principal(kind="administrator", id=str(user.id), name=user.username)
     request.state.principal = principal
     return principal
+
+
+AdminDep = Annotated[Principal, Depends(require_admin)]

@@ -1,15 +1,29 @@
 """Pages: each answers, and loads nothing that its Content-Security-Policy forbids."""
 
 import re
+from collections.abc import Iterator
 
 import httpx
 import pytest
 
 from app.api.pages import router
+from app.main import app
+from kit.admin import require_admin
+from kit.security import Principal
 
 PAGES = [route.path for route in router.routes if "{" not in route.path]  # type: ignore[attr-defined]
 
 
+@pytest.fixture
+def logged_in() -> Iterator[None]:
+    """Open pages that need an administrator."""
+    tester = Principal(kind="administrator", id="1", name="tester")
+    app.dependency_overrides[require_admin] = lambda: tester
+    yield
+    app.dependency_overrides.pop(require_admin, None)
+
+
+@pytest.mark.usefixtures("logged_in")
 @pytest.mark.parametrize("path", PAGES)
 class TestEveryPage:
     async def test_answers(self, client: httpx.AsyncClient, path: str) -> None:

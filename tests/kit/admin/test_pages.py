@@ -1,17 +1,15 @@
 """A page of the service's own that needs an administrator's log-in."""
 
 from collections.abc import Iterator
-from typing import Annotated
 
 import httpx
 import pytest
-from fastapi import Depends
 from fastapi.routing import APIRoute
 from sqlmodel import Session
 
 from app.main import app
-from kit.admin import require_admin
-from kit.security import Principal, set_admin_password
+from kit.admin import AdminDep
+from kit.security import set_admin_password
 
 HTML = {"Accept": "text/html"}
 TESTER = {"username": "tester", "password": "correct horse battery staple"}
@@ -27,7 +25,7 @@ def tester(sync_db_session: Session) -> None:
 def desk() -> Iterator[None]:
     """A page at /desk, to read and to send a form to."""
 
-    async def show_desk(admin: Annotated[Principal, Depends(require_admin)]) -> str:
+    async def show_desk(admin: AdminDep) -> str:
         return f"{admin.kind} {admin.name}"
 
     app.router.routes.insert(0, APIRoute("/desk", show_desk, methods=["GET", "POST"]))
