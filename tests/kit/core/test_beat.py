@@ -73,6 +73,20 @@ class TestStoredSchedule:
         assert changed.schedule.run_every == timedelta(hours=1)
         assert changed.last_run_at == entry.last_run_at
 
+    def test_a_lost_lock_is_taken_again(self) -> None:
+        """As Redis loses it when it restarts without persistence."""
+        celery_app.conf.beat_schedule.clear()
+        beat = Scheduler(app=celery_app)
+        beat.tick()
+        assert beat.lock.owned()
+        redis_pool.redis_client().delete(key(":lock"))
+
+        assert beat.tick() == 0
+        beat.tick()
+
+        assert beat.lock.owned()
+        beat.close()
+
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RedisServer]:

@@ -192,8 +192,9 @@ def test_no_process_starts_beyond_the_plan(
 
 
 @pytest.mark.slow
-def test_a_worker_counts_the_children_of_its_command_line() -> None:
-    command = (*CELERY, "worker", "--pool", "processes", "--concurrency", "10")
+@pytest.mark.parametrize("children", [("--concurrency", "10"), ("--autoscale", "10,2")])
+def test_a_worker_counts_the_children_of_its_command_line(children: tuple[str, ...]) -> None:
+    command = (*CELERY, "worker", "--pool", "processes", *children)
     result = subprocess.run(
         [sys.executable, "-m", *command],
         cwd=BASE_DIR,

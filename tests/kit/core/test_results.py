@@ -7,8 +7,10 @@ import redis
 from celery.app.trace import build_tracer
 
 from app.core.celery import celery_app
+from app.core.config import settings
 from kit.queue._tasks import ping
 from kit.redis import _transport as redis_transport
+from kit.testing import change_settings
 from kit.testing._redis_servers import RedisServer
 
 
@@ -88,6 +90,27 @@ class TestStoring:
         celery_app.backend.store_result("stored", result, state)
 
         assert commands(observer) == {"get": 1, "set": 1}
+
+    def test_lasts_as_long_as_the_settings_say(self, observer: redis.Redis) -> None:
+        celery_app.backend.store_result("stored", "value", "SUCCESS")
+
+        [key] = observer.keys("*stored")
+        lasts = int(observer.ttl(key))
+
+        assert settings.CELERY_RESULT_EXPIRES - 5 < lasts <= settings.CELERY_RESULT_EXPIRES
+
+
+def test_a_task_that_took_too_long_is_reported(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run: Any = build_tracer(ping.name, ping, app=celery_app)
+    run("short", ("here",), {}, {"id": "short", "is_eager": False})
+    assert "CELERY_TASK_MAX_SECONDS" not in caplog.text
+
+    change_settings(monkeypatch, CELERY_TASK_MAX_SECONDS=0)
+    run("long", ("here",), {}, {"id": "long", "is_eager": False})
+
+    assert "ran 0 s, longer than CELERY_TASK_MAX_SECONDS (0)" in caplog.text
 
 
 def test_a_task_costs_no_more_than_its_result(observer: redis.Redis) -> None:

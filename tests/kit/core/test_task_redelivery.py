@@ -22,6 +22,9 @@ from kit.testing._redis_servers import RedisServer
 
 DELIVERIES = 3
 SECONDS = 60
+NOTES = ("unacked", "unacked_index")
+"""Where kombu keeps what is not acknowledged."""
+
 SWEPT_SOON = {"CELERY_VISIBILITY_TIMEOUT": "4", "CELERY_TASK_MAX_SECONDS": "3"}
 PREFORK = ("--pool", "processes", "--concurrency", "1")
 THREADS = ("--pool", "threads", "--concurrency", "4")
@@ -105,6 +108,8 @@ async def test_a_task_that_kills_its_process_is_given_up(
     assert f"tests.die[{task.id}]" in line
     assert f"'{way}'" in line
     assert re.search(r"\bERROR\b", line)
+    wait_for_letters(1)
+    assert redis_client().exists(*[f"{settings.REDIS_KEY_PREFIX}{key}" for key in NOTES]) == 0
 
 
 @pytest.mark.parametrize("pool", [("--pool", "solo"), THREADS, PREFORK], ids=lambda each: each[1])
@@ -133,13 +138,14 @@ def test_what_runs_beside_it_is_not_given_up(start: Start, tmp_path: Path) -> No
 
 def test_a_worker_that_is_stopped_costs_no_delivery(start: Start, tmp_path: Path) -> None:
     """A task that waits for its time is put back by each worker that is stopped."""
-    task = celery_app.send_task("tests.run_for", [str(tmp_path / "runs"), 0], countdown=1)
-    for _ in range(DELIVERIES):
+    celery_app.send_task("tests.run_for", [str(tmp_path / "runs"), 0], countdown=600)
+    for _ in range(2):
         worker = start()
         worker.wait_for("received")
         worker.stop()
-    start()
-    assert task.get(timeout=SECONDS) == "done"
+    message = json.loads(str(redis_client().lindex(f"{settings.REDIS_KEY_PREFIX}celery", 0)))
+    assert message["headers"]["redelivered"] is True
+    assert "x-delivery-count" not in message["headers"]
 
 
 def send_spent(*arguments: object, **options: Any) -> AsyncResult[Any]:
