@@ -300,7 +300,7 @@ class Channel(_KombuChannel):  # type: ignore[misc]
         self, payload: Any, exchange: str, routing_key: str, pipe: Any, leftmost: bool = False
     ) -> None:
         if self.counts_deliveries:
-            headers = payload["headers"]
+            headers = payload["headers"] = payload.get("headers") or {}
             headers[DELIVERY_COUNT] = headers.get(DELIVERY_COUNT, 0) + 1
         super()._do_restore_message(payload, exchange, routing_key, pipe, leftmost)
 

@@ -283,6 +283,21 @@ class TestWaiting:
         assert worker.received == ["fragile"]
         assert "a stranger's" in caplog.text
 
+    def test_a_message_without_headers_is_requeued_and_counted(
+        self, ours: Connection, observer: redis.Redis
+    ) -> None:
+        publish(ours, "parcels", "foreign")
+        bare = json.loads(str(observer.lpop(f"{PREFIX}parcels")))
+        del bare["headers"]
+        observer.lpush(f"{PREFIX}parcels", json.dumps(bare))
+        worker = Worker(ours, "parcels", acknowledges=False)
+        worker.wait()
+
+        worker.unacknowledged[0].reject(requeue=True)
+
+        requeued = json.loads(str(observer.lindex(f"{PREFIX}parcels", 0)))
+        assert requeued["headers"]["x-delivery-count"] == 1
+
     def test_a_full_redis_is_worked_off(self, ours: Connection, observer: redis.Redis) -> None:
         publish(ours, "parcels", "first", "second")
         observer.config_set("maxmemory", 1)
