@@ -1,4 +1,4 @@
-"""What holds for every table: how its constraints are named, and row level security.
+"""What holds for every model: finite numbers; for tables: names of constraints, row security.
 
 Supabase publishes the schema `public`: anyone with the project's URL and its public key can read
 each table there that has no row level security. With it enabled and no policy written, only the
@@ -7,6 +7,7 @@ table's owner sees rows, and the owner is the user that this service connects as
 Source: https://supabase.com/docs/guides/database/postgres/row-level-security
 """
 
+from pydantic import BaseModel
 from sqlalchemy import DDL, Connection, Table, event, text
 from sqlmodel import SQLModel
 
@@ -21,6 +22,12 @@ NAMING_CONVENTION = {
 }
 
 SQLModel.metadata.naming_convention = NAMING_CONVENTION
+
+
+# Python's JSON takes NaN and 1e999 and a column of floats stores them, but an answer cannot say them
+# in JSON. A model may allow them again in its own `model_config`.
+BaseModel.model_config["allow_inf_nan"] = False
+SQLModel.model_config["allow_inf_nan"] = False
 
 
 TABLES_WITHOUT_ROW_SECURITY = """

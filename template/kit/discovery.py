@@ -1,9 +1,12 @@
 """Imports the modules of a package, so that a new file needs no registration."""
 
+import traceback
 from collections.abc import Collection
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+
+from kit.settings import BASE_DIR, StartupError
 
 
 def import_modules(package: str, *, but: Collection[str] = ()) -> list[ModuleType]:
@@ -12,6 +15,9 @@ def import_modules(package: str, *, but: Collection[str] = ()) -> list[ModuleTyp
     Args:
         package: its dotted name; called from the package's own `__init__.py`, `__name__`.
         but: names of modules of the package itself that are left out.
+
+    Raises:
+        StartupError: when a module fails to import; its message has the file and the line.
     """
     folder = Path(str(import_module(package).__file__)).parent
     names = []
@@ -20,4 +26,26 @@ def import_modules(package: str, *, but: Collection[str] = ()) -> list[ModuleTyp
         parts = inner.parts[:-1] if inner.name == "__init__" else inner.parts
         if parts and parts[0] not in but and "__pycache__" not in parts:
             names.append(".".join((package, *parts)))
-    return [import_module(name) for name in names]
+    return [_import(name, folder) for name in names]
+
+
+def last_line_in(folder: Path, error: BaseException) -> str:
+    """File and line, inside a folder where possible, that an error came from."""
+    if isinstance(error, SyntaxError) and error.filename:
+        place = error.filename, error.lineno
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if folder in Path(frame.filename).parents]
+        place = (own or frames)[-1].filename, (own or frames)[-1].lineno
+    path = Path(place[0])
+    return f"{path.relative_to(BASE_DIR) if BASE_DIR in path.parents else path}:{place[1]}"
+
+
+def _import(name: str, folder: Path) -> ModuleType:
+    try:
+        return import_module(name)
+    except Exception as error:
+        place = last_line_in(folder, error)
+        raise StartupError(
+            f"cannot import {name}: {place}: {type(error).__name__}: {error}"
+        ) from error

@@ -7,11 +7,11 @@ part of core that owns the hook loads it here and takes what it needs from the m
 import difflib
 import importlib
 import importlib.util
-import traceback
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
+from kit.discovery import last_line_in
 from kit.settings import BASE_DIR, StartupError, extension_problems, settings, where_set
 
 HOOKS = ("models", "api", "admin", "tasks", "message_handlers")
@@ -84,7 +84,7 @@ def load_extensions(hook: str) -> list[LoadedHook]:
                 continue
             loaded.append(LoadedHook(extension, importlib.import_module(name)))
         except Exception as error:
-            place = _last_line_in(error, extension)
+            place = last_line_in(extension_dir(extension), error)
             raise ExtensionError(
                 f"extension {extension!r} is broken: {place}: {type(error).__name__}: {error}. "
                 f"Fix it, or remove {extension} from ENABLED_EXTENSIONS "
@@ -108,13 +108,3 @@ def _refuse_misspelling(extension: str, hook: str) -> None:
             f"extension {extension!r} is broken: app/extensions/{extension}/{entries[name].name} "
             f"is no hook, so nothing loads it. Rename it; did you mean {hook}?"
         )
-
-
-def _last_line_in(error: BaseException, extension: str) -> str:
-    """File and line, inside the extension where possible, that the error came from."""
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{error.filename}:{error.lineno}"
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if f"/extensions/{extension}/" in frame.filename]
-    frame = own[-1] if own else frames[-1]
-    return f"{frame.filename}:{frame.lineno}"

@@ -1,11 +1,12 @@
 """Sessions: a request's own, short ones for all other code, and one that refuses to write."""
 
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, NoReturn, TypeVar, cast
 
 from anyio import CancelScope
-from sqlalchemy import ClauseElement, event, tuple_
+from sqlalchemy import ClauseElement, TextClause, event, tuple_
 from sqlalchemy import inspect as inspect_model
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Mapper, ORMExecuteState
@@ -127,10 +128,34 @@ def _refuse_anything_but_reads(state: ORMExecuteState) -> None:
     statement = state.statement
     parts = visitors.iterate(cast("ClauseElement", statement))
     writes = any(getattr(part, "is_dml", False) for part in parts)
-    if not state.is_select or writes or getattr(statement, "_for_update_arg", None) is not None:
+    text = getattr(statement, "element", statement)  # `from_statement` holds the text
+    text = getattr(text, "element", text)  # so does `text(…).columns(…)`
+    if isinstance(text, TextClause):
+        reads = _is_read(text.text)
+    else:
+        reads = state.is_select and getattr(statement, "_for_update_arg", None) is None
+    if writes or not reads:
         raise ReadOnlyViolationError(
             f"a read-only session only selects, and not for update: {statement}; use SessionDep"
         )
+
+
+# Quoted text, quoted names and comments, within which a word means nothing.
+_QUOTED = re.compile(
+    r"""'(?:[^']|'')*' | "[^"]*" | \$(\w*)\$.*?\$\1\$ | --[^\n]* | /\*.*?\*/""",
+    re.DOTALL | re.VERBOSE,
+)
+_READ = re.compile(r"[\s(]*(select|with|values|table|show|explain)\b", re.IGNORECASE)
+_WRITE = re.compile(
+    r"\b(insert|update|delete|merge|into)\b | \bfor\s+(key\s+)?share\b | ;\s*\S",
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+def _is_read(statement: str) -> bool:
+    """Whether SQL reads; a column named like a keyword makes it count as a write."""
+    words = _QUOTED.sub(" ", statement)
+    return bool(_READ.match(words)) and not _WRITE.search(words)
 
 
 class AsyncReadOnlySession(AsyncSession):

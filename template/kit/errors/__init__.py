@@ -7,5 +7,6 @@ from kit.errors._problems import (
     UnhandledErrorMiddleware,
     document_problems,
     problem_for,
+    problem_response,
     setup_errors,
 )

@@ -1,4 +1,4 @@
-"""Classifies exceptions: outage of a server that the service needs, conflict, value out of range.
+"""Classifies exceptions: outage of a server, conflict, broken rule, value that cannot be stored.
 
 The SQLSTATE codes are those of https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
@@ -24,20 +24,28 @@ _OUTAGE_CLASSES = (
     "58",  # the server's own disk or files fail
 )
 _OUTAGE_CODES = (
+    "25006",  # read-only: a standby, or Supabase's answer to a full disk
     "55P03",  # lock not available within lock_timeout
     "XX000",  # Supabase's pooler, when it has no connection left
 )
 _CONFLICT_CODES = (
+    "23001",  # foreign key with ON DELETE RESTRICT
     "23503",  # foreign key
     "23505",  # unique
     "23P01",  # exclusion
+)
+_RULE_CODES = (
+    "23502",  # NOT NULL
+    "23514",  # CHECK
 )
 _UNSTORABLE_CODES = (
     "22000",  # asyncpg, before it sends a value that does not fit
     "22001",  # longer than the column
     "22003",  # number out of range
+    "22007",  # not a date or time
     "22008",  # date or time out of range
     "22021",  # a character, as NUL, that text cannot hold
+    "22P02",  # not of the column's type, for example NaN in JSON
     "22P05",
 )
 
@@ -66,10 +74,25 @@ def is_conflict(error: BaseException) -> bool:
     """Whether the change conflicts with rows that other requests wrote.
 
     Unique, exclusion and foreign key constraints: an endpoint that looks first cannot rule them
-    out, since another request may come in between. A violated NOT NULL or CHECK is no conflict but
-    a bug of the service, independent of other rows.
+    out, since another request may come in between.
     """
     return any(_sqlstate(cause) in _CONFLICT_CODES for cause in _causes(error))
+
+
+def breaks_rule(error: BaseException) -> bool:
+    """Whether NOT NULL or CHECK refuses a value, whatever other rows there are."""
+    return any(_sqlstate(cause) in _RULE_CODES for cause in _causes(error))
+
+
+def broken_constraint(error: BaseException) -> str | None:
+    """Name of the constraint that a change breaks, or of the column that may not be null."""
+    for cause in _causes(error):
+        if isinstance(cause, DBAPIError) and cause.orig is not None:
+            # psycopg2 has the server's fields in `diag`, asyncpg in the exception behind the one
+            # that SQLAlchemy makes of it.
+            fields = getattr(cause.orig, "diag", cause.orig.__cause__)
+            return getattr(fields, "constraint_name", None) or getattr(fields, "column_name", None)
+    return None
 
 
 def is_unstorable(error: BaseException) -> bool:

@@ -9,13 +9,17 @@ https://www.rfc-editor.org/rfc/rfc9457
 
 import logging
 from http import HTTPStatus
+from inspect import iscoroutinefunction
 from typing import Any, Literal, cast
 from urllib.parse import quote
 
 from fastapi import FastAPI
+from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
@@ -24,7 +28,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketState
 
 from kit.context import get_request_id, root_path
-from kit.errors._causes import first_line, is_conflict, is_outage, is_unstorable
+from kit.database import ReadOnlyViolationError
+from kit.errors._causes import (
+    breaks_rule,
+    broken_constraint,
+    first_line,
+    is_conflict,
+    is_outage,
+    is_unstorable,
+)
 from kit.places import service
 from kit.redis import PayloadTooLargeError
 
@@ -61,6 +73,10 @@ class ProblemDetails(BaseModel):
     errors: list[ProblemError] = Field(
         default_factory=list, description="Every mistake, where a request does not validate."
     )
+    constraint: str | None = Field(
+        None, description="The constraint or column of the database that refuses the change."
+    )
+    data: Any = Field(None, description="More about the mistake, for programs.")
 
 
 def document_problems(schema: dict[str, Any]) -> None:
@@ -135,21 +151,43 @@ def problem_for(error: Exception) -> Problem:
             "A server that this service needs is not available right now. Try again later.",
             headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
         )
-    if is_conflict(error):
-        return Problem(HTTPStatus.CONFLICT, "The change conflicts with what is already stored.")
+    if refusal := _refusal_by_database(error):
+        return refusal
     if isinstance(error, PayloadTooLargeError):
         return Problem(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "This is more data than one task may have."
+        )
+    if isinstance(error, ReadOnlyViolationError):
+        return Problem(
+            HTTPStatus.NOT_IMPLEMENTED,
+            "Use `SessionDep` in this route: it writes, and `ReadSessionDep` only reads.",
+        )
+    return Problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "The service failed. Its log has the error, under the request id.",
+    )
+
+
+def _refusal_by_database(error: Exception) -> Problem | None:
+    if is_conflict(error):
+        return Problem(
+            HTTPStatus.CONFLICT,
+            "The change conflicts with what is already stored.",
+            constraint=broken_constraint(error),
+        )
+    if breaks_rule(error):
+        constraint = broken_constraint(error)
+        return Problem(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            f"A rule of the database refuses this: {constraint}.",
+            constraint=constraint,
         )
     if is_unstorable(error):
         return Problem(
             HTTPStatus.UNPROCESSABLE_ENTITY,
             "A value cannot be stored: too long, out of range, or with an unsupported character.",
         )
-    return Problem(
-        HTTPStatus.INTERNAL_SERVER_ERROR,
-        "The service failed. Its log has the error, under the request id.",
-    )
+    return None
 
 
 def problem_response(request: HTTPConnection, error: HTTPException) -> Response:
@@ -205,22 +243,30 @@ async def answer_validation_error(request: Request, error: Exception) -> Respons
 async def answer_unhandled_error(request: HTTPConnection, error: Exception) -> Response:
     """Answer any other exception, and log it: outages in a line, bugs with their stack trace."""
     problem = problem_for(error)
-    if problem.status_code < HTTPStatus.INTERNAL_SERVER_ERROR or is_outage(error):
-        logger.warning(
-            "answered %s because of %s: %s",
-            problem.status_code,
-            type(error).__name__,
-            first_line(error),
-        )
-    else:
-        logger.error("unhandled error", exc_info=error)
+    _log(error, problem.status_code)
     return problem_response(request, problem)
 
 
 def setup_errors(application: FastAPI) -> None:
-    """Register the handlers; `UnhandledErrorMiddleware` belongs to `middleware_stack`."""
+    """Register the handlers; `UnhandledErrorMiddleware` belongs to `middleware_stack`.
+
+    Middleware that is added from now on stands inside of what is there, so that its errors are
+    answered and its requests logged like all others. FastAPI would put it outside. One of a class
+    that is there already, such as `CORSMiddleware`, takes its place.
+    """
     application.add_exception_handler(HTTPException, answer_http_exception)
     application.add_exception_handler(RequestValidationError, answer_validation_error)
+    outer = list(application.user_middleware)
+    build = application.build_middleware_stack
+
+    def build_with_own_inside() -> ASGIApp:
+        own = [each for each in application.user_middleware if each not in outer]
+        replaced = {each.cls: each for each in own}
+        stack = [replaced.get(each.cls, each) for each in outer]
+        application.user_middleware = [*stack, *(each for each in own if each not in stack)]
+        return build()
+
+    application.build_middleware_stack = build_with_own_inside  # type: ignore[method-assign]
 
 
 class UnhandledErrorMiddleware:
@@ -228,7 +274,7 @@ class UnhandledErrorMiddleware:
 
     A handler registered for `Exception` runs outside of all middleware: its answers lack the CORS
     headers, so a browser's script would not even see the status, and it raises the exception again,
-    which the server logs a second time.
+    which the server logs a second time. So the application's handlers are called here.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -239,6 +285,7 @@ class UnhandledErrorMiddleware:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
+        application = scope["app"]  # now, because a mounted application puts itself there
         started = finished = False
 
         async def watch(message: Message) -> None:
@@ -250,7 +297,8 @@ class UnhandledErrorMiddleware:
         try:
             await self.app(scope, receive, watch)
         except Exception as error:
-            response = await answer_unhandled_error(HTTPConnection(scope), error)
+            connection = Request(scope, receive) if scope["type"] == "http" else HTTPConnection(scope)
+            response = await _answer(application, connection, error)
             if not started:
                 await response(scope, receive, send)
             elif not finished:
@@ -258,10 +306,34 @@ class UnhandledErrorMiddleware:
                 raise
 
 
+async def _answer(application: Starlette, request: HTTPConnection, error: Exception) -> Response:
+    """The answer of the handler that the application has for an exception, else the kit's."""
+    handlers: dict[Any, Any] = application.exception_handlers
+    known = (handlers[kind] for kind in type(error).__mro__ if kind in handlers)
+    handler = next(known, handlers.get(HTTPStatus.INTERNAL_SERVER_ERROR))
+    if handler is None:
+        return await answer_unhandled_error(request, error)
+    if not isinstance(error, HTTPException):
+        _log(error, problem_for(error).status_code)
+    if iscoroutinefunction(handler):
+        return cast("Response", await handler(request, error))
+    return cast("Response", await run_in_threadpool(handler, request, error))
+
+
+def _log(error: Exception, status: int) -> None:
+    if status < HTTPStatus.INTERNAL_SERVER_ERROR or is_outage(error):
+        logger.warning(
+            "answered %s because of %s: %s", status, type(error).__name__, first_line(error)
+        )
+    else:
+        logger.error("unhandled error", exc_info=error)
+
+
 def _document(request: HTTPConnection, error: HTTPException) -> dict[str, Any]:
     known = error.status_code in HTTPStatus.__members__.values()
     phrase = HTTPStatus(error.status_code).phrase if known else "Error"
-    detail = str(error.detail)
+    is_text = isinstance(error.detail, str)
+    detail = error.detail if is_text else phrase
     if detail == phrase:
         detail = _DEFAULT_DETAILS.get(error.status_code, detail)
     return {
@@ -271,6 +343,7 @@ def _document(request: HTTPConnection, error: HTTPException) -> dict[str, Any]:
         "detail": detail,
         "instance": quote(request.scope["path"]),
         "request_id": get_request_id(),
+        **({} if is_text else {"data": jsonable_encoder(error.detail)}),
         **getattr(error, "members", {}),
     }
 

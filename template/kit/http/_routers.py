@@ -1,25 +1,25 @@
 """The routers: the kit's own for tasks, those of the service, and those of enabled extensions."""
 
+from collections.abc import Iterable, Iterator
 from http import HTTPStatus
-from traceback import extract_tb
 from types import ModuleType
 from typing import Any
 from uuid import UUID
 
 from celery.result import AsyncResult
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Request, Response, params
 from fastapi.exceptions import DependencyScopeError
 from pydantic import BaseModel, Field
 from pydantic_core import to_jsonable_python
 
-from kit.discovery import import_modules
+from kit.discovery import import_modules, last_line_in
 from kit.extensions import ExtensionError, load_extensions
 from kit.http._openapi_tags import extension_prefix
 from kit.places import service
 from kit.queue import enqueue, ping
 from kit.redis import run_redis_call
 from kit.security import require_principal
-from kit.settings import StartupError
+from kit.settings import BASE_DIR, StartupError
 
 _PROTECTED = [Depends(require_principal)]
 
@@ -103,7 +103,8 @@ def build_api_router(package: str) -> APIRouter:
     """Build the router of everything below `/api`; all but each `public_router` needs a principal.
 
     Args:
-        package: its modules that define `router` or `public_router` are included, but for `pages`.
+        package: its modules that define `router` or `public_router` are included, but for `pages`
+            and for routers that another one includes.
 
     Raises:
         ExtensionError: when an enabled extension has an `api` without a router.
@@ -111,35 +112,56 @@ def build_api_router(package: str) -> APIRouter:
     """
     router = APIRouter(prefix="/api")
     router.include_router(tasks_router, dependencies=_PROTECTED)
-    try:
-        modules = import_modules(package, but=("pages",))
-    except DependencyScopeError as error:
-        raise StartupError(
-            f'write `Depends(…, scope="function")` in {_last_line_in(package, error)}: {error} It '
-            "would end after the response is sent, when a failed commit could not be reported."
-        ) from None
+    modules = _import_modules(package)
+    taken = [*_included(found for module in modules for found, _ in _routers_of(module))]
     for module in modules:
-        _include(router, module)
+        _include(router, module, taken)
     for extension, module in load_extensions("api"):
         if not isinstance(getattr(module, "router", None), APIRouter):
             raise ExtensionError(
                 f"extension {extension!r} is broken: {module.__file__} defines no `router`. "
                 "Add `router = APIRouter()`."
             )
-        _include(router, module, extension_prefix(extension))
+        _include(router, module, taken, extension_prefix(extension))
     return router
 
 
-def _last_line_in(package: str, error: Exception) -> str:
-    folder = package.replace(".", "/")
-    lines = (f"{line.filename}:{line.lineno}" for line in extract_tb(error.__traceback__))
-    return next((line for line in reversed([*lines]) if f"/{folder}/" in line), folder)
+def _import_modules(package: str) -> list[ModuleType]:
+    try:
+        return import_modules(package, but=("pages",))
+    except StartupError as error:
+        if not isinstance(cause := error.__cause__, DependencyScopeError):
+            raise
+        place = last_line_in(BASE_DIR / package.replace(".", "/"), cause)
+        raise StartupError(
+            f'write `Depends(…, scope="function")` in {place}: {cause} It would end after the '
+            "response is sent, when a failed commit could not be reported."
+        ) from None
 
 
-def _include(router: APIRouter, module: ModuleType, prefix: str = "") -> None:
+def _routers_of(module: ModuleType) -> Iterator[tuple[APIRouter, list[params.Depends] | None]]:
     for name, dependencies in (("router", _PROTECTED), ("public_router", None)):
         if isinstance(found := getattr(module, name, None), APIRouter):
+            yield found, dependencies
+
+
+def _included(routers: Iterable[APIRouter]) -> Iterator[APIRouter]:
+    """The routers that others include by themselves, as a package does with its modules'."""
+    for router in routers:
+        routes = router.routes
+        inner = [each for route in routes if (each := getattr(route, "original_router", None))]
+        yield from inner
+        yield from _included(inner)
+
+
+def _include(
+    router: APIRouter, module: ModuleType, taken: list[APIRouter], prefix: str = ""
+) -> None:
+    for found, dependencies in _routers_of(module):
+        if not any(found is each for each in taken):
+            taken.append(found)
             router.include_router(found, prefix=prefix, dependencies=dependencies)
+
 
 
 def build_extension_pages_router() -> APIRouter:
