@@ -25,6 +25,7 @@ from starlette.staticfiles import StaticFiles
 from kit.admin import _views
 from kit.admin._audit import admin_session_maker
 from kit.admin._authentication import AdminAuthentication
+from kit.admin._forms import refuse_unusable_columns, service_view
 from kit.admin._request_guard import AdminRequestGuard
 from kit.discovery import import_modules
 from kit.errors import problem_for
@@ -107,11 +108,13 @@ class ServiceAdmin(Admin):
         return templates
 
     def add_model_view(self, view: type[ModelView]) -> None:
-        """Add the view, with readable labels for the columns that have none.
+        """Add the view, with the kit's forms and readable labels for columns that have none.
 
         Raises:
-            StartupError: when it would show a column that is marked as sensitive.
+            StartupError: when it would show a column that is marked as sensitive, or has one that
+                its form or list cannot serve.
         """
+        view = service_view(view)
         mapper: Mapper[Any] = inspect_model(view.model)
         names = mapper.all_orm_descriptors.keys()
         labels: dict[Any, str] = {name: name.replace("_", " ").capitalize() for name in names}
@@ -120,6 +123,7 @@ class ServiceAdmin(Admin):
         instance = self.views[-1]
         if isinstance(instance, ModelView):
             _refuse_sensitive_columns(instance)
+            refuse_unusable_columns(instance)
             # SQLAdmin 0.32 runs the filters' own queries in the event loop when sessions are sync.
             run: Any = instance._run_arbitrary_query_sync  # noqa: SLF001
             run_in_thread = functools.partial(anyio.to_thread.run_sync, run)

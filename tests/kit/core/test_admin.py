@@ -99,7 +99,8 @@ class TestRegisterViews:
             TokenView=TokenView, PageView=PageView, other=1,
         )  # fmt: skip
         register_views(admin, module)
-        assert [type(view) for view in admin.views] == [PageView, TokenView]
+        shown = [type(view).__name__ for view in admin.views]
+        assert shown == ["PageView", "TokenView"]
 
     async def test_the_core_s_and_the_extensions_are_there(
         self, admin_client: httpx.AsyncClient
