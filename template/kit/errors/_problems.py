@@ -297,7 +297,9 @@ class UnhandledErrorMiddleware:
         try:
             await self.app(scope, receive, watch)
         except Exception as error:
-            connection = Request(scope, receive) if scope["type"] == "http" else HTTPConnection(scope)
+            connection = (
+                Request(scope, receive) if scope["type"] == "http" else HTTPConnection(scope)
+            )
             response = await _answer(application, connection, error)
             if not started:
                 await response(scope, receive, send)

@@ -163,7 +163,6 @@ def _include(
             router.include_router(found, prefix=prefix, dependencies=dependencies)
 
 
-
 def build_extension_pages_router() -> APIRouter:
     """Build the router of the extensions' pages: each `page_router`, below `/<name>`."""
     router = APIRouter()
