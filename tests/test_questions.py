@@ -228,6 +228,15 @@ class TestWhatFollows:
         assert table["postgres_user"] == "postgres.abcdefghijklmnopqrst"
         assert table["postgres_db"] == "postgres"
 
+    @pytest.mark.parametrize("password", ["", ":[YOUR-PASSWORD]"])
+    def test_dedicated_pooler_of_supabase(self, render: Render, password: str) -> None:
+        # https://supabase.com/docs/guides/database/connecting-to-postgres#dedicated-pooler
+        host = "db.abcdefghijklmnopqrst.supabase.co"
+        connection = f"postgresql://postgres{password}@{host}:6543/postgres"
+        table = service_table(render(database="supabase", supabase_connection=connection))
+        assert (table["postgres_host"], table["postgres_port"]) == (host, 6543)
+        assert table["postgres_user"] == "postgres"
+
     @pytest.mark.parametrize(
         "connection",
         [
