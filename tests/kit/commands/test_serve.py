@@ -103,7 +103,8 @@ def test_it_serves_behind_a_platforms_proxy(proxies: str, scheme: str) -> None:
         )
         with pytest.raises(urllib.error.HTTPError) as redirect:
             urllib.request.build_opener(NoRedirect()).open(request, timeout=10)
-        location = redirect.value.headers["Location"]
+        with redirect.value as answer:
+            location = answer.headers["Location"]
     finally:
         process.terminate()
         process.wait(15)

@@ -1,0 +1,21 @@
+"""The service's settings: the kit's, and yours beside them.
+
+`settings` is made once, at import, from the environment, `.env` and `[tool.service]` of
+`pyproject.toml`. Each field's description is the line that `.env.example` shows.
+"""
+
+from pydantic import Field
+
+from kit.settings import BASE_DIR, ServiceSettings, StartupError
+from kit.settings import Settings as KitSettings
+
+__all__ = ["BASE_DIR", "ServiceSettings", "Settings", "StartupError", "settings"]
+
+
+class Settings(KitSettings):
+    """The settings of the service. Your fields go here, declared like those of the kit."""
+
+    SHOP_SIZES: set[int] = Field({40}, description="Sizes on sale.")
+
+
+settings = Settings.load()
