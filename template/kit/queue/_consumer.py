@@ -47,7 +47,7 @@ class Consumer(CeleryConsumer):
         self._reported: dict[str, float] = {}
 
     def _run_or_give_up(self, run: Callable[[Any], object], request: Request) -> None:
-        if delivery_count(request.message) < settings.CELERY_MAX_DELIVERIES or request.revoked():
+        if delivery_count(request.message) < settings.CELERY_MAX_DELIVERIES:
             run(request)
             return
         error = TaskGivenUpError(

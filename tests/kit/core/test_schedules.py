@@ -45,6 +45,18 @@ def test_an_entry_gets_its_owners_name_as_a_prefix(inn: Path) -> None:
     assert set(collect_schedules()) == {"core.heartbeat", "inn.daily-task"}
 
 
+def test_what_runs_often_expires_before_the_next() -> None:
+    """Without a worker it would pile up, until Redis is full."""
+    often = {
+        name: entry
+        for name, entry in collect_schedules().items()
+        if isinstance(entry["schedule"], int | float) and not name.startswith("service.")
+    }
+    assert "core.heartbeat" in often
+    for name, entry in often.items():
+        assert entry.get("options", {}).get("expires", 1e9) <= entry["schedule"], name
+
+
 def test_an_extension_without_schedules_is_fine(inn: Path) -> None:
     assert set(collect_schedules()) == {"core.heartbeat"}
 

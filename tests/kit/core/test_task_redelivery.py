@@ -230,6 +230,10 @@ class TestUnknownTask:
         celery_app.control.revoke(task.id)
         with pytest.raises(Exception, match="revoked"):
             task.get(timeout=SECONDS)
+        deadline = time.monotonic() + SECONDS
+        while redis_client().exists(f"{settings.REDIS_KEY_PREFIX}{NOTES[0]}"):
+            assert time.monotonic() < deadline, "the message stays"
+            time.sleep(0.1)
 
     def test_is_a_dead_letter_at_last(self, start: Start) -> None:
         start(TEST_UNKNOWN_FOR_MOST="1")
