@@ -24,7 +24,7 @@ NAMING_CONVENTION = {
 SQLModel.metadata.naming_convention = NAMING_CONVENTION
 
 
-# Python's JSON takes NaN and 1e999 and a column of floats stores them, but an answer cannot say them
+# Python's JSON takes NaN and 1e999 and a column of floats stores them, but no answer can say them
 # in JSON. A model may allow them again in its own `model_config`.
 BaseModel.model_config["allow_inf_nan"] = False
 SQLModel.model_config["allow_inf_nan"] = False

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from kit.admin import model_views, setup_admin
 from kit.discovery import import_modules
 from kit.http import build_api_router
+from kit.settings import StartupError
 
 VIEW = """
 from sqladmin import ModelView
@@ -74,6 +75,40 @@ def test_a_route_in_a_subfolder_is_served(package: Path) -> None:
     api.include_router(build_api_router("shop"))
 
     assert "/api/stock" in api.openapi()["paths"]
+
+
+def test_a_router_that_its_package_includes_is_served_there_alone(package: Path) -> None:
+    route = "from fastapi import APIRouter\nrouter = APIRouter({0})\n"
+    served = "@router.get('/stock')\ndef r(): ...\n"
+    include = "from shop.v1 import stock\nrouter.include_router(stock.router)\n"
+    put(package, "v1/stock.py", route.format("") + served)
+    put(package, "v1/__init__.py", route.format("prefix='/v1'") + include)
+    put(package, "v2.py", "from shop.v1.stock import router")
+
+    api = FastAPI()
+    api.include_router(build_api_router("shop"))
+
+    assert [path for path in api.openapi()["paths"] if "stock" in path] == ["/api/v1/stock"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "reason"),
+    [
+        ("import json\n\nfrom json import nothing_such\n", 3, "ImportError: cannot import name"),
+        ("\nx = (\n", 2, "SyntaxError: "),
+        ("import json\nx = json.loads('')\n", 2, "JSONDecodeError: Expecting value"),
+    ],
+)
+def test_a_module_that_fails_to_import_is_named_with_its_line(
+    package: Path, text: str, line: int, reason: str
+) -> None:
+    put(package, "stock/levels.py", text)
+
+    with pytest.raises(StartupError) as failed:
+        import_modules("shop")
+
+    assert "cannot import shop.stock.levels: " in str(failed.value)
+    assert f"shop/stock/levels.py:{line}: {reason}" in str(failed.value)
 
 
 def test_a_view_in_a_module_of_its_own_is_shown_instead_of_the_kits(package: Path) -> None:

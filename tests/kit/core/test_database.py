@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import create_engine, func, select, text, update
+from sqlalchemy import column, create_engine, func, select, text, update
 from sqlalchemy.pool import NullPool
 from sqlmodel import col, delete
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -59,14 +59,40 @@ class TestReadOnlySession:
             text("DELETE FROM audit_entry"),
             select(AuditEntry).with_for_update(),
             select(delete(AuditEntry).returning(col(AuditEntry.id)).cte("gone")),
+            text("WITH gone AS (DELETE FROM audit_entry RETURNING id) SELECT id FROM gone"),
+            text("SELECT id FROM audit_entry FOR NO KEY UPDATE"),
+            text("SELECT id FROM audit_entry FOR SHARE"),
+            text("SELECT 1; SELECT 2"),
+            text("SELECT 1 AS one INTO copy"),
+            text("/* select */ TRUNCATE audit_entry"),
+            text("DELETE FROM audit_entry RETURNING id").columns(column("id")),
+            select(AuditEntry).from_statement(
+                text("UPDATE audit_entry SET actor = '' RETURNING *")
+            ),
         ],
-        ids=["update", "delete", "text", "for update", "delete inside select"],
     )
     async def test_refuses_anything_but_reads(
         self, read_session: AsyncSession, statement: Any
     ) -> None:
         with pytest.raises(ReadOnlyViolationError, match="only selects"):
             await read_session.exec(statement)
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            text("SELECT 'delete; it''s' AS \"insert\", $a$ update $a$ -- merge"),
+            text(" (VALUES (1)) "),
+            text("WITH one AS (SELECT 1 AS id) SELECT id FROM one"),
+            text("SELECT 1 AS id").columns(column("id")),
+            select(AuditEntry).from_statement(text("SELECT * FROM audit_entry")),
+            select(AuditEntry).where(text("actor = 'update'")),
+            text("EXPLAIN SELECT 1"),
+        ],
+    )
+    async def test_reads_with_sql_of_ones_own(
+        self, read_session: AsyncSession, statement: Any
+    ) -> None:
+        await read_session.execute(statement)
 
     async def test_reads_committed_rows_without_a_transaction(
         self, committed_entry: AuditEntry

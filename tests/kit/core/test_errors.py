@@ -1,7 +1,9 @@
 """Every error has one shape, tells the caller what to do, and none tells what happened inside."""
 
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import date
 from typing import Annotated, Any, ClassVar
 
 import asyncpg  # type: ignore[import-untyped]
@@ -9,7 +11,8 @@ import httpx
 import kombu.exceptions
 import pytest
 import redis
-from fastapi import FastAPI, HTTPException, Query
+from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field
@@ -19,6 +22,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.core.config import BASE_DIR, settings
+from kit.database import ReadOnlyViolationError
 from kit.errors._causes import first_line, is_conflict, is_outage, is_unstorable
 from kit.errors._problems import Problem, problem_for, setup_errors
 from kit.http._middleware import middleware_stack
@@ -43,6 +47,14 @@ def application() -> FastAPI:
     @app.get("/api/http/{status}")
     async def raise_http(status: int) -> None:
         raise HTTPException(status, "because", headers={"X-Reason": "test"})
+
+    @app.get("/api/http-with-data")
+    async def raise_http_with_data() -> None:
+        raise HTTPException(418, {"code": "OUT_OF_TEA", "at": date(2026, 1, 2)})
+
+    @app.get("/api/misplaced")
+    async def write_while_reading() -> None:
+        raise ReadOnlyViolationError("INSERT INTO secret")
 
     @app.get("/api/problem")
     async def raise_problem() -> None:
@@ -126,6 +138,11 @@ class TestShape:
         assert document["type"] == "/problems/empty"
         assert document["balance"] == 0
 
+    async def test_a_detail_of_any_json_is_data(self, http: httpx.AsyncClient) -> None:
+        document = (await http.get("/api/http-with-data")).json()
+        assert document["detail"] == "I'm a Teapot"
+        assert document["data"] == {"code": "OUT_OF_TEA", "at": "2026-01-02"}
+
     async def test_cors_headers_stand_on_errors_too(self, http: httpx.AsyncClient) -> None:
         answer = await http.get("/api/bug", headers={"Origin": "https://elsewhere.example"})
         assert answer.headers["access-control-allow-origin"] == "*"
@@ -168,6 +185,15 @@ class TestUnhandled:
         records = [record for record in caplog.records if record.exc_info]
         assert [record.name for record in records] == ["kit.errors._problems"]
 
+    async def test_a_write_with_the_session_that_reads_has_its_remedy(
+        self, http: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        answer = await http.get("/api/misplaced")
+        assert answer.status_code == 501
+        assert "Use `SessionDep`" in answer.json()["detail"]
+        assert "secret" not in answer.text
+        assert [record.levelname for record in caplog.records if record.exc_info] == ["ERROR"]
+
     async def test_a_task_that_is_too_large(self) -> None:
         assert problem_for(PayloadTooLargeError("70000 bytes")).status_code == 413
 
@@ -182,6 +208,61 @@ class TestUnhandled:
     async def test_an_answer_under_way_is_broken_off(self, http: httpx.AsyncClient) -> None:
         with pytest.raises(KeyError):
             await http.get("/api/half-an-answer")
+
+
+class TestOwnMiddleware:
+    """Middleware and handlers that an owner adds as FastAPI's documentation has it."""
+
+    @pytest.fixture
+    def app(self) -> FastAPI:
+        app = FastAPI(middleware=middleware_stack())
+        setup_errors(app)
+
+        @app.middleware("http")
+        async def fail(request: Request, call_next: Callable[[Request], Any]) -> Response:
+            if request.url.path == "/api/bug":
+                raise KeyError("secret-of-the-house")
+            if request.url.path == "/api/busy":
+                raise HTTPException(429, "Slower, please.")
+            return Response("own")
+
+        return app
+
+    async def call(self, app: FastAPI, path: str, **headers: str) -> httpx.Response:
+        transport = httpx.ASGITransport(app=app, raise_app_exceptions=True)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.get(path, headers=headers)
+
+    @pytest.mark.parametrize(
+        ("path", "status"), [("/api/ok", 200), ("/api/bug", 500), ("/api/busy", 429)]
+    )
+    async def test_stands_inside_of_the_kits(self, app: FastAPI, path: str, status: int) -> None:
+        answer = await self.call(app, path, origin="https://elsewhere.example")
+        assert answer.status_code == status
+        assert answer.headers["X-Request-ID"]
+        assert answer.headers["access-control-allow-origin"] == "*"
+        if status != 200:
+            assert answer.json()["status"] == status
+
+    async def test_replaces_the_kits_of_its_class(self, app: FastAPI) -> None:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=["https://shop.example"], allow_credentials=True
+        )
+        answer = await self.call(app, "/api/bug", origin="https://shop.example")
+        assert answer.status_code == 500
+        assert answer.headers["access-control-allow-origin"] == "https://shop.example"
+        other = await self.call(app, "/api/ok", origin="https://elsewhere.example")
+        assert "access-control-allow-origin" not in other.headers
+
+    @pytest.mark.parametrize("key", [Exception, 500])
+    async def test_a_handler_for_all_errors_answers_and_the_log_has_the_error(
+        self, app: FastAPI, key: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        app.add_exception_handler(key, lambda *_: Response("sorry", 500))
+        answer = await self.call(app, "/api/bug")
+        assert (answer.status_code, answer.text) == (500, "sorry")
+        assert answer.headers["X-Request-ID"]
+        assert [record.exc_info for record in caplog.records if record.exc_info]
 
 
 class TestBrowser:
@@ -242,9 +323,11 @@ class TestCausesInTheDatabase:
         "unique": "INSERT INTO parent VALUES (1)",
         "foreign key": "INSERT INTO child VALUES (7, 1)",
     }
+    RULES: ClassVar = {
+        "not null": ("INSERT INTO child VALUES (NULL, 1)", "id"),
+        "check": ("INSERT INTO child VALUES (1, -1)", "child_n_check"),
+    }
     MISTAKES: ClassVar = {
-        "not null": "INSERT INTO child VALUES (NULL, 1)",
-        "check": "INSERT INTO child VALUES (1, -1)",
         "syntax": "SELEC 1",
         "no such table": "SELECT * FROM nowhere",
         "division": "SELECT 1/0",
@@ -252,10 +335,15 @@ class TestCausesInTheDatabase:
     UNSTORABLE: ClassVar = {
         "number": "INSERT INTO parent VALUES (99999999999)",
         "text": "INSERT INTO word VALUES ('abcd')",
+        "another type": "SELECT CAST('x' AS uuid)",
+        "date": "SELECT CAST('x' AS date)",
     }
     OUTAGES: ClassVar = {
         "statement timeout": "SET LOCAL statement_timeout = 1; SELECT pg_sleep(5)",
         "terminated": "SELECT pg_terminate_backend(pg_backend_pid())",
+        "full pooler": "DO $$ BEGIN RAISE EXCEPTION 'MaxClients' USING ERRCODE = 'XX000';END $$",
+        "read-only database": "SET TRANSACTION READ ONLY; CREATE TABLE never (id int)",
+        "serialization": "DO $$ BEGIN RAISE EXCEPTION 'again' USING ERRCODE = '40001';END $$",
     }
     TABLES = (
         "CREATE TEMPORARY TABLE parent (id int PRIMARY KEY)",
@@ -314,6 +402,27 @@ class TestCausesInTheDatabase:
         assert "(id)=(1)" not in first_line(error)
         assert "parent_pkey" in first_line(error)
 
+    async def test_a_conflict_names_its_constraint(self, test_database: str, driver: str) -> None:
+        problem = problem_for(await self.error_of(driver, "INSERT INTO parent VALUES (1)"))
+        assert problem.members == {"constraint": "parent_pkey"}
+
+    @pytest.mark.parametrize(("statements", "name"), RULES.values(), ids=RULES)
+    async def test_a_broken_rule_is_named_without_the_value(
+        self, test_database: str, driver: str, statements: str, name: str
+    ) -> None:
+        error = await self.error_of(driver, statements)
+        problem = problem_for(error)
+        assert problem.status_code == 422
+        assert problem.members == {"constraint": name}
+        assert name in problem.detail
+        assert "-1" not in problem.detail
+        assert "-1" not in first_line(error)
+
+    async def test_a_lock_that_is_not_had_in_time(self, test_database: str, driver: str) -> None:
+        async with _locked_table():
+            error = await self.error_of(driver, "SET LOCAL lock_timeout = 1; TABLE locked")
+        assert problem_for(error).status_code == 503
+
     @pytest.mark.parametrize("statements", MISTAKES.values(), ids=MISTAKES)
     async def test_mistake(self, test_database: str, driver: str, statements: str) -> None:
         error = await self.error_of(driver, statements)
@@ -349,6 +458,22 @@ class TestCausesInTheDatabase:
         with pytest.raises((OSError, DBAPIError)) as caught:
             await _connect(url)
         assert problem_for(caught.value).status_code == 503
+
+
+@asynccontextmanager
+async def _locked_table() -> AsyncIterator[None]:
+    engine = create_async_engine(settings.DATABASE_URL, connect_args=settings.database_connect_args)
+    async with engine.connect() as connection:
+        await connection.execute(text("CREATE TABLE locked (id int)"))
+        await connection.commit()
+        try:
+            await connection.execute(text("LOCK TABLE locked"))
+            yield
+        finally:
+            await connection.rollback()
+            await connection.execute(text("DROP TABLE locked"))
+            await connection.commit()
+    await engine.dispose()
 
 
 async def _connect_twice(driver: str, options: dict[str, Any]) -> None:

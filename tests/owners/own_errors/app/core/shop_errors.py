@@ -17,20 +17,18 @@ class TeaNotFoundError(LookupError):
     """An error of the domain, which knows nothing of HTTP."""
 
 
-async def unicorn_exception_handler(_: Request, exc: UnicornException) -> JSONResponse:
-    """Answer as FastAPI's documentation has it."""
-    return JSONResponse(
-        status_code=418,
-        content={"message": f"Oops! {exc.name} did something. There goes a rainbow..."},
-    )
-
-
-async def answer_missing_tea(request: Request, _: TeaNotFoundError) -> Response:
-    """Answer with the document that all errors have."""
-    return problem_response(request, Problem(404, "No such tea."))
-
-
 def setup_shop_errors(app: FastAPI) -> None:
     """Register the handlers."""
-    app.add_exception_handler(UnicornException, unicorn_exception_handler)
-    app.add_exception_handler(TeaNotFoundError, answer_missing_tea)
+
+    @app.exception_handler(UnicornException)
+    async def unicorn_exception_handler(_: Request, exc: UnicornException) -> JSONResponse:
+        """Answer as FastAPI's documentation has it."""
+        return JSONResponse(
+            status_code=418,
+            content={"message": f"Oops! {exc.name} did something. There goes a rainbow..."},
+        )
+
+    @app.exception_handler(TeaNotFoundError)
+    async def answer_missing_tea(request: Request, _: TeaNotFoundError) -> Response:
+        """Answer with the document that all errors have."""
+        return problem_response(request, Problem(404, "No such tea."))

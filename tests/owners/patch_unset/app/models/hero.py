@@ -27,8 +27,10 @@ class HeroPublic(HeroBase):
     id: int
 
 
-class HeroUpdate(SQLModel, extra="forbid"):
+class HeroUpdate(SQLModel):
     """What a client may change."""
+
+    model_config = {"extra": "forbid"}
 
     name: str = Field(default="", max_length=50)
     age: int | None = Field(default=None, ge=0)
