@@ -5,6 +5,7 @@ administrator, it adds an `AuditEntry`: both are committed, or neither is. So th
 deletions and actions of every view are covered, without code of their own.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -192,6 +193,8 @@ def _plain(value: Any) -> Any:
         return f"({len(value)} bytes)"
     if isinstance(value, datetime):
         return value.isoformat()
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has neither NaN nor infinity
     plain = jsonable_encoder(value, custom_encoder={bytes: lambda part: f"({len(part)} bytes)"})
     if isinstance(plain, bool | int | float | None):
         return plain

@@ -320,6 +320,10 @@ def _load_typed(adapter: TypeAdapter[Any], text: str) -> Any:
             raise ValueError(message_of((error if invalid_json else second).errors()[0])) from None
 
 
+def _show_ranges(value: Any) -> str:
+    return value if isinstance(value, str) else f"{{{','.join(map(str, value))}}}"
+
+
 def _show_typed(value: Any) -> str:
     plain = to_jsonable_python(value, fallback=str)
     return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
@@ -330,7 +334,7 @@ _CONVERSIONS: list[tuple[Any, tuple[Callable[[str], Any], Callable[[Any], str]]]
     (_INTERVALS, (_load_interval, str)),
     (sql.JSON, (_load_json, _show_json)),
     # PostgreSQL reads ranges itself.
-    (postgresql.AbstractMultiRange, (str, lambda value: f"{{{','.join(map(str, value))}}}")),
+    (postgresql.AbstractMultiRange, (str, _show_ranges)),
     (postgresql.AbstractRange, (str, str)),
 ]
 """Types whose text is not that of pydantic, before those that follow them."""

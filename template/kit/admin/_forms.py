@@ -16,7 +16,7 @@ from sqladmin.fields import AjaxSelectField, AjaxSelectMultipleField, Select2Tag
 from sqladmin.filters import AllUniqueStringValuesFilter, OperationColumnFilter
 from sqladmin.forms import WTFORMS_ATTRS_REVERSED, ModelConverter
 from sqladmin.helpers import object_identifier_values
-from sqlalchemy import JSON, Column, Select, String
+from sqlalchemy import JSON, Column, LargeBinary, Select, String
 from sqlalchemy import inspect as inspect_model
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import DataError, DBAPIError, StatementError
@@ -123,7 +123,8 @@ class ModelForm(Form):
                 # An error of the model as a whole is shown at the first field.
                 key = each["loc"][0] if each["loc"] else next(iter(fields), None)
                 field = fields.get(str(key))
-                is_object = each["type"] == "is_instance_of"  # text that PostgreSQL converts
+                # PostgreSQL converts text of a type that pydantic does not know, such as a range.
+                is_object = each["type"] in ("is_instance_of", "dataclass_type")
                 if field is not None and not field.errors and not is_object:
                     field.errors = [message_of(each)]
         else:
@@ -167,6 +168,8 @@ class ServiceView(ModelView):
         Raises:
             HTTPException: 400 when a search or filter does not fit a column.
         """
+        if any("\0" in value for value in request.query_params.values()):
+            raise HTTPException(HTTPStatus.BAD_REQUEST, "The address holds a NUL character.")
         try:
             return await super().list(request)
         except StatementError as error:
@@ -177,6 +180,8 @@ class ServiceView(ModelView):
             raise
 
     def _stmt_by_identifier(self, identifier: str) -> Select[Any]:
+        if "\0" in str(identifier):
+            raise HTTPException(HTTPStatus.NOT_FOUND)
         try:
             return super()._stmt_by_identifier(identifier)
         except (ValueError, TypeError, ArithmeticError, LookupError) as error:
@@ -228,15 +233,12 @@ def refuse_unusable_columns(view: ModelView) -> None:
     }
     for option, keys in compared.items():
         for key in keys:
-            column = mapper.columns.get(key)
-            if (
-                column is not None
-                and isinstance(column.type, JSON)
-                and not isinstance(column.type, JSONB)
-            ):
+            type_ = getattr(mapper.columns.get(key), "type", None)
+            is_json = isinstance(type_, JSON) and not isinstance(type_, JSONB)
+            if is_json or (option == "column_filters" and isinstance(type_, LargeBinary)):
                 raise StartupError(
-                    f"the admin view {name} has {key} in {option}: PostgreSQL does not compare "
-                    f"JSON. Leave {key} out, or give the column the type JSONB."
+                    f"the admin view {name} has {key} in {option}, whose values cannot be "
+                    f"compared. Leave {key} out{', or make it JSONB' if is_json else ''}."
                 )
 
 

@@ -39,8 +39,8 @@ class BrowserForm(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "textarea" and self._area is not None:
-            text = "".join(self._area).removeprefix("\n")
-            self.fields.append((self._name, re.sub(r"\r\n?|\n", "\r\n", text)))
+            text = re.sub(r"\r\n?", "\n", "".join(self._area)).removeprefix("\n")
+            self.fields.append((self._name, text.replace("\n", "\r\n")))
             self._area = None
         elif tag == "select" and self._options is not None:
             chosen = [value for value, is_selected in self._options if is_selected]
