@@ -18,7 +18,7 @@ from sqladmin.forms import WTFORMS_ATTRS_REVERSED, ModelConverter
 from sqladmin.helpers import object_identifier_values
 from sqlalchemy import JSON, Column, LargeBinary, Select, String
 from sqlalchemy import inspect as inspect_model
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import HSTORE, JSONB
 from sqlalchemy.exc import DataError, DBAPIError, StatementError
 from sqlalchemy.orm import ColumnProperty, Mapper
 from sqlalchemy.orm.interfaces import MANYTOONE
@@ -235,7 +235,7 @@ def refuse_unusable_columns(view: ModelView) -> None:
         for key in keys:
             type_ = getattr(mapper.columns.get(key), "type", None)
             is_json = isinstance(type_, JSON) and not isinstance(type_, JSONB)
-            if is_json or (option == "column_filters" and isinstance(type_, LargeBinary)):
+            if is_json or (option == "column_filters" and isinstance(type_, (LargeBinary, HSTORE))):
                 raise StartupError(
                     f"the admin view {name} has {key} in {option}, whose values cannot be "
                     f"compared. Leave {key} out{', or make it JSONB' if is_json else ''}."
