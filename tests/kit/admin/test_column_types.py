@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import httpx
 import pytest
 from fastapi import FastAPI
 from pydantic import ConfigDict
+from pydantic import Field as PydanticField
 from sqladmin import ModelView
 from sqladmin.filters import OperationColumnFilter
 from sqlalchemy import String as TextType
@@ -373,3 +374,15 @@ def test_a_type_that_no_field_can_hold_is_refused(type_: Any) -> None:
     admin = ServiceAdmin(FastAPI(), session_maker=admin_session_maker)
     with pytest.raises(StartupError, match="SampleAdmin cannot hold value.*form_excluded_columns"):
         admin.add_view(view)
+
+
+async def test_the_model_s_rules_hold_and_malformed_addresses_are_answered(pages_of: Any) -> None:
+    rule = Annotated[int, PydanticField(ge=1, le=1000)]
+    pages: Pages = pages_of(Kind(sql.Integer(), rule, 7), "", nullable=False)
+    answer = await pages.send("create", value="5000")
+    assert answer.status_code == 400
+    assert "Input should be less than or equal to 1000" in said(answer)
+    assert (await pages.send("create", value="1000")).status_code == 302
+    for path in ("edit/x", "details/x", "edit/%00", "details/99999999999999999999"):
+        assert (await pages.http.get(f"/admin/sample/{path}")).status_code == 404, path
+    assert (await pages.http.get("/admin/sample/list?search=%00")).status_code == 400
