@@ -118,12 +118,12 @@ class Case(Described):
         """Add its files and lines to a project.
 
         Raises:
-            FileExistsError: when the project has one of the files already.
+            FileExistsError: when the project has one of the files already, and others need it.
             ValueError: when a file has no line of which `after` is the beginning.
         """
         for path in self.files():
             target = project / path
-            if target.exists():
+            if target.exists() and not self.is_alone:
                 raise FileExistsError(f"{self.name}: {target} is there; use [[lines]]")
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(CASES / self.name / path, target)

@@ -10,9 +10,10 @@ with an underscore. A room uses those on the floors below its own, never one abo
     connections, errors, migrations, models  # budgets; problem details; Alembic; the kit's tables
     database, pages, redis                   # sessions; templates; the pool and Celery's transport
     extensions, process                      # which are on; name and log of this process
+    discovery                                # modules of a package
     settings                                 # where settings come from, the kit's own settings
     context, conventions, devservices        # ids of request and task; names; embedded servers
-    discovery, places                        # modules of a package; where the service is found
+    places                                   # where the service is found
 
 Nothing here imports the service. What the kit needs of it is at the places that `kit.places`
 names. `tests/test_architecture.py` checks all of this.

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable
 from datetime import timedelta
 from enum import Enum
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import (
     ConfigDict,
@@ -25,12 +25,16 @@ from sqlalchemy import Column
 from sqlalchemy import inspect as inspect_model
 from sqlalchemy import types as sql
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql.ranges import AbstractMultiRange, AbstractRange
 from sqlalchemy.orm import ColumnProperty, Mapper, RelationshipProperty
 from sqlalchemy.orm.interfaces import MANYTOONE
 from sqlmodel.sql.sqltypes import AutoString
 from wtforms import DecimalField, StringField
 from wtforms.validators import Optional
 from wtforms.widgets import TextArea, TextInput
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+_converts: Callable[..., Callable[[_Method], _Method]] = converts
 
 DATETIME_FORMATS = [
     "%Y-%m-%d %H:%M:%S",
@@ -107,7 +111,7 @@ class ColumnConverter(ModelConverter):
     def _prepare_column(
         self, prop: ColumnProperty[Any], form_include_pk: bool, kwargs: dict[str, Any]
     ) -> dict[str, Any] | None:
-        column = prop.columns[0]
+        column: Any = prop.columns[0]
         if not is_writable(column):
             return None
         include_key = form_include_pk or self._has_to_be_typed(column)
@@ -147,7 +151,7 @@ class ColumnConverter(ModelConverter):
         except NoConverterFound:
             return self.conv_value
 
-    @converts("NumericCommon", "Numeric")
+    @_converts("NumericCommon", "Numeric")
     def conv_decimal(self, model: type, prop: Any, kwargs: dict[str, Any]) -> Any:
         """Every number with a fraction; as text, because a browser's number cannot be NaN."""
         del model, prop
@@ -155,7 +159,7 @@ class ColumnConverter(ModelConverter):
         kwargs.setdefault("widget", TextInput())
         return DecimalField(**kwargs)
 
-    @converts("DateTime")
+    @_converts("DateTime")
     def conv_datetime(self, model: type, prop: Any, kwargs: dict[str, Any]) -> Any:
         """A time, shown to the second; a fraction can be typed."""
         del model
@@ -163,14 +167,15 @@ class ColumnConverter(ModelConverter):
         has_zone = prop.columns[0].type.timezone
         return (TimezoneAwareDateTimeField if has_zone else DateTimeField)(**kwargs)
 
-    @converts("Enum")
+    @_converts("Enum")
     def conv_enum(self, model: type, prop: Any, kwargs: dict[str, Any]) -> Any:
         """The members, and none where the column may be empty or the database fills it."""
         del model
         column = prop.columns[0]
         members = {name: name for name in column.type.enums}
         if column.type.enum_class is not None:
-            result = column.type.result_processor(postgresql.dialect(), None)
+            dialect: Any = postgresql.dialect  # which has no types
+            result = column.type.result_processor(dialect(), None)
             members = {name: result(name) for name in column.type.enums}
 
         def member_of(value: Any) -> Any:
@@ -334,7 +339,7 @@ _CONVERSIONS: list[tuple[Any, tuple[Callable[[str], Any], Callable[[Any], str]]]
     (_INTERVALS, (_load_interval, str)),
     (sql.JSON, (_load_json, _show_json)),
     # PostgreSQL reads ranges itself.
-    (postgresql.AbstractMultiRange, (str, _show_ranges)),
-    (postgresql.AbstractRange, (str, str)),
+    (AbstractMultiRange, (str, _show_ranges)),
+    (AbstractRange, (str, str)),
 ]
 """Types whose text is not that of pydantic, before those that follow them."""

@@ -86,7 +86,7 @@ class ModelForm(Form):
     @property
     def _columns(self) -> dict[str, Column[Any]]:
         """The columns that the form has fields for, by the fields' names."""
-        columns = inspect_model(self.model).columns
+        columns: Any = inspect_model(self.model).columns
         return {name: columns[key] for name in self._fields if (key := _attribute(name)) in columns}
 
     def validate(self, extra_validators: Any = None) -> bool:
@@ -160,7 +160,8 @@ class ServiceView(ModelView):
     async def scaffold_form(self, rules: list[str] | None = None) -> type[Form]:
         """The form's class, for one request."""
         form = await super().scaffold_form(rules)
-        return type(form)(form.__name__, (ModelForm, form), {"model": self.model})
+        made: type[Form] = type(form.__name__, (ModelForm, form), {"model": self.model})
+        return made
 
     async def list(self, request: Request) -> Any:
         """The list's rows.
@@ -198,9 +199,9 @@ class ServiceView(ModelView):
 
 def service_view(view: type[ModelView]) -> type[ModelView]:
     """The view's class with what the kit adds to it."""
-    return type(view)(
-        view.__name__, (ServiceView, view), {"__module__": view.__module__, "__doc__": view.__doc__}
-    )
+    names = {"__module__": view.__module__, "__doc__": view.__doc__}
+    made: type[ModelView] = type(view.__name__, (ServiceView, view), names)
+    return made
 
 
 def refuse_unusable_columns(view: ModelView) -> None:
@@ -256,7 +257,7 @@ def _may_be_empty(column: Column[Any]) -> bool:
     return column.nullable or isinstance(column.type, String)
 
 
-def _is_as_shown(sent: Field, shown: Field) -> bool:
+def _is_as_shown(sent: Field, shown: Any) -> bool:
     """Whether a browser that shows the second field, untouched, sends the first."""
     raw = [each for each in sent.raw_data or [] if isinstance(each, str)]
     if isinstance(sent, (AjaxSelectField, AjaxSelectMultipleField)):
