@@ -66,6 +66,6 @@ class BrowserForm(HTMLParser):
         for name, value in self.fields:
             if name not in ("save", "search") and name not in typed:
                 form.setdefault(name, []).append(value)
-        for name, value in typed.items():
-            form[name] = [value] if isinstance(value, str) else value
+        for name, texts in typed.items():
+            form[name] = [texts] if isinstance(texts, str) else texts
         return form
