@@ -322,6 +322,7 @@ class TestCausesInTheDatabase:
     CONFLICTS: ClassVar = {
         "unique": "INSERT INTO parent VALUES (1)",
         "foreign key": "INSERT INTO child VALUES (7, 1)",
+        "restrict": "DELETE FROM parent",
     }
     RULES: ClassVar = {
         "not null": ("INSERT INTO child VALUES (NULL, 1)", "id"),
@@ -350,6 +351,8 @@ class TestCausesInTheDatabase:
         "INSERT INTO parent VALUES (1)",
         "CREATE TEMPORARY TABLE child (id int NOT NULL REFERENCES parent, n int CHECK (n > 0))",
         "CREATE TEMPORARY TABLE word (word varchar(3))",
+        "CREATE TEMPORARY TABLE guard (id int REFERENCES parent ON DELETE RESTRICT)",
+        "INSERT INTO guard VALUES (1)",
     )
 
     @pytest.fixture(params=["asyncpg", "psycopg2"])

@@ -36,9 +36,7 @@ async def read_plain() -> str:
 
 
 @router.get("/cookie")
-async def read_cookie(
-    response: Response, visits: Annotated[int, Cookie()] = 0
-) -> dict[str, int]:
+async def read_cookie(response: Response, visits: Annotated[int, Cookie()] = 0) -> dict[str, int]:
     """Count visits."""
     response.set_cookie("visits", str(visits + 1))
     return {"visits": visits + 1}
