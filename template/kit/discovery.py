@@ -44,6 +44,8 @@ def last_line_in(folder: Path, error: BaseException) -> str:
 def _import(name: str, folder: Path) -> ModuleType:
     try:
         return import_module(name)
+    except StartupError:
+        raise
     except Exception as error:
         place = last_line_in(folder, error)
         raise StartupError(

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
+from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 from uuid import UUID
@@ -19,7 +21,7 @@ from kit.places import service
 from kit.queue import enqueue, ping
 from kit.redis import run_redis_call
 from kit.security import require_principal
-from kit.settings import BASE_DIR, StartupError
+from kit.settings import StartupError
 
 _PROTECTED = [Depends(require_principal)]
 
@@ -132,7 +134,7 @@ def _import_modules(package: str) -> list[ModuleType]:
     except StartupError as error:
         if not isinstance(cause := error.__cause__, DependencyScopeError):
             raise
-        place = last_line_in(BASE_DIR / package.replace(".", "/"), cause)
+        place = last_line_in(Path(str(import_module(package).__file__)).parent, cause)
         raise StartupError(
             f'write `Depends(…, scope="function")` in {place}: {cause} It would end after the '
             "response is sent, when a failed commit could not be reported."

@@ -320,9 +320,9 @@ class TestCausesInTheDatabase:
     """Real errors of both drivers, since each names them in its own way."""
 
     CONFLICTS: ClassVar = {
-        "unique": "INSERT INTO parent VALUES (1)",
-        "foreign key": "INSERT INTO child VALUES (7, 1)",
-        "restrict": "DELETE FROM parent",
+        "parent_pkey": "INSERT INTO parent VALUES (1)",
+        "child_id_fkey": "INSERT INTO child VALUES (7, 1)",
+        "heir_id_fkey": "INSERT INTO heir VALUES (1); DELETE FROM parent",
     }
     RULES: ClassVar = {
         "not null": ("INSERT INTO child VALUES (NULL, 1)", "id"),
@@ -350,9 +350,8 @@ class TestCausesInTheDatabase:
         "CREATE TEMPORARY TABLE parent (id int PRIMARY KEY)",
         "INSERT INTO parent VALUES (1)",
         "CREATE TEMPORARY TABLE child (id int NOT NULL REFERENCES parent, n int CHECK (n > 0))",
+        "CREATE TEMPORARY TABLE heir (id int REFERENCES parent ON DELETE RESTRICT)",
         "CREATE TEMPORARY TABLE word (word varchar(3))",
-        "CREATE TEMPORARY TABLE guard (id int REFERENCES parent ON DELETE RESTRICT)",
-        "INSERT INTO guard VALUES (1)",
     )
 
     @pytest.fixture(params=["asyncpg", "psycopg2"])
@@ -390,11 +389,13 @@ class TestCausesInTheDatabase:
         finally:
             engine.dispose()
 
-    @pytest.mark.parametrize("statements", CONFLICTS.values(), ids=CONFLICTS)
-    async def test_conflict(self, test_database: str, driver: str, statements: str) -> None:
-        error = await self.error_of(driver, statements)
+    @pytest.mark.parametrize("constraint", CONFLICTS)
+    async def test_conflict(self, test_database: str, driver: str, constraint: str) -> None:
+        error = await self.error_of(driver, self.CONFLICTS[constraint])
         assert isinstance(error, IntegrityError)
-        assert problem_for(error).status_code == 409
+        problem = problem_for(error)
+        assert problem.status_code == 409
+        assert problem.members == {"constraint": constraint}
 
     async def test_a_conflicts_line_in_the_log_shows_no_row(
         self, test_database: str, driver: str

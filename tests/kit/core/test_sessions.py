@@ -1,8 +1,9 @@
 """What outlives its request: a request's session refuses, sessions of its own do not last."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from types import ModuleType
+from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
@@ -27,7 +28,7 @@ from kit.database import (
     open_session,
     stream_rows,
 )
-from kit.http import _routers, build_api_router
+from kit.http import build_api_router
 from kit.lifespan import refuse_lasting_sessions
 from kit.models import AuditAction, AuditEntry
 from kit.places import service
@@ -241,6 +242,21 @@ class TestStreamOfRows:
             await anext(stream_rows(statement))
 
 
+WORKS = """
+from typing import Annotated
+from fastapi import APIRouter, Depends
+from app.core.dependencies import SessionDep
+async def unit_of_work(session: SessionDep):
+    yield session
+    await session.commit()
+
+router = APIRouter()
+
+@router.post("/")
+async def write(work: Annotated[object, Depends(unit_of_work)]) -> None: ...
+"""
+
+
 class TestUnitOfWork:
     async def test_of_a_function_commits_before_the_answer(
         self, client: httpx.AsyncClient, db_session: AsyncSession
@@ -262,20 +278,19 @@ class TestUnitOfWork:
         found = await db_session.exec(select(AuditEntry).where(AuditEntry.actor == "unit of work"))
         assert found.one().id
 
-    def test_of_a_request_is_refused_with_the_remedy(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        async def unit_of_work(session: SessionDep) -> AsyncIterator[AsyncSession]:
-            yield session
-            await session.commit()
-
-        def import_modules(*_: object, **__: object) -> list[ModuleType]:
-            @FastAPI().post("/")
-            async def _write(work: Annotated[AsyncSession, Depends(unit_of_work)]) -> None: ...
-
-            return []
-
-        monkeypatch.setattr(_routers, "import_modules", import_modules)
-        with pytest.raises(StartupError, match=r'scope="function".*unit_of_work'):
-            build_api_router("app.api")
+    def test_of_a_request_is_refused_with_the_remedy(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        package = tmp_path / "shop_api"
+        package.mkdir()
+        (package / "__init__.py").touch()
+        (package / "works.py").write_text(WORKS)
+        monkeypatch.syspath_prepend(tmp_path)
+        for name in ("shop_api", "shop_api.works"):
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        pattern = r'scope="function".*works.py:11: .*unit_of_work'
+        with pytest.raises(StartupError, match=pattern):
+            build_api_router("shop_api")
 
 
 class TestRouteThatTakesASession:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, FiniteFloat
+from pydantic import BaseModel
 from sqlmodel import col, select
 
 from app.core.dependencies import ReadSessionDep, SessionDep
@@ -32,7 +32,7 @@ async def create_measurement(new: NewMeasurement, session: SessionDep) -> Measur
 
 
 @router.post("/list", status_code=201)
-async def create_several(weights: list[FiniteFloat], session: SessionDep) -> int:
+async def create_several(weights: list[float], session: SessionDep) -> int:
     """Store several weights."""
     for weight in weights:
         session.add(Measurement(weight=weight, price=Decimal(1), count=1, note=""))
@@ -41,7 +41,7 @@ async def create_several(weights: list[FiniteFloat], session: SessionDep) -> int
 
 
 @router.post("/weighed/{weight}", status_code=201)
-async def create_weighed(weight: FiniteFloat, session: SessionDep) -> Measurement:
+async def create_weighed(weight: float, session: SessionDep) -> Measurement:
     """Store a weight."""
     measurement = Measurement(weight=weight, price=Decimal(1), count=1, note="")
     session.add(measurement)
@@ -51,7 +51,7 @@ async def create_weighed(weight: FiniteFloat, session: SessionDep) -> Measuremen
 
 @router.get("")
 async def read_measurements(
-    session: ReadSessionDep, heavier: FiniteFloat = 0, after: int = 0
+    session: ReadSessionDep, heavier: float = 0, after: int = 0
 ) -> Sequence[Measurement]:
     """Read the heavier ones."""
     statement = (

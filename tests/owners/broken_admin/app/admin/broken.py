@@ -1,0 +1,5 @@
+"""A module that fails."""
+
+from typing import Any
+
+numbers: list[Any] = [one]  # type: ignore[name-defined]  # noqa: F821
