@@ -31,6 +31,14 @@ async def create_measurement(new: NewMeasurement, session: SessionDep) -> Measur
     return measurement
 
 
+@router.post("/row", status_code=201)
+async def create_row(measurement: Measurement, session: SessionDep) -> Measurement:
+    """Store a measurement as it comes."""
+    session.add(measurement)
+    await session.commit()
+    return measurement
+
+
 @router.post("/list", status_code=201)
 async def create_several(weights: list[float], session: SessionDep) -> int:
     """Store several weights."""
