@@ -68,6 +68,10 @@ def visitor(owned: OwnedService) -> Iterator[Visitor]:
         yield visitor
 
 
+def test_there_are_sixty_cases() -> None:
+    assert len(cases()) >= 60
+
+
 def test_cases_do_not_have_files_of_one_name() -> None:
     """Those that are laid into one service."""
     files = [str(path) for case in together() for path in case.files()]

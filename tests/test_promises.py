@@ -10,7 +10,20 @@ from tests.named_tests import named_tests
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "promises.md").read_text(encoding="utf-8")
 
-NUMBERS = {"T": 9, "D": 9, "Q": 10, "M": 6, "A": 6, "S": 4, "J": 1, "P": 4, "X": 5, "C": 5, "H": 7}
+NUMBERS = {
+    "T": 9,
+    "D": 9,
+    "Q": 10,
+    "M": 6,
+    "A": 6,
+    "S": 4,
+    "J": 1,
+    "P": 4,
+    "X": 5,
+    "C": 5,
+    "H": 7,
+    "O": 6,
+}
 """How many rows each part of the list has; all of them are either promised or named as not yet."""
 
 PROMISES = dict(re.findall(r"^### (\w\d+)\n(.*?)(?=^#|\Z)", PAGE, re.MULTILINE | re.DOTALL))
@@ -20,7 +33,7 @@ TEST_NAME = re.compile(r"^- `([^`]+)`$", re.MULTILINE)
 
 def test_every_row_appears_once() -> None:
     rows = {f"{part}{number}" for part, last in NUMBERS.items() for number in range(1, last + 1)}
-    rows |= {"O4"}  # the others of its part are not promised yet
+    rows |= {"F2", "F3"}  # the others of their part are not promised yet
     headings = re.findall(r"^### (\w\d+)$", PAGE, re.MULTILINE)
     assert Counter([*headings, *NOT_YET]) == Counter(rows)
 

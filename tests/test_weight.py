@@ -5,10 +5,10 @@ from pathlib import Path
 from tests.conftest import Render
 from tests.rendered import files
 
-FILES = 190
+FILES = 200
 PYTHON_OF_THE_OWNER = 5_000
 """Lines outside of `kit/`, the skeleton of an extension and the tests included."""
-PYTHON_OF_THE_KIT = 12_800
+PYTHON_OF_THE_KIT = 15_200
 """Lines in `kit/`; 1,350 of them are `kit.testing` and `kit.architecture`, for tests alone."""
 
 
