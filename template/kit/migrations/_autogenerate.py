@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
+from alembic.autogenerate import render
 from alembic.autogenerate.api import AutogenContext
 from alembic.autogenerate.rewriter import Rewriter
 from alembic.operations import ops
@@ -11,8 +12,8 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import MetaData
+from sqlalchemy.types import TypeDecorator
 from sqlmodel import SQLModel
-from sqlmodel.sql.sqltypes import AutoString
 
 from kit.extensions import enabled_extensions
 from kit.migrations._branches import CORE, SERVICE, heads_of, version_location
@@ -70,10 +71,18 @@ def complete_revision(
             context.config.print_stdout(notice)
 
 
-def render_item(kind: str, item: object, _context: AutogenContext) -> str | Literal[False]:
-    """Render SQLModel's string type as SQLAlchemy's, which revisions import already."""
-    if kind == "type" and isinstance(item, AutoString):
-        return f"sa.String(length={item.length})" if item.length else "sa.String()"
+def render_item(kind: str, item: object, context: AutogenContext) -> str | Literal[False]:
+    """Render a type that is not SQLAlchemy's, such as SQLModel's `UTCDateTime` or an owner's.
+
+    A decorated type is rendered as the type of the database's column, so a revision imports no
+    model; for any other, the revision imports its module.
+    """
+    if kind != "type" or type(item).__module__.startswith("sqlalchemy."):
+        return False
+    if isinstance(item, TypeDecorator):
+        dialect = context.migration_context.dialect
+        return render._repr_type(item.load_dialect_impl(dialect), context)  # noqa: SLF001
+    context.imports.add(f"import {type(item).__module__}")
     return False
 
 
