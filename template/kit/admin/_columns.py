@@ -28,13 +28,24 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql.ranges import AbstractMultiRange, AbstractRange
 from sqlalchemy.orm import ColumnProperty, Mapper, RelationshipProperty
 from sqlalchemy.orm.interfaces import MANYTOONE
-from sqlmodel.sql.sqltypes import AutoString
+from sqlmodel.sql import sqltypes
 from wtforms import DecimalField, StringField
 from wtforms.validators import Optional
 from wtforms.widgets import TextArea, TextInput
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 _converts: Callable[..., Callable[[_Method], _Method]] = converts
+
+_OF_SQLMODEL = tuple(
+    each
+    for each in vars(sqltypes).values()
+    if isinstance(each, type) and issubclass(each, sql.TypeDecorator)
+)
+"""SQLModel's types of texts and of times, which SQLAdmin's fields hold."""
+
+for _type in _OF_SQLMODEL:
+    # SQLAlchemy says `object`, of which SQLAdmin cannot make the keys in its addresses.
+    _type.python_type = property(lambda self: self.impl_instance.python_type)  # type: ignore[method-assign,assignment]
 
 DATETIME_FORMATS = [
     "%Y-%m-%d %H:%M:%S",
@@ -141,7 +152,7 @@ class ColumnConverter(ModelConverter):
         if isinstance(prop, RelationshipProperty):
             return super().get_converter(prop)
         type_ = prop.columns[0].type
-        is_own = isinstance(type_, sql.TypeDecorator) and not isinstance(type_, AutoString)
+        is_own = isinstance(type_, sql.TypeDecorator) and not isinstance(type_, _OF_SQLMODEL)
         named = f"{type(type_).__module__}.{type(type_).__name__}" in self._converters
         if isinstance(type_, _AS_TEXT) or (is_own and not named):
             is_tags = isinstance(type_, sql.ARRAY) and _is_list_of_texts(type_, annotation_of(prop))
