@@ -36,7 +36,7 @@ from wtforms.widgets import TextArea, TextInput
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 _converts: Callable[..., Callable[[_Method], _Method]] = converts
 
-_OF_SQLMODEL = tuple(
+_OF_SQLMODEL: tuple[Any, ...] = tuple(
     each
     for each in vars(sqltypes).values()
     if isinstance(each, type) and issubclass(each, sql.TypeDecorator)
@@ -45,7 +45,7 @@ _OF_SQLMODEL = tuple(
 
 for _type in _OF_SQLMODEL:
     # SQLAlchemy says `object`, of which SQLAdmin cannot make the keys in its addresses.
-    _type.python_type = property(lambda self: self.impl_instance.python_type)  # type: ignore[method-assign,assignment]
+    _type.python_type = property(lambda self: self.impl_instance.python_type)
 
 DATETIME_FORMATS = [
     "%Y-%m-%d %H:%M:%S",
