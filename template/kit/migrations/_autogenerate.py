@@ -11,7 +11,8 @@ from alembic.operations import ops
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import MetaData
+from sqlalchemy import Enum, MetaData
+from sqlalchemy.dialects.postgresql import CreateEnumType, DropEnumType
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import SQLModel
 
@@ -65,6 +66,7 @@ def complete_revision(
         _place(revision, request.branch, script)
         if revision.depends_on is None:
             revision.depends_on = _dependencies(revision, request.branch, script, owners)
+        _make_enumerations(revision, metadata, context)
         row_security_rewriter(context, (), directives)
     if context.config is not None:
         for notice in notices:
@@ -169,6 +171,38 @@ def _keep_tables_of(extension: str, revision: ops.MigrationScript, owners: Owner
     if not left_out:
         return []
     return [f"Left out, not of the extension {extension}: {', '.join(sorted(left_out))}."]
+
+
+def _make_enumerations(
+    revision: ops.MigrationScript, metadata: MetaData, context: MigrationContext
+) -> None:
+    """Create and drop the types that PostgreSQL has for enumerations of one column.
+
+    Alembic creates them with a table alone, and drops none.
+    """
+    types = [column.type for table in metadata.tables.values() for column in table.columns]
+    names = [each.name for each in types if isinstance(each, Enum)]
+    for up, down in zip(revision.upgrade_ops_list, revision.downgrade_ops_list, strict=True):
+        tables = [each for each in up.ops if isinstance(each, ops.CreateTableOp)]
+        new = [column for table in tables for column in table.columns]
+        changes = [each for each in up.ops if isinstance(each, ops.ModifyTableOps)]
+        added = [
+            each.column
+            for change in changes
+            for each in change.ops
+            if isinstance(each, ops.AddColumnOp)
+        ]
+        for column in [*new, *added]:
+            type_ = getattr(column, "type", None)
+            if not isinstance(type_, Enum) or not type_.native_enum or names.count(type_.name) != 1:
+                continue
+            native = type_.dialect_impl(context.dialect)
+            down.ops.append(
+                ops.ExecuteSQLOp(str(DropEnumType(native).compile(dialect=context.dialect)))
+            )
+            if any(column is each for each in added):
+                create = CreateEnumType(native).compile(dialect=context.dialect)
+                up.ops.insert(0, ops.ExecuteSQLOp(str(create)))
 
 
 def _mention_extensions(revision: ops.MigrationScript, owners: Owners) -> list[str]:
