@@ -33,27 +33,33 @@ from kit.settings import StartupError
 
 
 class Changes(dict[str, Any]):
-    """What a form changes. Unchanged values can be read by name, but are not written.
+    """The values of a form, and which of them it does not change.
 
     Args:
-        changed: values to write.
-        unchanged: the others of the form.
+        changed: values that differ from what the form showed.
+        unchanged: the others. Those of a row are among the values, as the row has them; those of a
+            new row, which are left to the column's default, can only be read by name.
+        is_edit: whether the form is of a row.
     """
 
-    def __init__(self, changed: dict[str, Any], unchanged: dict[str, Any]) -> None:
-        super().__init__(changed)
-        self.unchanged = unchanged
+    def __init__(
+        self, changed: dict[str, Any], unchanged: dict[str, Any], *, is_edit: bool
+    ) -> None:
+        super().__init__(changed | unchanged if is_edit else changed)
+        self._unchanged = unchanged
 
     def __missing__(self, name: str) -> Any:
-        return self.unchanged[name]
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """The value, changed or not."""
-        return super().get(name, self.unchanged.get(name, default))
+        return self._unchanged[name]
 
     def copy(self) -> "Changes":
         """A copy that can be changed on its own."""
-        return Changes(self, self.unchanged)
+        return Changes(self, self._unchanged, is_edit=False)
+
+    def leave_unchanged(self) -> None:
+        """Remove what a view's own hooks have not changed either, so that it is not written."""
+        for name, value in self._unchanged.items():
+            if name in self and self[name] is value:
+                del self[name]
 
 
 class ModelForm(Form):
@@ -81,7 +87,7 @@ class ModelForm(Form):
         unchanged = {name: values.pop(name) for name in self._unchanged}
         for name in unchanged.keys() & self._columns.keys() if self.is_edit else ():
             unchanged[name] = type(self).shown[name].object_data  # type: ignore[index]
-        return Changes(values, unchanged)
+        return Changes(values, unchanged, is_edit=self.is_edit)
 
     @property
     def _columns(self) -> dict[str, Column[Any]]:
@@ -162,6 +168,14 @@ class ServiceView(ModelView):
         form = await super().scaffold_form(rules)
         made: type[Form] = type(form.__name__, (ModelForm, form), {"model": self.model})
         return made
+
+    async def on_model_change(
+        self, data: dict[str, Any], model: Any, is_created: bool, request: Request
+    ) -> None:
+        """Call the view's own hook with all values, and write those that differ from the row's."""
+        await super().on_model_change(data, model, is_created, request)
+        if isinstance(data, Changes):
+            data.leave_unchanged()
 
     async def list(self, request: Request) -> Any:
         """The list's rows.

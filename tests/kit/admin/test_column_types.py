@@ -139,6 +139,7 @@ KINDS: dict[Any, list[Kind]] = {
     sql.NUMERIC: [of(PRICE, sql.NUMERIC(12, 4))],
     sql.DECIMAL: [of(PRICE, sql.DECIMAL(12, 4))],
     sql.FLOAT: [of(PART, sql.FLOAT())],
+    sql.Float: [PART, PART._replace(value=1e300)],
     sql.Double: [of(PART, sql.Double())],
     sql.DOUBLE_PRECISION: [of(PART, sql.DOUBLE_PRECISION())],
     sql.REAL: [Kind(sql.REAL(), float, 0.5)],

@@ -186,7 +186,9 @@ class TestSuppressedAddresses:
     async def test_what_is_no_address_is_refused(
         self, admin_client: httpx.AsyncClient, sync_db_session: Session
     ) -> None:
-        answer = await admin_client.post(f"{SUPPRESSED}/create", data={"address": "ada"})
+        answer = await admin_client.post(
+            f"{SUPPRESSED}/create", data={"address": "ada", "reason": ""}
+        )
         assert answer.status_code == 400
         assert "must have an @-sign" in answer.text
         assert sync_db_session.exec(select(MailSuppression)).all() == []
