@@ -194,7 +194,7 @@ RESERVED = {
     **dict.fromkeys(
         (
             *("admin", "api", "celery", "cors", "database", "enabled", "environment", "flower"),
-            *("log", "postgres", "project", "redis", "secret"),
+            *("forwarded", "log", "platform", "postgres", "project", "redis", "secret"),
         ),
         "settings",
     ),

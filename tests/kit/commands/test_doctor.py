@@ -136,7 +136,11 @@ class TestSecrets:
             "is a pooler in transaction mode, but POSTGRES_POOLER is session",
         ),
         (
-            {"POSTGRES_HOST": "db.abc.supabase.co", "POSTGRES_PASSWORD": "p"},
+            {
+                "POSTGRES_HOST": "db.abc.supabase.co",
+                "POSTGRES_PORT": 5432,
+                "POSTGRES_PASSWORD": "p",
+            },
             Level.WARNING,
             "direct connection, which has IPv6",
         ),

@@ -1,7 +1,9 @@
 """Tasks that end their worker, and tasks that a worker does not know."""
 
 import json
+import os
 import re
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -173,9 +175,11 @@ def test_a_full_redis_delays_the_giving_up(
 ) -> None:
     worker = start(**SWEPT_SOON)
     with queue_server.client() as client:
+        os.kill(worker.pid, signal.SIGSTOP)  # so that Redis is full before it takes either
         spent = send_spent(str(tmp_path / "runs"), 0)
         unknown = send("tests.nowhere")
         client.config_set("maxmemory", 1)
+        os.kill(worker.pid, signal.SIGCONT)
         worker.wait_for(f"{spent.id} stays in Redis")
         worker.wait_for(f"{unknown.id} stays in Redis")
         assert worker.is_running()
