@@ -4,7 +4,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import MetaData
+from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
 from kit.errors import setup_errors
@@ -20,9 +20,12 @@ class Odd(BaseModel):
     weight: float
 
 
-class WeighedRow(SQLModel, table=True):
+class OwnTables(SQLModel, registry=registry()):
+    """Not among the service's."""
+
+
+class WeighedRow(OwnTables, table=True):
     __tablename__ = "weighed_row_of_a_test"
-    metadata = MetaData()
 
     id: int | None = Field(default=None, primary_key=True)
     weight: float
