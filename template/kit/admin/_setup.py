@@ -55,6 +55,7 @@ def setup_admin(app: FastAPI, package: str) -> "ServiceAdmin":
         session_maker=admin_session_maker,
         base_url=ADMIN_PATH,
         title=settings.PROJECT_NAME,
+        favicon_url="/static/favicon.svg",
         templates_dir=str(TEMPLATES_DIR),
         middlewares=[Middleware(AdminRequestGuard)],
         authentication_backend=authentication,
@@ -94,8 +95,10 @@ def model_views(app: FastAPI) -> list[ModelView]:
 class ServiceAdmin(Admin):
     """SQLAdmin's `Admin` with our template search order, error page and checks of views."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def __init__(self, *arguments: Any, favicon_url: str = "", **options: Any) -> None:
         super().__init__(*arguments, **options)
+        # For `sqladmin/base.html`, which puts the root path before it.
+        self.templates.env.globals["favicon_url"] = favicon_url
         self.admin.mount("/kit", StaticFiles(directory=KIT_STATIC_DIR), name="kit")
 
     def init_templating_engine(self) -> Jinja2Templates:
