@@ -32,6 +32,7 @@ async def kit_lifespan() -> AsyncIterator[None]:
     for finding in unknown_settings():  # the service's own classes are known once it is loaded
         logger.warning("%s", finding)
     refuse_lasting_sessions()
+    # Sessions that are opened by hand: once closed, they are not opened again without a word.
     for maker in (service.async_session_maker, service.read_session_maker):
         maker.configure(close_resets_only=False)
     service.sync_session_maker.configure(close_resets_only=False)

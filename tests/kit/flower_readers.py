@@ -1,11 +1,11 @@
 """Readers of Flower's pages, who open one after the other."""
 
-import threading
 import time
 
 import httpx
 
 from kit.testing._processes import START_SECONDS
+from kit.tests.background import Background
 
 READERS = 3
 PAUSE_SECONDS = 0.1
@@ -24,27 +24,19 @@ PAGES = (
 )
 
 
-class FlowerReaders:
+class FlowerReaders(Background):
     """Open pages as long as the block runs."""
 
     def __init__(self, address: str, login: tuple[str, str]) -> None:
+        super().__init__([self._read] * READERS)
         self.opened = 0
         self.problems: list[str] = []
         self.slowest_seconds = 0.0
         self._client = httpx.Client(base_url=address, auth=login, timeout=30)
-        self._end = threading.Event()
-        self._threads = [threading.Thread(target=self._read) for _ in range(READERS)]
         self._worker = ""
 
-    def __enter__(self) -> "FlowerReaders":
-        for thread in self._threads:
-            thread.start()
-        return self
-
     def __exit__(self, *_: object) -> None:
-        self._end.set()
-        for thread in self._threads:
-            thread.join()
+        super().__exit__()
         self._client.close()
 
     def __str__(self) -> str:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import httpx
 
 from kit.testing._processes import QueueProcess, at_start, run_api
 from kit.testing._redis_servers import free_port
+from kit.tests.background import Background
 
 FLOWER_LOGIN = ("operator", "open sesame")
 REQUEST_SECONDS = 30
@@ -162,7 +164,7 @@ def _seconds_until(probe: Callable[[], bool], began: float, limit: float) -> flo
     return round(time.monotonic() - began, 1)
 
 
-class Senders:
+class Senders(Background):
     """Clients of the API that send tasks as fast as they are accepted, each with its own message.
 
     Args:
@@ -171,24 +173,13 @@ class Senders:
     """
 
     def __init__(self, service: WatchedService, count: int) -> None:
+        super().__init__([partial(self._send, number) for number in range(count)])
         self.count = count
         self.accepted: list[str] = []
         """Messages whose task was accepted."""
         self.refusals: list[httpx.Response] = []
         self.slowest_seconds = 0.0
         self._service = service
-        self._end = threading.Event()
-        self._threads = [threading.Thread(target=self._send, args=(n,)) for n in range(count)]
-
-    def __enter__(self) -> "Senders":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        for thread in self._threads:
-            thread.join()
 
     def _send(self, sender: int) -> None:
         number = 0

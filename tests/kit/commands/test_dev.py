@@ -16,12 +16,13 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Event, Thread
+from threading import Thread
 
 import psutil  # type: ignore[import-untyped]
 import pytest
 
 from app.core.config import BASE_DIR
+from kit.tests.background import Background
 from kit.tests.devservices.project import wait_until
 
 pytestmark = pytest.mark.slow
@@ -238,12 +239,12 @@ def ship() -> str:
 RUN_TASK = "from app.tasks.shipping import ship; assert ship.delay().get(timeout=20) == 'shipped'"
 
 
-class Visitors:
+class Visitors(Background):
     """Requests without a pause, each on a connection of its own, while the code changes."""
 
     def __init__(self, url: str) -> None:
-        self._url, self._end = url, Event()
-        self._threads = [Thread(target=self._visit) for _ in range(4)]
+        super().__init__([self._visit] * 4)
+        self._url = url
         self.statuses: list[int] = []
         self.errors: list[object] = []
         self.slowest = 0.0
@@ -263,16 +264,6 @@ class Visitors:
                 self.errors.append(error)
             self.slowest = max(self.slowest, time.monotonic() - began)
             time.sleep(0.02)
-
-    def __enter__(self) -> "Visitors":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        for thread in self._threads:
-            thread.join()
 
 
 def test_the_code_changes_under_way(project: Path) -> None:
