@@ -177,9 +177,10 @@ def _refusal_by_database(error: Exception) -> Problem | None:
         )
     if breaks_rule(error):
         constraint = broken_constraint(error)
+        named = f": {constraint}" if constraint else ""  # a trigger may raise without a name
         return Problem(
             HTTPStatus.UNPROCESSABLE_ENTITY,
-            f"A rule of the database refuses this: {constraint}.",
+            f"A rule of the database refuses this{named}.",
             constraint=constraint,
         )
     if is_unstorable(error):

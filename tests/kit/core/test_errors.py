@@ -397,6 +397,14 @@ class TestCausesInTheDatabase:
         assert problem.status_code == 409
         assert problem.members == {"constraint": constraint}
 
+    async def test_a_trigger_s_rule_may_have_no_name(self, test_database: str, driver: str) -> None:
+        raising = "DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '23514';END $$"
+        problem = problem_for(await self.error_of(driver, raising))
+        assert (problem.status_code, problem.detail) == (
+            422,
+            "A rule of the database refuses this.",
+        )
+
     async def test_a_conflicts_line_in_the_log_shows_no_row(
         self, test_database: str, driver: str
     ) -> None:
