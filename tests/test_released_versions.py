@@ -94,7 +94,12 @@ def known_to(version: str, answers: Answers) -> Answers:
 
 
 def offered_by(version: str, name: str, value: object) -> bool:
-    """Whether a value is among a question's choices, where it has any."""
+    """Whether a version renders a value: one of a question's choices, where it has any.
+
+    Before 0.7.0 an author with a character beyond U+FFFF could not be rendered.
+    """
+    if name == "author" and Version(version) < Version("0.7.0"):
+        return max(str(value), default="") <= "\uffff"
     choices = configuration_of(version)[name].get("choices") or [value]
     return value in (choices.values() if isinstance(choices, dict) else choices)
 
