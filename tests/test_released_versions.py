@@ -34,6 +34,8 @@ from tests.test_update import run_hook
 OLDEST, *_, NEWEST = released_versions()
 MADE_OWNED = "0.5.0"
 """The release since which updates leave the owner's files alone."""
+LINKS_OF_PAGES = "kit/tests/api/test_pages.py::TestBelowARootPath"
+"""Of pages that the owner has from another release; CHANGELOG, 0.7.0, has how to write the links."""
 ALL_EXTENSIONS: Answers = {"extensions": catalogue()}
 ROWS = REPOSITORY / "tests" / "in_project" / "rows_in_every_table.py"
 NONE_AND_ALL = [
@@ -422,7 +424,7 @@ class TestAServiceInUse:
         branches = ["core", "service", *own, *answers.get("extensions", [])]
         assert sorted(heads(service)) == sorted(("applied", branch) for branch in branches)
         if version == OLDEST:
-            service.make("test")
+            service.make("test", f"args=--deselect {LINKS_OF_PAGES}")
 
 
 @pytest.mark.full
