@@ -35,7 +35,7 @@ OLDEST, *_, NEWEST = released_versions()
 MADE_OWNED = "0.5.0"
 """The release since which updates leave the owner's files alone."""
 LINKS_OF_PAGES = "kit/tests/api/test_pages.py::TestBelowARootPath"
-"""Of pages that the owner has from another release; CHANGELOG, 0.7.0, has how to write the links."""
+"""Of the owner's pages, from another release; CHANGELOG, 0.7.0, tells how they are written."""
 ALL_EXTENSIONS: Answers = {"extensions": catalogue()}
 ROWS = REPOSITORY / "tests" / "in_project" / "rows_in_every_table.py"
 NONE_AND_ALL = [
