@@ -8,7 +8,7 @@ below fail to load when a question has neither. Which questions follow from whic
 from their `when`.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import chain, cycle
 from itertools import combinations as subsets_of
@@ -133,10 +133,16 @@ def covering_set() -> list[Answers]:
     Each extension counts as a question of its own, in or out; so does that a question is not
     asked. Texts that nothing depends on are spread over the combinations.
     """
+    return [answers for _, answers in covering_set_with([""])]
+
+
+def covering_set_with(values: Sequence[str]) -> list[tuple[str, Answers]]:
+    """Each combination of a covering set in which each of these values meets each answer."""
     factors = {name: values_of_factor(name) for name in factors_of(questions())}
     constraints = [_constraint(name) for name in factors if NOT_ASKED in factors[name]]
-    rows = make(factors, constraints=constraints)
-    return _with_texts(answers_to(row) for row in rows)
+    rows = make({"": list(values), **factors}, constraints=constraints)
+    several = _with_texts(answers_to(row) for row in rows)
+    return [(row[""], answers) for row, answers in zip(rows, several, strict=True)]
 
 
 def switches() -> dict[str, tuple[Answers, Answers]]:

@@ -18,6 +18,7 @@ from tests.combinations import (
     combinations,
     configuration,
     covering_set,
+    covering_set_with,
     factors_of,
     leading_to,
     questions,
@@ -77,6 +78,14 @@ def led_to_by_hand(answers: Answers) -> bool:
 def test_every_two_values_that_can_meet_do_so_in_the_covering_set() -> None:
     met = pairs(covering_set())
     assert set(met) == every_pair()
+
+
+def test_each_of_further_values_meets_each_value_of_the_answers() -> None:
+    met = covering_set_with(["old", "older"])
+    for factor in factors_of(questions()):
+        for value in values_of_factor(factor):
+            found = {further for further, answers in met if value_in(answers, factor) == value}
+            assert found == {"old", "older"}, (factor, value)
 
 
 def test_the_covering_set_is_small_and_the_same_each_time() -> None:

@@ -1,7 +1,7 @@
 """`copier update` from every released version to the working tree, with a user's work in it.
 
-Each version is updated with a set of answers in which every two values meet. What a version did not
-ask, or did not know as an answer, is chosen in the same update.
+The newest is updated with a set of answers in which every two values meet, each of the others with
+each value. What a version did not ask, or did not know as an answer, is chosen in the same update.
 """
 
 import ast
@@ -22,7 +22,14 @@ import yaml
 from copier import run_copy, run_update
 from packaging.version import Version
 
-from tests.combinations import Answers, catalogue, configuration, covering_set, identifier
+from tests.combinations import (
+    Answers,
+    catalogue,
+    configuration,
+    covering_set,
+    covering_set_with,
+    identifier,
+)
 from tests.conftest import copy_template
 from tests.merged_tree import read_tree
 from tests.releases import clone_with_releases, released_versions
@@ -45,6 +52,16 @@ NONE_AND_ALL = [
 COVERING_SET = [
     pytest.param(each, id=identifier(each), marks=pytest.mark.full) for each in covering_set()
 ]
+RELEASES_AND_ANSWERS = [
+    *((version, none_or_all) for version in released_versions() for none_or_all in NONE_AND_ALL),
+    *((NEWEST, answers) for answers in COVERING_SET),
+    *(
+        (version, pytest.param(answers, id=identifier(answers), marks=pytest.mark.full))
+        for version, answers in covering_set_with(list(released_versions()))
+        if version != NEWEST
+    ),
+]
+"""The newest release with every two answers; each of the others with every answer."""
 
 pytestmark = pytest.mark.usefixtures("fast_copier")
 
@@ -239,7 +256,13 @@ def work(project: Path, extensions: list[str], *, enable: bool = True) -> None:
     commit_all(project, "Work")
 
 
-@pytest.mark.parametrize("answers", [*NONE_AND_ALL, *COVERING_SET])
+@pytest.mark.parametrize(
+    ("version", "answers"),
+    [
+        pytest.param(version, *each.values, id=f"{version}-{each.id}", marks=each.marks)
+        for version, each in RELEASES_AND_ANSWERS
+    ],
+)
 def test_work_stays_beside_what_the_release_brings(  # noqa: PLR0917 (fixtures)
     version: str,
     releases: Path,
