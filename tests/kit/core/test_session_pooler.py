@@ -30,8 +30,6 @@ from kit.tests.pgbouncer import Console, pgbouncer
 LIMIT = 6
 POOL_TIMEOUT = 4
 """Seconds; `POSTGRES_POOL_TIMEOUT` here."""
-SLACK = 3
-"""Seconds that 200 requests of one client at once take anyway, on a machine that is busy."""
 REQUESTS = 200
 ADMIN = {"username": "tester", "password": "correct horse battery staple"}
 
@@ -168,14 +166,17 @@ async def test_requests_beyond_the_capacity_are_answered_within_the_pools_timeou
     service: Service, http: httpx.AsyncClient
 ) -> None:
     samples = Samples(service)
+    paths = ["/api/example/notes", "/admin/example-note/list"] * (REQUESTS // 2)
+    unhindered = await asyncio.gather(*(timed_get(http, path) for path in paths))
+    # What as many requests take anyway at once, on this machine and with what else runs on it.
+    slack = 3 + 3 * max(answer.seconds for answer in unhindered)
     database = service.database.execution_options(isolation_level="READ COMMITTED")
     with samples.running():
         with database.begin() as blocker:
             blocker.execute(text("LOCK TABLE example_note IN ACCESS EXCLUSIVE MODE"))
-            paths = ["/api/example/notes", "/admin/example-note/list"] * (REQUESTS // 2)
             waiting = [asyncio.create_task(timed_get(http, path)) for path in paths]
             # All but those that hold a connection are given up meanwhile.
-            done, pending = await asyncio.wait(waiting, timeout=2 * POOL_TIMEOUT + SLACK)
+            done, pending = await asyncio.wait(waiting, timeout=2 * POOL_TIMEOUT + slack)
         late = await asyncio.gather(*pending)
 
     refused = [task.result() for task in done]
@@ -184,7 +185,7 @@ async def test_requests_beyond_the_capacity_are_answered_within_the_pools_timeou
     # A page of the admin asks for a connection twice: who is it, and what is there.
     for path, waits in (("/api/example/notes", 1), ("/admin/example-note/list", 2)):
         seconds = [answer.seconds for answer in refused if answer.path == path]
-        assert max(seconds) < waits * POOL_TIMEOUT + SLACK, path
+        assert max(seconds) < waits * POOL_TIMEOUT + slack, path
     assert len(pending) <= 4, "one for each connection of the two API processes"
     assert {answer.status for answer in late} == {200}
     assert samples.most <= LIMIT
