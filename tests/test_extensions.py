@@ -53,10 +53,11 @@ def extension_files(name: str) -> list[Path]:
 def test_a_tree_works(workshop: Workshop, answers: Answers) -> None:
     """None, each alone, all but each, all; the other answers are spread over them.
 
-    Where all but one are there, extensions' own tests are those that the others have run.
+    Extensions' own tests run where each is alone and where all are, the kit's where none is alone.
     """
     place = workshop.place("tree")
-    arguments = ["tests", "kit/tests"] if len(answers["extensions"]) == len(CATALOGUE) - 1 else []
+    paths = {1: ["tests", "app/extensions"], len(CATALOGUE) - 1: ["tests", "kit/tests"]}
+    arguments = paths.get(len(answers["extensions"]), [])
     assert workshop.check(answers, place, *arguments).failure == "", copy_command(answers)
 
     python = workshop.service_of(place / "project").run(workshop.python, "-c", ASK_THE_SERVICE)
