@@ -64,8 +64,9 @@ async def reset() -> None:
         StartupError: when it is a production database, or the answer is not its name.
     """
     script = script_directory()
-    async with connect() as connection, connection.begin():
-        await connection.run_sync(refuse_production)
+    async with connect() as connection:
+        async with connection.begin():
+            await connection.run_sync(refuse_production)
         _ask_for_name()
         await connection.run_sync(reset_database, script)
     if settings.is_local:

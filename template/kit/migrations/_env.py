@@ -3,12 +3,14 @@
 import asyncio
 import logging
 from argparse import Namespace
+from collections.abc import Collection, Iterable
 from contextlib import nullcontext
 from functools import partial
 from logging.config import fileConfig
 from typing import Any
 
 from alembic import command, context
+from alembic.script import Script
 from dotenv import load_dotenv
 from sqlalchemy import Connection
 
@@ -29,7 +31,7 @@ from kit.migrations._state import (
     read_state,
     refuse_unknown_revisions,
 )
-from kit.migrations._upgrade import lock_migrations
+from kit.migrations._upgrade import migrations_locked, missing_revisions
 from kit.process import start_local_services
 from kit.settings import BASE_DIR, settings
 
@@ -87,10 +89,14 @@ class AlembicCommand:
         context.run_migrations()
 
     def migrate(self, connection: Connection) -> None:
-        """Run the command in one transaction under a lock, so that two containers can upgrade."""
+        """Run the command under a lock, so that two containers can upgrade.
+
+        All revisions are one transaction, which a revision may leave.
+        """
+        with connection.begin():
+            revisions = self.revisions_to_run(read_rows(connection))
         self.configure(connection=connection)
-        with context.begin_transaction():
-            lock_migrations(connection)
+        with context.begin_transaction(), migrations_locked(connection, revisions):
             state = read_state(connection, self.script, self.metadata)
             if (
                 self.command is command.upgrade
@@ -110,6 +116,16 @@ class AlembicCommand:
                     is_confirmed="yes" in self.x_arguments,
                 )
             context.run_migrations()
+
+    def revisions_to_run(self, applied: Collection[str]) -> Iterable[Script]:
+        """Revisions that the command may run: those that are missing, or all for a downgrade."""
+        every = list(self.script.walk_revisions())
+        if self.command is command.downgrade:
+            return every
+        if self.command is not command.upgrade:
+            return []
+        known = {revision.revision for revision in every}
+        return missing_revisions(self.script, known.intersection(applied))
 
     async def run_async_migrations(self) -> None:
         """Run the command on the scratch database for a comparison, else on the configured one."""

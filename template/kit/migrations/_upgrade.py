@@ -1,11 +1,13 @@
 """Upgrade a database to the heads, one process at a time; and check it when the service starts."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext, MigrationStep, RevisionStep
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
 from sqlalchemy import Connection, text
 
 import kit.conventions  # noqa: F401 (protects `alembic_version` too)
@@ -16,6 +18,7 @@ from kit.migrations._state import (
     explain_ahead,
     explain_orphan,
     note_applied,
+    read_rows,
     read_state,
 )
 from kit.settings import StartupError, settings
@@ -24,41 +27,86 @@ UPGRADE_LOCK = 4_702_111_234_234_838_632
 """Key of the advisory lock: any constant, as long as nothing else in the database takes it."""
 
 
-def lock_migrations(connection: Connection) -> None:
-    """Wait for the lock on migrations of this database; released when the transaction ends.
+@contextmanager
+def migrations_locked(connection: Connection, revisions: Iterable[Script]) -> Iterator[None]:
+    """Begin a transaction, and wait until no other process migrates this database.
 
-    It belongs to the transaction rather than the session because a pooler in transaction mode
-    sends the session's next statement to another server connection. A migration that leaves the
-    transaction, with `op.get_context().autocommit_block()`, therefore releases the lock as well.
+    The lock belongs to a transaction rather than a session because a pooler in transaction mode
+    sends the session's next statement to another server connection. It is the connection's own
+    transaction, unless a revision leaves that, as with `op.get_context().autocommit_block()`: then
+    a second connection holds the lock to the end.
     """
+    if any(leaves_transaction(revision) for revision in revisions):
+        with connection.engine.begin() as holder:
+            lock_migrations(holder)
+            yield
+    else:
+        lock_migrations(connection)
+        yield
+
+
+def lock_migrations(connection: Connection) -> None:
+    """Wait for the lock on migrations of this database; released when the transaction ends."""
     connection.execute(text(f"SELECT pg_advisory_xact_lock({UPGRADE_LOCK})"))
+
+
+def leaves_transaction(revision: Script) -> bool:
+    """Whether a revision names Alembic's `autocommit_block`, which commits and runs outside."""
+    return "autocommit_block" in Path(revision.path).read_text(encoding="utf-8")
+
+
+def missing_revisions(script: ScriptDirectory, applied: Collection[str]) -> list[Script]:
+    """The revisions between those of `alembic_version` and the heads, in the order to apply."""
+    revisions = script.iterate_revisions("heads", tuple(applied), implicit_base=True)
+    return [*revisions][::-1]
 
 
 def upgrade_to_heads(
     connection: Connection,
     script: ScriptDirectory,
     on_version_apply: Callable[..., None] = note_applied,
+    begin: Callable[[Connection], None] | None = None,
 ) -> None:
-    """Apply every missing revision, in the caller's transaction.
+    """Apply every missing revision, as `alembic upgrade heads` does.
 
-    Does what `alembic upgrade heads` does, for callers that run inside an event loop, where
-    `kit/migrations/_env.py` could not start its own.
+    For callers that run inside an event loop, where `kit/migrations/_env.py` could not start its
+    own. In a transaction of the caller's it leaves the commit to the caller.
+
+    Args:
+        connection: to the database.
+        script: the revisions.
+        on_version_apply: Alembic's callback after each revision.
+        begin: what is done first, in the same transaction and under the same lock.
+
+    Raises:
+        StartupError: when a revision leaves its transaction, and the transaction is the caller's.
     """
 
     def missing_steps(applied: tuple[str, ...], _context: object) -> list[RevisionStep]:
-        revisions = list(script.iterate_revisions("heads", applied, implicit_base=True))
         return [
             MigrationStep.upgrade_from_script(script.revision_map, revision)
-            for revision in reversed(revisions)
+            for revision in missing_revisions(script, applied)
         ]
 
-    lock_migrations(connection)
+    is_callers = connection.in_transaction()
+    missing = missing_revisions(script, [] if begin else read_rows(connection))
+    if not is_callers:
+        connection.rollback()  # of the reading
+    elif leaving := next(filter(leaves_transaction, missing), None):
+        raise StartupError(
+            f"the revision {leaving.revision} leaves its transaction with autocommit_block(), which "
+            "is another's here: migrate on a connection without a transaction, as "
+            "`async with connect() as connection:` gives it, without `connection.begin()`."
+        )
     context = MigrationContext.configure(
         connection,
         opts={"script": script, "fn": missing_steps, "on_version_apply": (on_version_apply,)},
     )
-    with Operations.context(context):
-        context.run_migrations()
+    with context.begin_transaction(), migrations_locked(connection, missing):
+        if begin:
+            begin(connection)
+        with Operations.context(context):
+            context.run_migrations()
 
 
 logger = logging.getLogger(__name__)
@@ -81,8 +129,7 @@ async def init_db() -> None:
         async with connection.begin():
             state = await connection.run_sync(read_state, script, metadata)
         if state.is_empty and settings.is_local:
-            async with connection.begin():
-                await connection.run_sync(upgrade_to_heads, script)
+            await connection.run_sync(upgrade_to_heads, script)
             return
     _judge(state)
 

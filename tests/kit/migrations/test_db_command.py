@@ -43,7 +43,7 @@ class TestReset:
         await execute("CREATE TABLE precious (id int)")
         with monkeypatch.context() as production:
             change_settings(production, ENVIRONMENT="production")
-            async with connect() as connection, connection.begin():
+            async with connect() as connection:
                 await connection.run_sync(upgrade_to_heads, script_directory())
 
         with pytest.raises(StartupError, match="is never reset"):
@@ -98,7 +98,7 @@ class TestReset:
 
     @staticmethod
     async def reset() -> None:
-        async with connect() as connection, connection.begin():
+        async with connect() as connection:
             await connection.run_sync(reset_database, script_directory())
 
 
