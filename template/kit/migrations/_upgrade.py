@@ -94,8 +94,8 @@ def upgrade_to_heads(
         connection.rollback()  # of the reading
     elif leaving := next(filter(leaves_transaction, missing), None):
         raise StartupError(
-            f"the revision {leaving.revision} leaves its transaction with autocommit_block(), which "
-            "is another's here: migrate on a connection without a transaction, as "
+            f"the revision {leaving.revision} leaves its transaction with autocommit_block(), but "
+            "that is the caller's here. Call it on a connection without a transaction, as "
             "`async with connect() as connection:` gives it, without `connection.begin()`."
         )
     context = MigrationContext.configure(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import column, select, table
 
 from app.core.config import BASE_DIR, StartupError
 from kit.database._connect import connect
@@ -92,7 +92,7 @@ def write_project(folder: Path, leaving: str, seconds: float = 0) -> Path:
 
 @pytest.mark.parametrize("leaving", NAMES)
 async def test_each_command_runs_them(tmp_path: Path, fresh_database: str, leaving: str) -> None:
-    project = write_project(tmp_path, leaving)
+    project, probe = write_project(tmp_path, leaving), f"probe_{leaving}"
 
     def run(*arguments: str, answer: str = "") -> str:
         outcome = run_module(fresh_database, *arguments, project=project, answer=answer)
@@ -106,10 +106,10 @@ async def test_each_command_runs_them(tmp_path: Path, fresh_database: str, leavi
     run("alembic", "-x", "yes", "downgrade", "service@base")
     run("alembic", "upgrade", "heads")
     async with connect() as connection:
-        assert await connection.scalar(text(f"SELECT count(*) FROM probe_{leaving}")) == 1
+        assert await connection.scalar(select(column("number")).select_from(table(probe))) == 1
 
     sql = run("alembic", "upgrade", "heads", "--sql")
-    before, vacuum, after = sql.partition(f"VACUUM probe_{leaving}")
+    before, vacuum, after = sql.partition(f"VACUUM {probe}")
     assert vacuum
     assert before.rstrip().endswith("COMMIT;")
     assert "BEGIN;" in after
