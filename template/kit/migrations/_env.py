@@ -26,6 +26,7 @@ from kit.migrations._downgrade import confirm_downgrade
 from kit.migrations._scratch_database import migrate_scratch, scratch_database
 from kit.migrations._state import (
     explain_ahead,
+    mark_production,
     note_applied,
     read_rows,
     read_state,
@@ -116,6 +117,8 @@ class AlembicCommand:
                     is_confirmed="yes" in self.x_arguments,
                 )
             context.run_migrations()
+            if self.command is command.upgrade:
+                mark_production(connection)
 
     def revisions_to_run(self, applied: Collection[str]) -> Iterable[Script]:
         """Revisions that the command may run: those that are missing, or all for a downgrade."""

@@ -54,6 +54,11 @@ def refuse_production(connection: Connection) -> None:
         )
 
 
+def is_of_unknown_origin(connection: Connection) -> bool:
+    """Whether a migrated database has no note of whose it is: migrated by SQL, or from a dump."""
+    return bool(read_rows(connection)) and "environment" not in read_note(connection)
+
+
 def reset_database(connection: Connection, script: ScriptDirectory) -> None:
     """Drop all objects of the schema `public` and run all migrations.
 

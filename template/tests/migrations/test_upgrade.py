@@ -3,10 +3,20 @@ from sqlalchemy import Connection, text
 from sqlmodel import SQLModel
 
 from kit.database import connect, tables_without_row_security
-from kit.migrations import load_metadata, read_state, script_directory, upgrade_to_heads
+from kit.migrations import (
+    explain_forks,
+    load_metadata,
+    read_state,
+    script_directory,
+    upgrade_to_heads,
+)
 from kit.testing import alembic, catalogue
 
 MODEL_TABLES = {table.name for table in load_metadata().sorted_tables if table.schema is None}
+
+
+def test_no_branch_has_two_heads() -> None:
+    assert explain_forks(script_directory()) == []
 
 
 async def test_an_empty_database_gets_every_head(fresh_database: str) -> None:
