@@ -27,6 +27,7 @@ from kit.extensions import load_extensions
 from kit.migrations import (
     MigrationState,
     explain_ahead,
+    explain_forks,
     explain_orphan,
     read_state,
     script_directory,

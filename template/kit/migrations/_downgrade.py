@@ -62,8 +62,8 @@ def _refuse_impossible_step(script: ScriptDirectory, rows: Collection[str], bran
         shared = set(lines[0]).intersection(*lines[1:])
         before = next((each.revision for each in lines[0] if each in shared), f"{branch}@base")
         raise StartupError(
-            f"the branch {branch} has no single last revision: {' and '.join(sorted(joined))} stand "
-            f"beside each other. To revert both, run `make db-downgrade to={before}`."
+            f"the branch {branch} has no single last revision: {' and '.join(sorted(joined))} "
+            f"stand beside each other. To revert both, run `make db-downgrade to={before}`."
         )
 
 
