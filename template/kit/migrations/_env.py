@@ -32,7 +32,11 @@ from kit.migrations._state import (
     read_state,
     refuse_unknown_revisions,
 )
-from kit.migrations._upgrade import migrations_locked, missing_revisions
+from kit.migrations._upgrade import (
+    migrations_locked,
+    missing_revisions,
+    retry_while_locked,
+)
 from kit.process import start_local_services
 from kit.settings import BASE_DIR, settings
 
@@ -96,6 +100,10 @@ class AlembicCommand:
         """
         with connection.begin():
             revisions = self.revisions_to_run(read_rows(connection))
+        retry_while_locked(partial(self.migrate_once, connection, list(revisions)))
+
+    def migrate_once(self, connection: Connection, revisions: Iterable[Script]) -> None:
+        """Run the command once, as a table in use can make it fail."""
         self.configure(connection=connection)
         with context.begin_transaction(), migrations_locked(connection, revisions):
             state = read_state(connection, self.script, self.metadata)
@@ -116,6 +124,7 @@ class AlembicCommand:
                     self.options.revision,
                     is_confirmed="yes" in self.x_arguments,
                 )
+                self.x_arguments["yes"] = ""  # a retry does not ask again
             context.run_migrations()
             if self.command is command.upgrade:
                 mark_production(connection)

@@ -1,6 +1,8 @@
 """Upgrade a database to the heads, one process at a time; and check it when the service starts."""
 
 import logging
+import random
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +10,8 @@ from pathlib import Path
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext, MigrationStep, RevisionStep
 from alembic.script import Script, ScriptDirectory
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, event, text
+from sqlalchemy.exc import DBAPIError
 
 import kit.conventions  # noqa: F401 (protects `alembic_version` too)
 from kit.database import connect
@@ -27,6 +30,15 @@ UPGRADE_LOCK = 4_702_111_234_234_838_632
 """Key of the advisory lock: any constant, as long as nothing else in the database takes it."""
 
 
+LOCK_NOT_AVAILABLE = "55P03"
+"""SQLSTATE code: https://www.postgresql.org/docs/current/errcodes-appendix.html"""
+
+LONGEST_RETRYING = 120
+"""Seconds after which a migration gives up on a table in use."""
+
+logger = logging.getLogger(__name__)
+
+
 @contextmanager
 def migrations_locked(connection: Connection, revisions: Iterable[Script]) -> Iterator[None]:
     """Begin a transaction, and wait until no other process migrates this database.
@@ -39,10 +51,55 @@ def migrations_locked(connection: Connection, revisions: Iterable[Script]) -> It
     if any(leaves_transaction(revision) for revision in revisions):
         with connection.engine.begin() as holder:
             lock_migrations(holder)
-            yield
+            with _short_waits(connection):
+                yield
     else:
         lock_migrations(connection)
+        with _short_waits(connection):
+            yield
+
+
+@contextmanager
+def _short_waits(connection: Connection) -> Iterator[None]:
+    """Limit how long each transaction of a connection waits for a lock, from this one on.
+
+    Whoever waits for a table stops all that come after, readers too. Outside of transactions, as
+    when an index is built concurrently, a wait stops nobody, and SET LOCAL has no effect.
+    """
+    milliseconds = int(settings.POSTGRES_LOCK_TIMEOUT * 1000)
+
+    def limit(begun: Connection) -> None:
+        begun.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds}")
+
+    limit(connection)
+    event.listen(connection, "begin", limit)
+    try:
         yield
+    finally:
+        event.remove(connection, "begin", limit)
+
+
+def retry_while_locked(migrate: Callable[[], None]) -> None:
+    """Migrate, and again as long as another transaction holds what a revision changes.
+
+    Raises:
+        StartupError: when that lasted too long.
+    """
+    deadline = time.monotonic() + LONGEST_RETRYING
+    while True:
+        try:
+            return migrate()
+        except DBAPIError as error:
+            if getattr(error.orig, "pgcode", None) != LOCK_NOT_AVAILABLE:
+                raise
+            if time.monotonic() > deadline:
+                raise StartupError(
+                    f"a table was in use for {LONGEST_RETRYING} s by a transaction that does not "
+                    f"end, so this could not run: {error.statement}. What was not committed is as "
+                    "before. End that transaction, or try again later."
+                ) from None
+            logger.warning("a table is in use; others go first, then again: %s", error.statement)
+        time.sleep(random.uniform(0.5, 1) * settings.POSTGRES_LOCK_TIMEOUT)  # noqa: S311 (no secret)
 
 
 def lock_migrations(connection: Connection) -> None:
@@ -98,18 +155,22 @@ def upgrade_to_heads(
             "that is the caller's here. Call it on a connection without a transaction, as "
             "`async with connect() as connection:` gives it, without `connection.begin()`."
         )
-    context = MigrationContext.configure(
-        connection,
-        opts={"script": script, "fn": missing_steps, "on_version_apply": (on_version_apply,)},
-    )
-    with context.begin_transaction(), migrations_locked(connection, missing):
-        if begin:
-            begin(connection)
-        with Operations.context(context):
-            context.run_migrations()
 
+    def migrate() -> None:
+        context = MigrationContext.configure(
+            connection,
+            opts={"script": script, "fn": missing_steps, "on_version_apply": (on_version_apply,)},
+        )
+        with context.begin_transaction(), migrations_locked(connection, missing):
+            if begin:
+                begin(connection)
+            with Operations.context(context):
+                context.run_migrations()
 
-logger = logging.getLogger(__name__)
+    if is_callers:
+        migrate()
+    else:
+        retry_while_locked(migrate)
 
 
 async def init_db() -> None:
