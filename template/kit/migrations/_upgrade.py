@@ -105,6 +105,9 @@ def retry_while_locked(migrate: Callable[[], None]) -> None:
 def lock_migrations(connection: Connection) -> None:
     """Wait for the lock on migrations of this database; released when the transaction ends."""
     connection.execute(text(f"SELECT pg_advisory_xact_lock({UPGRADE_LOCK})"))
+    # asyncpg keeps a query's portal, and its snapshot, until the next statement; an index that is
+    # built concurrently waits for older snapshots, so for this one to the end of time.
+    connection.execute(text("SET LOCAL lock_timeout = 0"))
 
 
 def leaves_transaction(revision: Script) -> bool:
