@@ -75,7 +75,7 @@ RUN_BY = {
     "make typecheck": "tests/test_service.py::test_typecheck",
     "make upgrade": "tests/test_service.py::test_upgrade_moves_the_date_and_the_versions",
     "make db-downgrade": OTHERS,
-    "uv run alembic -x yes downgrade core@base": OTHERS,
+    "make db-downgrade to=core@base yes=1": OTHERS,
     "uv run python -m kit.commands.env_example > .env.example": OTHERS,
     'make test args="-k orders -x"': OTHERS,
     "uv run pytest tests/api/test_pages.py": OTHERS,

@@ -20,7 +20,7 @@ help_with_downloads = echo 'Without a network, set UV_OFFLINE=1 to use earlier d
 XDG_CACHE_HOME=/some/folder for downloads.' >&2; exit 1
 
 .PHONY: help setup dev test test-all lint format typecheck upgrade doctor connections extension openapi \
-	db-migrate db-upgrade db-downgrade db-reset db-status db-forget \
+	db-migrate db-upgrade db-downgrade db-merge db-reset db-status db-forget \
 	worker beat flower dead-letters up down logs \
 	token token-list token-revoke admin-password admin-revoke
 
@@ -80,8 +80,11 @@ db-migrate: $(own_uv) ## write a migration: message="add orders", extension=hote
 db-upgrade: $(own_uv) ## apply all migrations
 	$(run) alembic upgrade heads
 
-db-downgrade: $(own_uv) ## revert the last migration; extension=hotel reverts all of an extension's
-	$(run) alembic downgrade $(if $(extension),$(extension)@base,-1)
+db-downgrade: $(own_uv) ## revert the service's last migration; to=… down to one; extension=hotel all of an extension's
+	$(run) alembic $(if $(yes),-x yes )downgrade $(or $(to),$(if $(extension),$(extension)@base,service@-1))
+
+db-merge: $(own_uv) ## join two heads of a branch, as after a merge in git: extension=hotel for one of an extension
+	$(run) alembic merge --message "$(or $(message),join)" $(or $(extension),service)@heads
 
 db-reset: $(own_uv) ## empty the database and apply all migrations; asks first
 	@$(run) python -m kit.commands.db reset

@@ -55,6 +55,7 @@ async def test_both_bring_it_into_the_schema_that_is_meant_for_it(
     async with connect() as connection:
         if schema == "extensions":
             await connection.execute(text("CREATE SCHEMA extensions"))
+            await connection.commit()
         if comes_from == "models":
             await connection.run_sync(SQLModel.metadata.create_all)
         else:
@@ -68,6 +69,7 @@ async def test_one_that_is_there_is_used_where_it_lies(empty_database: str) -> N
     async with connect() as connection:
         await connection.execute(text("CREATE SCHEMA elsewhere"))
         await connection.execute(text("CREATE EXTENSION btree_gist SCHEMA elsewhere"))
+        await connection.commit()
         await connection.run_sync(upgrade_to_heads, script_directory())
 
         assert await schema_of_btree_gist(connection) == "elsewhere"
@@ -77,11 +79,12 @@ async def test_one_that_is_there_is_used_where_it_lies(empty_database: str) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("is_used", [True, False])
 async def test_downgrade_leaves_it_to_others_who_use_it(empty_database: str, is_used: bool) -> None:
-    async with connect() as connection, connection.begin():
+    async with connect() as connection:
         await connection.run_sync(upgrade_to_heads, script_directory())
         if is_used:
             await connection.execute(text("CREATE TABLE others (number int, span int4range)"))
             await connection.execute(text("CREATE INDEX ON others USING gist (number, span)"))
+            await connection.commit()
 
     outcome = alembic(empty_database, "downgrade", "hotel@base")
 

@@ -11,8 +11,10 @@ from kit.commands import run_command
 from kit.database import connect
 from kit.migrations import (
     explain_ahead,
+    explain_forks,
     explain_orphan,
     forget_extension,
+    is_of_unknown_origin,
     load_metadata,
     read_state,
     refuse_production,
@@ -47,6 +49,8 @@ async def status() -> None:
     for head in script.get_revisions(tuple(script.get_heads())):
         mark = "missing" if head.revision in state.missing else "applied"
         print(f"{mark:<8} {', '.join(sorted(head.branch_labels)):<16} {head.revision}: {head.doc}")
+    for fork in explain_forks(script):
+        print(fork)
     if state.missing:
         print("Run `make db-upgrade` to apply the missing ones.")
     for extension in state.orphans:
@@ -64,9 +68,11 @@ async def reset() -> None:
         StartupError: when it is a production database, or the answer is not its name.
     """
     script = script_directory()
-    async with connect() as connection, connection.begin():
-        await connection.run_sync(refuse_production)
-        _ask_for_name()
+    async with connect() as connection:
+        async with connection.begin():
+            await connection.run_sync(refuse_production)
+            is_unknown = await connection.run_sync(is_of_unknown_origin)
+        _ask_for_name(with_host=is_unknown)
         await connection.run_sync(reset_database, script)
     if settings.is_local:
         from kit.commands.dev import create_local_logins  # noqa: PLC0415 (for development alone)
@@ -87,13 +93,19 @@ async def forget(extension: str) -> None:
     print(f"The extension {extension} is forgotten; its tables and their rows are still there.")
 
 
-def _ask_for_name() -> None:
+def _ask_for_name(*, with_host: bool) -> None:
     name, host = settings.POSTGRES_DB, "this machine"
     if not settings.uses_local_postgres:
         host = f"{settings.POSTGRES_HOST}:{settings.POSTGRES_PORT}"
     question = (
         f"All data of the database {name!r} on {host} will be lost. To continue, type its name: "
     )
+    if with_host:
+        name = f"{name} on {host}"
+        question = (
+            "Nothing in this database says whether it is production's: it was migrated by SQL, or "
+            f"restored without comments. All its data will be lost. To continue, type {name!r}: "
+        )
     try:
         answer = input(question).strip()
     except EOFError:

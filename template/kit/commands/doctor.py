@@ -27,6 +27,7 @@ from kit.extensions import load_extensions
 from kit.migrations import (
     MigrationState,
     explain_ahead,
+    explain_forks,
     explain_orphan,
     read_state,
     script_directory,
@@ -215,8 +216,10 @@ async def check_database() -> list[Finding]:
         async with connect() as connection:
             version = await connection.scalar(text("SHOW server_version"))
             found = [fine(f"database: PostgreSQL {version}, {settings.pooler_mode} pooler")]
+            script = script_directory()
+            found += [problem(f"migrations: {fork}", "") for fork in explain_forks(script)]
             found += await connection.run_sync(
-                lambda sync: judge_migrations(read_state(sync, script_directory(), MetaData()))
+                lambda sync: judge_migrations(read_state(sync, script, MetaData()))
             )
             found += await check_row_security(connection)
     except StartupError as error:

@@ -7,9 +7,14 @@ revisions of others that it needs. So an update with a new revision never forks 
 """
 
 from kit.migrations._autogenerate import REVISION_ID_LENGTH
-from kit.migrations._branches import CORE, SERVICE, load_metadata, script_directory
+from kit.migrations._branches import CORE, SERVICE, explain_forks, load_metadata, script_directory
 from kit.migrations._env import run_alembic
-from kit.migrations._reset import forget_extension, refuse_production, reset_database
+from kit.migrations._reset import (
+    forget_extension,
+    is_of_unknown_origin,
+    refuse_production,
+    reset_database,
+)
 from kit.migrations._state import (
     VERSION_TABLE,
     MigrationState,

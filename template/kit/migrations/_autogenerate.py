@@ -17,7 +17,13 @@ from sqlalchemy.types import TypeDecorator
 from sqlmodel import SQLModel
 
 from kit.extensions import enabled_extensions
-from kit.migrations._branches import CORE, SERVICE, heads_of, version_location
+from kit.migrations._branches import (
+    CORE,
+    SERVICE,
+    explain_fork,
+    heads_of,
+    version_location,
+)
 
 row_security_rewriter = Rewriter()
 
@@ -220,11 +226,7 @@ def _place(revision: ops.MigrationScript, branch: str, script: ScriptDirectory) 
         return
     heads = heads_of(script, branch)
     if len(heads) > 1:
-        names = " ".join(head.revision for head in heads)
-        raise CommandError(
-            f"the branch {branch} has several heads. Join them first: "
-            f'`uv run alembic merge -m "join" {names}`'
-        )
+        raise CommandError(explain_fork(branch, heads))
     revision.head = heads[0].revision if heads else "base"
     revision.version_path = str(version_location(branch))
     if not heads and revision.branch_label is None:

@@ -1,6 +1,7 @@
 """The Alembic branches: the folders of their revisions, and their names."""
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 from alembic.script import Script, ScriptDirectory
@@ -91,6 +92,21 @@ def heads_of(script: ScriptDirectory, branch: str) -> list[Script]:
     """The newest revisions of a branch: none before its first, several when it has forked."""
     heads = script.get_revisions(tuple(script.get_heads()))
     return [head for head in heads if branch in head.branch_labels]
+
+
+def explain_forks(script: ScriptDirectory) -> list[str]:
+    """Explain each branch that has several heads, with the remedy."""
+    heads = {branch: heads_of(script, branch) for branch in (CORE, *enabled_extensions(), SERVICE)}
+    return [explain_fork(branch, found) for branch, found in heads.items() if len(found) > 1]
+
+
+def explain_fork(branch: str, heads: Collection[Script]) -> str:
+    """Explain why a branch has these heads, with the remedy."""
+    chosen = "" if branch == SERVICE else f" extension={branch}"
+    return (
+        f"the branch {branch} has several heads, {', '.join(head.revision for head in heads)}, as "
+        f"where two people wrote a migration each. Join them with `make db-merge{chosen}`."
+    )
 
 
 def load_metadata() -> MetaData:

@@ -22,11 +22,14 @@ def confirm_downgrade(
         is_confirmed: whether it was confirmed beforehand, with `-x yes`.
 
     Raises:
-        StartupError: when the target names no branch where several are applied, or the answer is
-            not yes.
+        StartupError: when the target names no branch where several are applied, when the branch
+            has no revision or no single one to step back over, or when the answer is not yes.
     """
     if target.startswith("-") and len(rows) > 1:
         raise StartupError(_explain_ambiguity(script, rows))
+    branch, _, step = target.partition("@")
+    if step.startswith("-"):
+        _refuse_impossible_step(script, rows, branch)
     if not (revisions := _revisions_to_go(script, rows, target)):
         return
     named = _named_branches(script, target)
@@ -38,10 +41,30 @@ def confirm_downgrade(
     if not sys.stdin.isatty():
         raise StartupError(
             f"nothing was changed, since this needs a confirmation: {summary}\n"
-            f"Run it in a terminal, or as `uv run alembic -x yes downgrade {target}`."
+            f"Run it in a terminal, or as `make db-downgrade to={target} yes=1`."
         )
     if input(f"Warning: {summary}\nContinue? [y/N] ").strip().lower() not in ("y", "yes"):
         raise StartupError("nothing was changed.")
+
+
+def _refuse_impossible_step(script: ScriptDirectory, rows: Collection[str], branch: str) -> None:
+    """Refuse what Alembic would call an ambiguous walk, or an unknown branch."""
+    known = {revision.revision for revision in script.walk_revisions()}
+    current = script.get_all_current(tuple(known.intersection(rows)))
+    tips = [revision for revision in current if branch in revision.branch_labels]
+    if not tips:
+        raise StartupError(f"no revision of the branch {branch} is applied: nothing to revert.")
+    joined = {tip.revision for tip in tips}
+    if len(tips) == 1:
+        joined = set(tips[0]._versioned_down_revisions)  # noqa: SLF001 (down_revision as a tuple)
+    if len(joined) > 1:
+        lines = [list(script.iterate_revisions(revision, "base")) for revision in joined]
+        shared = set(lines[0]).intersection(*lines[1:])
+        before = next((each.revision for each in lines[0] if each in shared), f"{branch}@base")
+        raise StartupError(
+            f"the branch {branch} has no single last revision: {' and '.join(sorted(joined))} "
+            f"stand beside each other. To revert both, run `make db-downgrade to={before}`."
+        )
 
 
 def _revisions_to_go(script: ScriptDirectory, rows: Collection[str], target: str) -> list[Script]:
@@ -64,9 +87,7 @@ def _named_branches(script: ScriptDirectory, target: str) -> set[str]:
 def _explain_ambiguity(script: ScriptDirectory, rows: Collection[str]) -> str:
     branches = sorted({label for row in rows for label in script.get_revision(row).branch_labels})
     commands = [
-        "`uv run alembic downgrade service@-1`"
-        if branch == SERVICE
-        else f"`make db-downgrade extension={branch}`"
+        "`make db-downgrade`" if branch == SERVICE else f"`make db-downgrade extension={branch}`"
         for branch in branches
     ]
     return (

@@ -3,12 +3,14 @@
 import asyncio
 import logging
 from argparse import Namespace
+from collections.abc import Collection, Iterable
 from contextlib import nullcontext
 from functools import partial
 from logging.config import fileConfig
 from typing import Any
 
 from alembic import command, context
+from alembic.script import Script
 from dotenv import load_dotenv
 from sqlalchemy import Connection
 
@@ -24,12 +26,17 @@ from kit.migrations._downgrade import confirm_downgrade
 from kit.migrations._scratch_database import migrate_scratch, scratch_database
 from kit.migrations._state import (
     explain_ahead,
+    mark_production,
     note_applied,
     read_rows,
     read_state,
     refuse_unknown_revisions,
 )
-from kit.migrations._upgrade import lock_migrations
+from kit.migrations._upgrade import (
+    migrations_locked,
+    missing_revisions,
+    retry_while_locked,
+)
 from kit.process import start_local_services
 from kit.settings import BASE_DIR, settings
 
@@ -87,10 +94,18 @@ class AlembicCommand:
         context.run_migrations()
 
     def migrate(self, connection: Connection) -> None:
-        """Run the command in one transaction under a lock, so that two containers can upgrade."""
+        """Run the command under a lock, so that two containers can upgrade.
+
+        All revisions are one transaction, which a revision may leave.
+        """
+        with connection.begin():
+            revisions = self.revisions_to_run(read_rows(connection))
+        retry_while_locked(partial(self.migrate_once, connection, list(revisions)))
+
+    def migrate_once(self, connection: Connection, revisions: Iterable[Script]) -> None:
+        """Run the command once, as a table in use can make it fail."""
         self.configure(connection=connection)
-        with context.begin_transaction():
-            lock_migrations(connection)
+        with context.begin_transaction(), migrations_locked(connection, revisions):
             state = read_state(connection, self.script, self.metadata)
             if (
                 self.command is command.upgrade
@@ -109,7 +124,20 @@ class AlembicCommand:
                     self.options.revision,
                     is_confirmed="yes" in self.x_arguments,
                 )
+                self.x_arguments["yes"] = ""  # a retry does not ask again
             context.run_migrations()
+            if self.command is command.upgrade:
+                mark_production(connection)
+
+    def revisions_to_run(self, applied: Collection[str]) -> Iterable[Script]:
+        """Revisions that the command may run: those that are missing, or all for a downgrade."""
+        every = list(self.script.walk_revisions())
+        if self.command is command.downgrade:
+            return every
+        if self.command is not command.upgrade:
+            return []
+        known = {revision.revision for revision in every}
+        return missing_revisions(self.script, known.intersection(applied))
 
     async def run_async_migrations(self) -> None:
         """Run the command on the scratch database for a comparison, else on the configured one."""

@@ -54,17 +54,26 @@ def refuse_production(connection: Connection) -> None:
         )
 
 
+def is_of_unknown_origin(connection: Connection) -> bool:
+    """Whether a migrated database has no note of whose it is: migrated by SQL, or from a dump."""
+    return bool(read_rows(connection)) and "environment" not in read_note(connection)
+
+
 def reset_database(connection: Connection, script: ScriptDirectory) -> None:
-    """Drop all objects of the schema `public` and run all migrations, in the caller's transaction.
+    """Drop all objects of the schema `public` and run all migrations.
+
+    In one transaction, unless a revision leaves it: then a failure may leave the database empty.
 
     Raises:
         StartupError: when it is a production database.
     """
+    upgrade_to_heads(connection, script, begin=_drop_everything)
+
+
+def _drop_everything(connection: Connection) -> None:
     refuse_production(connection)
-    lock_migrations(connection)
     for statement in connection.scalars(text(DROP_STATEMENTS)).all():
         connection.exec_driver_sql(statement)
-    upgrade_to_heads(connection, script)
 
 
 def forget_extension(connection: Connection, script: ScriptDirectory, extension: str) -> None:

@@ -92,6 +92,13 @@ def note_applied(
     write_note(ctx.connection, note)
 
 
+def mark_production(connection: Connection) -> None:
+    """Note that production uses this database, also where it had nothing to apply."""
+    note = read_note(connection)
+    if settings.ENVIRONMENT == "production" != note.get("environment") and read_rows(connection):
+        write_note(connection, note | {"environment": "production"})
+
+
 def read_note(connection: Connection) -> dict[str, Any]:
     """Read the note stored with `alembic_version`; empty when there is none."""
     comment = connection.scalar(

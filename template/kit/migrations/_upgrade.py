@@ -1,12 +1,17 @@
 """Upgrade a database to the heads, one process at a time; and check it when the service starts."""
 
 import logging
-from collections.abc import Callable
+import random
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext, MigrationStep, RevisionStep
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
+from alembic.script import Script, ScriptDirectory
+from sqlalchemy import Connection, event, text
+from sqlalchemy.exc import DBAPIError
 
 import kit.conventions  # noqa: F401 (protects `alembic_version` too)
 from kit.database import connect
@@ -16,6 +21,7 @@ from kit.migrations._state import (
     explain_ahead,
     explain_orphan,
     note_applied,
+    read_rows,
     read_state,
 )
 from kit.settings import StartupError, settings
@@ -24,44 +30,150 @@ UPGRADE_LOCK = 4_702_111_234_234_838_632
 """Key of the advisory lock: any constant, as long as nothing else in the database takes it."""
 
 
-def lock_migrations(connection: Connection) -> None:
-    """Wait for the lock on migrations of this database; released when the transaction ends.
+LOCK_NOT_AVAILABLE = "55P03"
+"""SQLSTATE code: https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 
-    It belongs to the transaction rather than the session because a pooler in transaction mode
-    sends the session's next statement to another server connection. A migration that leaves the
-    transaction, with `op.get_context().autocommit_block()`, therefore releases the lock as well.
+LONGEST_RETRYING = 120
+"""Seconds after which a migration gives up on a table in use."""
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def migrations_locked(connection: Connection, revisions: Iterable[Script]) -> Iterator[None]:
+    """Begin a transaction, and wait until no other process migrates this database.
+
+    The lock belongs to a transaction rather than a session because a pooler in transaction mode
+    sends the session's next statement to another server connection. It is the connection's own
+    transaction, unless a revision leaves that, as with `op.get_context().autocommit_block()`: then
+    a second connection holds the lock to the end.
     """
+    if any(leaves_transaction(revision) for revision in revisions):
+        with connection.engine.begin() as holder:
+            lock_migrations(holder)
+            with _short_waits(connection):
+                yield
+    else:
+        lock_migrations(connection)
+        with _short_waits(connection):
+            yield
+
+
+@contextmanager
+def _short_waits(connection: Connection) -> Iterator[None]:
+    """Limit how long each transaction of a connection waits for a lock, from this one on.
+
+    Whoever waits for a table stops all that come after, readers too. Outside of transactions, as
+    when an index is built concurrently, a wait stops nobody, and SET LOCAL has no effect.
+    """
+    milliseconds = int(settings.POSTGRES_LOCK_TIMEOUT * 1000)
+
+    def limit(begun: Connection) -> None:
+        begun.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds}")
+
+    limit(connection)
+    event.listen(connection, "begin", limit)
+    try:
+        yield
+    finally:
+        event.remove(connection, "begin", limit)
+
+
+def retry_while_locked(migrate: Callable[[], None]) -> None:
+    """Migrate, and again as long as another transaction holds what a revision changes.
+
+    Raises:
+        StartupError: when that lasted too long.
+    """
+    deadline = time.monotonic() + LONGEST_RETRYING
+    while True:
+        try:
+            return migrate()
+        except DBAPIError as error:
+            if getattr(error.orig, "pgcode", None) != LOCK_NOT_AVAILABLE:
+                raise
+            if time.monotonic() > deadline:
+                raise StartupError(
+                    f"a table was in use for {LONGEST_RETRYING} s by a transaction that does not "
+                    f"end, so this could not run: {error.statement}. What was not committed is as "
+                    "before. End that transaction, or try again later."
+                ) from None
+            logger.warning("a table is in use; others go first, then again: %s", error.statement)
+        time.sleep(random.uniform(0.5, 1) * settings.POSTGRES_LOCK_TIMEOUT)  # noqa: S311 (no secret)
+
+
+def lock_migrations(connection: Connection) -> None:
+    """Wait for the lock on migrations of this database; released when the transaction ends."""
     connection.execute(text(f"SELECT pg_advisory_xact_lock({UPGRADE_LOCK})"))
+    # asyncpg keeps a query's portal, and its snapshot, until the next statement; an index that is
+    # built concurrently waits for older snapshots, so for this one to the end of time.
+    connection.execute(text("SET LOCAL lock_timeout = 0"))
+
+
+def leaves_transaction(revision: Script) -> bool:
+    """Whether a revision names Alembic's `autocommit_block`, which commits and runs outside."""
+    return "autocommit_block" in Path(revision.path).read_text(encoding="utf-8")
+
+
+def missing_revisions(script: ScriptDirectory, applied: Collection[str]) -> list[Script]:
+    """The revisions between those of `alembic_version` and the heads, in the order to apply."""
+    revisions = script.iterate_revisions("heads", tuple(applied), implicit_base=True)
+    return [*revisions][::-1]
 
 
 def upgrade_to_heads(
     connection: Connection,
     script: ScriptDirectory,
     on_version_apply: Callable[..., None] = note_applied,
+    begin: Callable[[Connection], None] | None = None,
 ) -> None:
-    """Apply every missing revision, in the caller's transaction.
+    """Apply every missing revision, as `alembic upgrade heads` does.
 
-    Does what `alembic upgrade heads` does, for callers that run inside an event loop, where
-    `kit/migrations/_env.py` could not start its own.
+    For callers that run inside an event loop, where `kit/migrations/_env.py` could not start its
+    own. In a transaction of the caller's it leaves the commit to the caller.
+
+    Args:
+        connection: to the database.
+        script: the revisions.
+        on_version_apply: Alembic's callback after each revision.
+        begin: what is done first, in the same transaction and under the same lock.
+
+    Raises:
+        StartupError: when a revision leaves its transaction, and the transaction is the caller's.
     """
 
     def missing_steps(applied: tuple[str, ...], _context: object) -> list[RevisionStep]:
-        revisions = list(script.iterate_revisions("heads", applied, implicit_base=True))
         return [
             MigrationStep.upgrade_from_script(script.revision_map, revision)
-            for revision in reversed(revisions)
+            for revision in missing_revisions(script, applied)
         ]
 
-    lock_migrations(connection)
-    context = MigrationContext.configure(
-        connection,
-        opts={"script": script, "fn": missing_steps, "on_version_apply": (on_version_apply,)},
-    )
-    with Operations.context(context):
-        context.run_migrations()
+    is_callers = connection.in_transaction()
+    missing = missing_revisions(script, [] if begin else read_rows(connection))
+    if not is_callers:
+        connection.rollback()  # of the reading
+    elif leaving := next(filter(leaves_transaction, missing), None):
+        raise StartupError(
+            f"the revision {leaving.revision} leaves its transaction with autocommit_block(), but "
+            "that is the caller's here. Call it on a connection without a transaction, as "
+            "`async with connect() as connection:` gives it, without `connection.begin()`."
+        )
 
+    def migrate() -> None:
+        context = MigrationContext.configure(
+            connection,
+            opts={"script": script, "fn": missing_steps, "on_version_apply": (on_version_apply,)},
+        )
+        with context.begin_transaction(), migrations_locked(connection, missing):
+            if begin:
+                begin(connection)
+            with Operations.context(context):
+                context.run_migrations()
 
-logger = logging.getLogger(__name__)
+    if is_callers:
+        migrate()
+    else:
+        retry_while_locked(migrate)
 
 
 async def init_db() -> None:
@@ -81,8 +193,7 @@ async def init_db() -> None:
         async with connection.begin():
             state = await connection.run_sync(read_state, script, metadata)
         if state.is_empty and settings.is_local:
-            async with connection.begin():
-                await connection.run_sync(upgrade_to_heads, script)
+            await connection.run_sync(upgrade_to_heads, script)
             return
     _judge(state)
 

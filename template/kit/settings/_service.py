@@ -173,6 +173,9 @@ class Settings(ServiceSettings):
     POSTGRES_POOL_TIMEOUT: float = Field(
         5, gt=0, description="Seconds to wait for a free connection before answering 503."
     )
+    POSTGRES_LOCK_TIMEOUT: float = Field(
+        2, gt=0, description="Seconds that a migration waits for a table in use before a retry."
+    )
 
     # Redis
     redis_url_override: SecretStr | None = Field(

@@ -3,15 +3,25 @@ from sqlalchemy import Connection, text
 from sqlmodel import SQLModel
 
 from kit.database import connect, tables_without_row_security
-from kit.migrations import load_metadata, read_state, script_directory, upgrade_to_heads
+from kit.migrations import (
+    explain_forks,
+    load_metadata,
+    read_state,
+    script_directory,
+    upgrade_to_heads,
+)
 from kit.testing import alembic, catalogue
 
 MODEL_TABLES = {table.name for table in load_metadata().sorted_tables if table.schema is None}
 
 
+def test_no_branch_has_two_heads() -> None:
+    assert explain_forks(script_directory()) == []
+
+
 async def test_an_empty_database_gets_every_head(fresh_database: str) -> None:
     script = script_directory()
-    async with connect() as connection, connection.begin():
+    async with connect() as connection:
         await connection.run_sync(upgrade_to_heads, script)
         state = await connection.run_sync(read_state, script, SQLModel.metadata)
 
@@ -22,21 +32,21 @@ async def test_an_empty_database_gets_every_head(fresh_database: str) -> None:
 
 async def test_upgrading_again_changes_nothing(fresh_database: str) -> None:
     async with connect() as connection:
-        async with connection.begin():
-            await connection.run_sync(upgrade_to_heads, script_directory())
-            before = await connection.run_sync(catalogue)
-        async with connection.begin():
-            await connection.run_sync(upgrade_to_heads, script_directory())
+        await connection.run_sync(upgrade_to_heads, script_directory())
+        before = await connection.run_sync(catalogue)
+        await connection.rollback()
 
-            assert await connection.run_sync(catalogue) == before
+        await connection.run_sync(upgrade_to_heads, script_directory())
+
+        assert await connection.run_sync(catalogue) == before
 
 
 async def test_migrations_and_models_make_the_same_database(fresh_database: str) -> None:
     """Columns, constraints, indexes, row level security, PostgreSQL extensions and the rest."""
     async with connect() as connection:
-        async with connection.begin():
-            await connection.run_sync(upgrade_to_heads, script_directory())
-            migrated = await connection.run_sync(catalogue)
+        await connection.run_sync(upgrade_to_heads, script_directory())
+        migrated = await connection.run_sync(catalogue)
+        await connection.rollback()
         async with connection.begin():
             await connection.run_sync(SQLModel.metadata.drop_all)
             await connection.run_sync(SQLModel.metadata.create_all)
@@ -46,7 +56,7 @@ async def test_migrations_and_models_make_the_same_database(fresh_database: str)
 
 class TestRowSecurity:
     async def test_every_migrated_table_has_it(self, fresh_database: str) -> None:
-        async with connect() as connection, connection.begin():
+        async with connect() as connection:
             await connection.run_sync(upgrade_to_heads, script_directory())
             tables = await connection.run_sync(_all_tables)
 
@@ -71,6 +81,7 @@ def _all_tables(connection: Connection) -> set[str]:
 async def test_down_to_base_and_up_again(fresh_database: str) -> None:
     async with connect() as connection:
         nothing = await connection.run_sync(catalogue)
+        await connection.rollback()
         await connection.run_sync(upgrade_to_heads, script_directory())
         migrated = await connection.run_sync(catalogue)
         await connection.commit()

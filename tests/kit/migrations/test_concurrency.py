@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -41,14 +42,16 @@ async def held_lock() -> AsyncIterator[AsyncConnection]:
         yield connection
 
 
-async def start_upgrade(environment: dict[str, str]) -> asyncio.subprocess.Process:
+async def start_upgrade(
+    environment: dict[str, str], project: Path = BASE_DIR
+) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "alembic",
         "upgrade",
         "heads",
-        cwd=BASE_DIR,
+        cwd=project,
         env=environment,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

@@ -8,11 +8,12 @@ from kit.commands import db
 from kit.database._connect import connect
 from kit.migrations import init_db
 from kit.migrations._branches import load_metadata, script_directory
-from kit.migrations._reset import forget_extension, reset_database
+from kit.migrations._reset import forget_extension, refuse_production, reset_database
 from kit.migrations._state import read_state
 from kit.migrations._upgrade import upgrade_to_heads
 from kit.testing._environment import change_settings
-from kit.testing._migrations import catalogue, run_module
+from kit.testing._migrations import alembic, catalogue, run_module
+from kit.tests.test_startup_errors import PRODUCTION
 
 
 async def execute(statement: str) -> None:
@@ -43,7 +44,7 @@ class TestReset:
         await execute("CREATE TABLE precious (id int)")
         with monkeypatch.context() as production:
             change_settings(production, ENVIRONMENT="production")
-            async with connect() as connection, connection.begin():
+            async with connect() as connection:
                 await connection.run_sync(upgrade_to_heads, script_directory())
 
         with pytest.raises(StartupError, match="is never reset"):
@@ -96,9 +97,40 @@ class TestReset:
             assert await connection.scalar(text("SELECT to_regclass('stray')")) is None
             assert await connection.scalar(text("SELECT count(*) FROM admin_user")) == 1
 
+    async def test_production_is_known_although_it_applied_nothing(
+        self, fresh_database: str
+    ) -> None:
+        upgrade = ("upgrade", "heads")
+        assert not alembic(fresh_database, *upgrade, **PRODUCTION | {"ENVIRONMENT": "local"}).status
+        await execute("COMMENT ON TABLE alembic_version IS NULL")
+
+        outcome = alembic(fresh_database, *upgrade, **PRODUCTION)
+
+        assert outcome.status == 0, outcome.output
+        async with connect() as connection:
+            with pytest.raises(StartupError, match="was migrated with ENVIRONMENT=production"):
+                await connection.run_sync(refuse_production)
+
+    @pytest.mark.parametrize("answer", ["{name}", "{name} on {host}"])
+    async def test_a_database_without_a_mark_wants_name_and_host(
+        self, fresh_database: str, answer: str
+    ) -> None:
+        """As after `alembic upgrade heads --sql`, or a dump that left the comments out."""
+        await init_db()
+        await execute("COMMENT ON TABLE alembic_version IS NULL")
+        host = "this machine"
+        if not settings.uses_local_postgres:
+            host = f"{settings.POSTGRES_HOST}:{settings.POSTGRES_PORT}"
+
+        answer = answer.format(name=fresh_database, host=host)
+        outcome = run_module(fresh_database, "kit.commands.db", "reset", answer=answer)
+
+        assert "says whether it is production's" in outcome.output
+        assert outcome.status == (0 if answer.endswith(host) else 1), outcome.output
+
     @staticmethod
     async def reset() -> None:
-        async with connect() as connection, connection.begin():
+        async with connect() as connection:
             await connection.run_sync(reset_database, script_directory())
 
 

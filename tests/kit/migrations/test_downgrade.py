@@ -15,10 +15,15 @@ from kit.migrations._downgrade import confirm_downgrade
 from kit.testing._migrations import alembic, catalogue
 
 
+def write_revision(folder: Path, *fields: object) -> None:
+    names = ("revision", "down_revision", "branch_labels", "depends_on")
+    lines = [f"{name} = {field!r}" for name, field in zip(names, fields, strict=True)]
+    (folder / f"{fields[0]}.py").write_text("\n".join([f'"""Say {fields[0]}."""', *lines]))
+
+
 @pytest.fixture
 def script(tmp_path: Path) -> ScriptDirectory:
     """Core, two extensions on it, and a service of which the second revision needs the hotel."""
-    names = ("revision", "down_revision", "branch_labels", "depends_on")
     for fields in (
         ("core_0001", None, "core", None),
         ("hotel_0001", None, "hotel", "core_0001"),
@@ -26,8 +31,7 @@ def script(tmp_path: Path) -> ScriptDirectory:
         ("aaa", None, "service", "core_0001"),
         ("bbb", "aaa", None, "hotel_0001"),
     ):
-        lines = [f"{name} = {field!r}" for name, field in zip(names, fields, strict=True)]
-        (tmp_path / f"{fields[0]}.py").write_text("\n".join([f'"""Say {fields[0]}."""', *lines]))
+        write_revision(tmp_path, *fields)
     return ScriptDirectory(ALEMBIC_DIR, version_locations=[tmp_path])
 
 
@@ -46,7 +50,7 @@ def test_one_step_back_is_refused_where_several_branches_are_applied(
 
     assert "several branches are applied: inn, service" in str(refusal.value)
     assert "`make db-downgrade extension=inn`" in str(refusal.value)
-    assert "`uv run alembic downgrade service@-1`" in str(refusal.value)
+    assert "`make db-downgrade`" in str(refusal.value)
 
 
 @pytest.mark.parametrize(
@@ -104,8 +108,25 @@ def test_without_a_terminal_it_is_refused(
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
 
-    with pytest.raises(StartupError, match="alembic -x yes downgrade base"):
+    with pytest.raises(StartupError, match="make db-downgrade to=base yes=1"):
         confirm_downgrade(script, ["bbb"], "base", is_confirmed=False)
+
+
+def test_one_step_back_from_nothing_is_refused(script: ScriptDirectory) -> None:
+    with pytest.raises(StartupError, match="no revision of the branch service is applied"):
+        confirm_downgrade(script, ["inn_0001"], "service@-1", is_confirmed=True)
+
+
+@pytest.mark.parametrize("rows", [["joined"], ["bbb", "ccc"]], ids=["merged", "two-heads"])
+def test_one_step_back_over_a_fork_names_where_it_began(
+    script: ScriptDirectory, tmp_path: Path, rows: list[str]
+) -> None:
+    write_revision(tmp_path, "ccc", "aaa", None, None)
+    write_revision(tmp_path, "joined", ("bbb", "ccc"), None, None)
+    script = ScriptDirectory(ALEMBIC_DIR, version_locations=[tmp_path])
+
+    with pytest.raises(StartupError, match=r"bbb and ccc stand .* `make db-downgrade to=aaa`"):
+        confirm_downgrade(script, rows, "service@-1", is_confirmed=True)
 
 
 @pytest.mark.slow

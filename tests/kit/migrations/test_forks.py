@@ -1,0 +1,40 @@
+"""Two heads on one branch, as two people leave them who write a migration each."""
+
+from pathlib import Path
+
+import pytest
+
+from kit.testing._migrations import run_module
+from kit.tests.migrations.test_autocommit import REVISION, write_project
+
+pytestmark = pytest.mark.slow
+
+
+def test_are_told_with_the_remedy_which_mends_them(tmp_path: Path, fresh_database: str) -> None:
+    project = write_project(tmp_path, leaving="")
+    table = {"name": "last_too", "before": '"probe_middle"', "labels": None, "leaving": ""}
+    (project / "alembic/versions/last_too.py").write_text(REVISION.format(**table))
+
+    def run(*arguments: str, status: int = 0) -> str:
+        outcome = run_module(fresh_database, *arguments, project=project)
+        assert outcome.status == status, outcome.output
+        return outcome.output
+
+    remedy = "Join them with `make db-merge`."
+    run("alembic", "upgrade", "heads")
+    assert remedy in run("kit.commands.db", "status")
+    assert remedy in run("kit.commands.doctor", status=1)
+    assert remedy in run("alembic", "revision", "--autogenerate", "-m", "more", status=255)
+    back = "To revert both, run `make db-downgrade to=probe_middle`."
+    assert back in run("alembic", "downgrade", "service@-1", status=1)
+
+    run("alembic", "merge", "--message", "join", "service@heads")  # as `make db-merge` does
+
+    assert "missing" in run("kit.commands.db", "status")
+    run("alembic", "upgrade", "heads")
+    status = run("kit.commands.db", "status")
+    assert "missing" not in status
+    assert remedy not in status
+    assert back in run("alembic", "downgrade", "service@-1", status=1)
+    run("alembic", "downgrade", "probe_middle")
+    run("alembic", "upgrade", "heads")
