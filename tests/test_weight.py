@@ -8,7 +8,7 @@ from tests.rendered import files
 FILES = 200
 PYTHON_OF_THE_OWNER = 5_000
 """Lines outside of `kit/`, the skeleton of an extension and the tests included."""
-PYTHON_OF_THE_KIT = 15_200
+PYTHON_OF_THE_KIT = 15_350  # 165 more than before for waits, forks and marks of migrations
 """Lines in `kit/`; 1,350 of them are `kit.testing` and `kit.architecture`, for tests alone."""
 
 

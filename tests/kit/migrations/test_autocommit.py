@@ -75,8 +75,8 @@ def write_project(folder: Path, leaving: str, seconds: float = 0) -> Path:
     for file in ("alembic.ini", "pyproject.toml"):
         shutil.copy(BASE_DIR / file, folder)
     (folder / "app/models/probes.py").write_text(MODELS)
-    for file in (folder / "alembic/versions").glob("*.py"):
-        file.unlink()
+    for revision in (folder / "alembic/versions").glob("*.py"):
+        revision.unlink()
     for before, name in zip([None, *NAMES], NAMES, strict=False):
         block = LEAVING.format(name=name, seconds=seconds) if name == leaving else ""
         (folder / f"alembic/versions/{name}.py").write_text(

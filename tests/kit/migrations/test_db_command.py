@@ -12,7 +12,7 @@ from kit.migrations._reset import forget_extension, refuse_production, reset_dat
 from kit.migrations._state import read_state
 from kit.migrations._upgrade import upgrade_to_heads
 from kit.testing._environment import change_settings
-from kit.testing._migrations import alembic, catalogue, run_module
+from kit.testing._migrations import catalogue, run_module
 from kit.tests.test_startup_errors import PRODUCTION
 
 
@@ -100,11 +100,12 @@ class TestReset:
     async def test_production_is_known_although_it_applied_nothing(
         self, fresh_database: str
     ) -> None:
-        upgrade = ("upgrade", "heads")
-        assert not alembic(fresh_database, *upgrade, **PRODUCTION | {"ENVIRONMENT": "local"}).status
+        upgrade = (fresh_database, "alembic", "upgrade", "heads")
+        local = PRODUCTION | {"ENVIRONMENT": "local"}
+        assert run_module(*upgrade, **local).status == 0  # type: ignore[arg-type]
         await execute("COMMENT ON TABLE alembic_version IS NULL")
 
-        outcome = alembic(fresh_database, *upgrade, **PRODUCTION)
+        outcome = run_module(*upgrade, **PRODUCTION)  # type: ignore[arg-type]
 
         assert outcome.status == 0, outcome.output
         async with connect() as connection:
