@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     start_local_services()
     if options.command == "reset":
-        asyncio.run(reset())
+        reset()
     elif options.command == "forget":
         asyncio.run(forget(options.extension))
     else:
@@ -59,7 +59,7 @@ async def status() -> None:
         print(explain_ahead(state))
 
 
-async def reset() -> None:
+def reset() -> None:
     """Empty the database and run all migrations, after a confirmation.
 
     The local login and token are created again: `make dev` may have printed them.
@@ -67,18 +67,25 @@ async def reset() -> None:
     Raises:
         StartupError: when it is a production database, or the answer is not its name.
     """
-    script = script_directory()
-    async with connect() as connection:
-        async with connection.begin():
-            await connection.run_sync(refuse_production)
-            is_unknown = await connection.run_sync(is_of_unknown_origin)
-        _ask_for_name(with_host=is_unknown)
-        await connection.run_sync(reset_database, script)
+    # Asked outside of the event loop, which would keep Ctrl-C until the answer.
+    _ask_for_name(with_host=asyncio.run(_check_before_reset()))
+    asyncio.run(_reset())
     if settings.is_local:
         from kit.commands.dev import create_local_logins  # noqa: PLC0415 (for development alone)
 
         create_local_logins()
     print("The database is empty and has all tables again.")
+
+
+async def _check_before_reset() -> bool:
+    async with connect() as connection:
+        await connection.run_sync(refuse_production)
+        return await connection.run_sync(is_of_unknown_origin)
+
+
+async def _reset() -> None:
+    async with connect() as connection:
+        await connection.run_sync(reset_database, script_directory())
 
 
 async def forget(extension: str) -> None:

@@ -1,3 +1,4 @@
+import asyncio
 import io
 
 import pytest
@@ -81,7 +82,7 @@ class TestReset:
         monkeypatch.setattr("sys.stdin", io.StringIO(answer))
 
         with pytest.raises(StartupError, match="nothing was changed"):
-            await db.reset()
+            await asyncio.to_thread(db.reset)
 
         assert f"All data of the database '{fresh_database}'" in capsys.readouterr().out
         await execute("SELECT FROM precious")
