@@ -53,10 +53,10 @@ def extension_files(name: str) -> list[Path]:
 def test_a_tree_works(workshop: Workshop, answers: Answers) -> None:
     """None, each alone, all but each, all; the other answers are spread over them.
 
-    Extensions' own tests run where each is alone and where all are, the kit's where none is alone.
+    Extensions' own tests run where each is alone and where all are, the kit's with none and all.
     """
     place = workshop.place("tree")
-    paths = {1: ["tests", "app/extensions"], len(CATALOGUE) - 1: ["tests", "kit/tests"]}
+    paths = {1: ["tests", "app/extensions"], len(CATALOGUE) - 1: ["tests"]}
     arguments = paths.get(len(answers["extensions"]), [])
     assert workshop.check(answers, place, *arguments).failure == "", copy_command(answers)
 

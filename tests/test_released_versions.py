@@ -316,6 +316,7 @@ def was_called(server: socket.socket) -> bool:
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("version", [OLDEST, MADE_OWNED, NEWEST])
 def test_a_line_that_both_changed_is_a_conflict_that_no_hook_lets_pass(
     version: str, releases: Path, tmp_path: Path
 ) -> None:

@@ -152,6 +152,8 @@ class WatchedService:
             answer = self._flower_pages.get("/api/tasks", params={"limit": 100})
         except httpx.ConnectError:  # not up yet
             return False
+        if answer.status_code != HTTPStatus.OK:  # up, but not ready
+            return False
         tasks = answer.json().values()
         return any(message in (task["args"] or "") for task in tasks)
 
