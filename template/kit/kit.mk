@@ -84,7 +84,7 @@ db-downgrade: $(own_uv) ## revert the service's last migration; to=… down to o
 	$(run) alembic $(if $(yes),-x yes )downgrade $(or $(to),$(if $(extension),$(extension)@base,service@-1))
 
 db-merge: $(own_uv) ## join two heads of a branch, as after a merge in git: extension=hotel for one of an extension
-	$(run) alembic merge --message "$(or $(message),join)" $(or $(extension),service)@heads
+	$(run) alembic merge --message "$${message:-join}" $(or $(extension),service)@heads
 
 db-reset: $(own_uv) ## empty the database and apply all migrations; asks first
 	@$(run) python -m kit.commands.db reset

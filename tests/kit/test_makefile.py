@@ -86,8 +86,11 @@ def test_help_is_the_default_and_lists_every_target() -> None:
         ("db-downgrade", ["uv run alembic downgrade service@-1"]),
         ("db-downgrade extension=hotel", ["uv run alembic downgrade hotel@base"]),
         ("db-downgrade to=3f2a yes=1", ["uv run alembic -x yes downgrade 3f2a"]),
-        ("db-merge", ['uv run alembic merge --message "join" service@heads']),
-        ("db-merge extension=hotel", ['uv run alembic merge --message "join" hotel@heads']),
+        ("db-merge", ['uv run alembic merge --message "${message:-join}" service@heads']),
+        (
+            "db-merge extension=hotel",
+            ['uv run alembic merge --message "${message:-join}" hotel@heads'],
+        ),
         ("db-reset", ["uv run python -m kit.commands.db reset"]),
         ("db-status", ["uv run python -m kit.commands.db status"]),
         ("up", ["docker compose up --build --detach"]),

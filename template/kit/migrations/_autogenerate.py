@@ -17,13 +17,7 @@ from sqlalchemy.types import TypeDecorator
 from sqlmodel import SQLModel
 
 from kit.extensions import enabled_extensions
-from kit.migrations._branches import (
-    CORE,
-    SERVICE,
-    explain_fork,
-    heads_of,
-    version_location,
-)
+from kit.migrations._branches import CORE, SERVICE, explain_fork, heads_of, version_location
 
 row_security_rewriter = Rewriter()
 

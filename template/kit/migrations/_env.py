@@ -10,6 +10,7 @@ from logging.config import fileConfig
 from typing import Any
 
 from alembic import command, context
+from alembic.runtime.migration import MigrationContext
 from alembic.script import Script
 from dotenv import load_dotenv
 from sqlalchemy import Connection
@@ -32,11 +33,7 @@ from kit.migrations._state import (
     read_state,
     refuse_unknown_revisions,
 )
-from kit.migrations._upgrade import (
-    migrations_locked,
-    missing_revisions,
-    retry_while_locked,
-)
+from kit.migrations._upgrade import migrate_in_turn, missing_revisions
 from kit.process import start_local_services
 from kit.settings import BASE_DIR, settings
 
@@ -94,40 +91,36 @@ class AlembicCommand:
         context.run_migrations()
 
     def migrate(self, connection: Connection) -> None:
-        """Run the command under a lock, so that two containers can upgrade.
-
-        All revisions are one transaction, which a revision may leave.
-        """
+        """Run the command under a lock, so that two containers can upgrade."""
         with connection.begin():
             revisions = self.revisions_to_run(read_rows(connection))
-        retry_while_locked(partial(self.migrate_once, connection, list(revisions)))
 
-    def migrate_once(self, connection: Connection, revisions: Iterable[Script]) -> None:
-        """Run the command once, as a table in use can make it fail."""
-        self.configure(connection=connection)
-        with context.begin_transaction(), migrations_locked(connection, revisions):
-            state = read_state(connection, self.script, self.metadata)
-            if (
-                self.command is command.upgrade
-                and state.is_ahead
-                and "leave-ahead" in self.x_arguments
-            ):
-                # Code that was rolled back has nothing to apply, and has to start nevertheless.
-                logging.getLogger("alembic").warning("%s", explain_ahead(state))
-                return
-            if not getattr(self.options, "purge", False):
-                refuse_unknown_revisions(state)
-            if self.command is command.downgrade:
-                confirm_downgrade(
-                    self.script,
-                    read_rows(connection),
-                    self.options.revision,
-                    is_confirmed="yes" in self.x_arguments,
-                )
-                self.x_arguments["yes"] = ""  # a retry does not ask again
-            context.run_migrations()
-            if self.command is command.upgrade:
-                mark_production(connection)
+        def configure(each_in_its_own: bool) -> MigrationContext:
+            self.configure(connection=connection, transaction_per_migration=each_in_its_own)
+            return context.get_context()
+
+        migrate_in_turn(connection, revisions, configure, lambda _: self.run_locked(connection))
+
+    def run_locked(self, connection: Connection) -> None:
+        """Run the command while no other process migrates."""
+        state = read_state(connection, self.script, self.metadata)
+        if self.command is command.upgrade and state.is_ahead and "leave-ahead" in self.x_arguments:
+            # Code that was rolled back has nothing to apply, and has to start nevertheless.
+            logging.getLogger("alembic").warning("%s", explain_ahead(state))
+            return
+        if not getattr(self.options, "purge", False):
+            refuse_unknown_revisions(state)
+        if self.command is command.downgrade:
+            confirm_downgrade(
+                self.script,
+                read_rows(connection),
+                self.options.revision,
+                is_confirmed="yes" in self.x_arguments,
+            )
+            self.x_arguments["yes"] = ""  # a retry does not ask again
+        context.run_migrations()
+        if self.command is command.upgrade:
+            mark_production(connection)
 
     def revisions_to_run(self, applied: Collection[str]) -> Iterable[Script]:
         """Revisions that the command may run: those that are missing, or all for a downgrade."""

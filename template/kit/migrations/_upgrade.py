@@ -1,10 +1,9 @@
 """Upgrade a database to the heads, one process at a time; and check it when the service starts."""
 
 import logging
-import random
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from alembic.operations import Operations
@@ -29,7 +28,6 @@ from kit.settings import StartupError, settings
 UPGRADE_LOCK = 4_702_111_234_234_838_632
 """Key of the advisory lock: any constant, as long as nothing else in the database takes it."""
 
-
 LOCK_NOT_AVAILABLE = "55P03"
 """SQLSTATE code: https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 
@@ -39,24 +37,67 @@ LONGEST_RETRYING = 120
 logger = logging.getLogger(__name__)
 
 
-@contextmanager
-def migrations_locked(connection: Connection, revisions: Iterable[Script]) -> Iterator[None]:
-    """Begin a transaction, and wait until no other process migrates this database.
+def migrate_in_turn(
+    connection: Connection,
+    revisions: Iterable[Script],
+    configure: Callable[[bool], MigrationContext],
+    run: Callable[[MigrationContext], None],
+) -> None:
+    """Run migrations while no other process does, and again while a table is in use.
 
-    The lock belongs to a transaction rather than a session because a pooler in transaction mode
-    sends the session's next statement to another server connection. It is the connection's own
-    transaction, unless a revision leaves that, as with `op.get_context().autocommit_block()`: then
-    a second connection holds the lock to the end.
+    All are one transaction. If a revision leaves that, with `op.get_context().autocommit_block()`,
+    each has its own, so that none is repeated that was committed.
+
+    Args:
+        connection: to the database. Where it is in a transaction, that is the caller's to end.
+        revisions: those that may run.
+        configure: makes Alembic's context; is told whether each revision has a transaction.
+        run: runs the migrations.
+
+    Raises:
+        StartupError: when a table was in use for too long.
     """
-    if any(leaves_transaction(revision) for revision in revisions):
-        with connection.engine.begin() as holder:
-            lock_migrations(holder)
-            with _short_waits(connection):
-                yield
+    leaves = any(map(leaves_transaction, revisions))
+
+    def migrate() -> None:
+        context = configure(leaves)
+        with context.begin_transaction(), _locked(connection, by_another=leaves):
+            run(context)
+            if leaves:
+                connection.commit()  # what came after the last revision
+
+    if connection.in_transaction():
+        migrate()
     else:
-        lock_migrations(connection)
-        with _short_waits(connection):
-            yield
+        _retry_while_locked(connection, migrate)
+
+
+def leaves_transaction(revision: Script) -> bool:
+    """Whether a revision names Alembic's `autocommit_block`, which commits and runs outside."""
+    return "autocommit_block" in Path(revision.path).read_text(encoding="utf-8")
+
+
+def lock_migrations(connection: Connection) -> None:
+    """Wait for the lock on migrations of this database; released when the transaction ends.
+
+    It belongs to the transaction rather than the session because a pooler in transaction mode
+    sends the session's next statement to another server connection.
+    """
+    connection.execute(text(f"SELECT pg_advisory_xact_lock({UPGRADE_LOCK})"))
+    # asyncpg keeps a query's portal, and its snapshot, until the next statement; an index that is
+    # built concurrently waits for older snapshots, so for this one to the end of time.
+    connection.execute(text("SET LOCAL lock_timeout = 0"))
+
+
+@contextmanager
+def _locked(connection: Connection, *, by_another: bool) -> Iterator[None]:
+    """Hold the lock, by a second connection where the first does not stay in its transaction."""
+    with ExitStack() as stack:
+        lock_migrations(
+            stack.enter_context(connection.engine.begin()) if by_another else connection
+        )
+        stack.enter_context(_short_waits(connection))
+        yield
 
 
 @contextmanager
@@ -79,12 +120,7 @@ def _short_waits(connection: Connection) -> Iterator[None]:
         event.remove(connection, "begin", limit)
 
 
-def retry_while_locked(migrate: Callable[[], None]) -> None:
-    """Migrate, and again as long as another transaction holds what a revision changes.
-
-    Raises:
-        StartupError: when that lasted too long.
-    """
+def _retry_while_locked(connection: Connection, migrate: Callable[[], None]) -> None:
     deadline = time.monotonic() + LONGEST_RETRYING
     while True:
         try:
@@ -99,20 +135,8 @@ def retry_while_locked(migrate: Callable[[], None]) -> None:
                     "before. End that transaction, or try again later."
                 ) from None
             logger.warning("a table is in use; others go first, then again: %s", error.statement)
-        time.sleep(random.uniform(0.5, 1) * settings.POSTGRES_LOCK_TIMEOUT)  # noqa: S311 (no secret)
-
-
-def lock_migrations(connection: Connection) -> None:
-    """Wait for the lock on migrations of this database; released when the transaction ends."""
-    connection.execute(text(f"SELECT pg_advisory_xact_lock({UPGRADE_LOCK})"))
-    # asyncpg keeps a query's portal, and its snapshot, until the next statement; an index that is
-    # built concurrently waits for older snapshots, so for this one to the end of time.
-    connection.execute(text("SET LOCAL lock_timeout = 0"))
-
-
-def leaves_transaction(revision: Script) -> bool:
-    """Whether a revision names Alembic's `autocommit_block`, which commits and runs outside."""
-    return "autocommit_block" in Path(revision.path).read_text(encoding="utf-8")
+        connection.rollback()
+        time.sleep(settings.POSTGRES_LOCK_TIMEOUT)
 
 
 def missing_revisions(script: ScriptDirectory, applied: Collection[str]) -> list[Script]:
@@ -139,7 +163,8 @@ def upgrade_to_heads(
         begin: what is done first, in the same transaction and under the same lock.
 
     Raises:
-        StartupError: when a revision leaves its transaction, and the transaction is the caller's.
+        StartupError: when a revision leaves its transaction, and the transaction is the caller's;
+            when a table was in use for too long.
     """
 
     def missing_steps(applied: tuple[str, ...], _context: object) -> list[RevisionStep]:
@@ -147,6 +172,23 @@ def upgrade_to_heads(
             MigrationStep.upgrade_from_script(script.revision_map, revision)
             for revision in missing_revisions(script, applied)
         ]
+
+    def configure(each_in_its_own: bool) -> MigrationContext:
+        return MigrationContext.configure(
+            connection,
+            opts={
+                "script": script,
+                "fn": missing_steps,
+                "on_version_apply": (on_version_apply,),
+                "transaction_per_migration": each_in_its_own,
+            },
+        )
+
+    def run(context: MigrationContext) -> None:
+        if begin:
+            begin(connection)
+        with Operations.context(context):
+            context.run_migrations()
 
     is_callers = connection.in_transaction()
     missing = missing_revisions(script, [] if begin else read_rows(connection))
@@ -158,22 +200,7 @@ def upgrade_to_heads(
             "that is the caller's here. Call it on a connection without a transaction, as "
             "`async with connect() as connection:` gives it, without `connection.begin()`."
         )
-
-    def migrate() -> None:
-        context = MigrationContext.configure(
-            connection,
-            opts={"script": script, "fn": missing_steps, "on_version_apply": (on_version_apply,)},
-        )
-        with context.begin_transaction(), migrations_locked(connection, missing):
-            if begin:
-                begin(connection)
-            with Operations.context(context):
-                context.run_migrations()
-
-    if is_callers:
-        migrate()
-    else:
-        retry_while_locked(migrate)
+    migrate_in_turn(connection, missing, configure, run)
 
 
 async def init_db() -> None:

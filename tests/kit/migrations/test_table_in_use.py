@@ -25,9 +25,9 @@ pytestmark = pytest.mark.slow
 REVISION = """
 from alembic import op
 
-revision = "probe"
-down_revision = None
-branch_labels = ("service",)
+revision = "{revision}"
+down_revision = {before!r}
+branch_labels = {labels!r}
 depends_on = "core_0001"
 
 
@@ -43,10 +43,19 @@ INDEX = """with op.get_context().autocommit_block():
         op.execute("CREATE INDEX CONCURRENTLY ix_probe ON api_token (name)")"""
 
 
-def write_revision(folder: Path, upgrade: str) -> None:
+OUTSIDE = """with op.get_context().autocommit_block():
+        op.execute("CREATE TYPE probe AS ENUM ('a')")"""
+
+
+def write_revisions(folder: Path, *upgrades: str) -> None:
     for file in folder.glob("*.py"):
         file.unlink()
-    (folder / "probe.py").write_text(REVISION.format(upgrade=upgrade))
+    before = None
+    for number, upgrade in enumerate(upgrades):
+        labels = None if before else ("service",)
+        fields = {"revision": f"probe_{number}", "before": before, "labels": labels}
+        (folder / f"{number}.py").write_text(REVISION.format(upgrade=upgrade, **fields))
+        before = f"probe_{number}"
 
 
 @asynccontextmanager
@@ -74,7 +83,7 @@ async def test_readers_are_served_while_it_waits(tmp_path: Path, fresh_database:
     await init_db()
     project = write_project(tmp_path, leaving="")
     (project / "app/models/probes.py").unlink()
-    write_revision(project / "alembic/versions", COLUMN)
+    write_revisions(project / "alembic/versions", COLUMN)
 
     ended = asyncio.Event()
     async with in_use():
@@ -93,11 +102,52 @@ async def test_readers_are_served_while_it_waits(tmp_path: Path, fresh_database:
         await connection.execute(text("SELECT probe FROM api_token"))
 
 
+async def test_what_an_earlier_revision_did_outside_is_not_done_again(
+    tmp_path: Path, fresh_database: str
+) -> None:
+    await init_db()
+    project = write_project(tmp_path, leaving="")
+    (project / "app/models/probes.py").unlink()
+    write_revisions(project / "alembic/versions", OUTSIDE, COLUMN)
+
+    async with in_use():
+        upgrade = await start_upgrade(environment_for(fresh_database), project)
+        assert upgrade.stdout is not None
+        await upgrade.stdout.readuntil(b"a table is in use; others go first")
+    output, _ = await upgrade.communicate()
+
+    assert upgrade.returncode == 0, output
+    assert b"probe_0 -> probe_1" in output
+
+
+async def test_nor_by_the_function(
+    tmp_path: Path,
+    fresh_database: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await init_db()
+    write_revisions(tmp_path, OUTSIDE, COLUMN)
+    change_settings(monkeypatch, POSTGRES_LOCK_TIMEOUT=0.1)
+
+    async def upgrade() -> None:
+        async with connect() as connection:
+            await connection.run_sync(upgrade_to_heads, script(tmp_path))
+
+    async with in_use():
+        # A thread with a loop of its own: a migration sleeps between two tries.
+        upgrading = asyncio.create_task(asyncio.to_thread(asyncio.run, upgrade()))
+        async with asyncio.timeout(30):
+            while "others go first" not in caplog.text:  # noqa: ASYNC110 (a log has no event)
+                await asyncio.sleep(0.05)
+    await upgrading
+
+
 async def test_it_gives_up_in_the_end(
     tmp_path: Path, fresh_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await init_db()
-    write_revision(tmp_path, COLUMN)
+    write_revisions(tmp_path, COLUMN)
     monkeypatch.setattr(_upgrade, "LONGEST_RETRYING", 0)
     change_settings(monkeypatch, POSTGRES_LOCK_TIMEOUT=0.1)
 
@@ -110,7 +160,7 @@ async def test_an_index_built_concurrently_waits_as_long_as_it_takes(
     tmp_path: Path, fresh_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await init_db()
-    write_revision(tmp_path, INDEX)
+    write_revisions(tmp_path, INDEX)
     change_settings(monkeypatch, POSTGRES_LOCK_TIMEOUT=0.1)
     monkeypatch.setattr(_upgrade, "LONGEST_RETRYING", 0)
 

@@ -1,4 +1,4 @@
-"""Meters, and an index that no writer waits for."""
+"""Meters."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -17,8 +17,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_meter")),
     )
     op.execute("ALTER TABLE meter ENABLE ROW LEVEL SECURITY")
-    with op.get_context().autocommit_block():
-        op.create_index(op.f("ix_meter_serial"), "meter", ["serial"], postgresql_concurrently=True)
 
 
 def downgrade() -> None:
