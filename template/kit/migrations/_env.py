@@ -12,6 +12,7 @@ from typing import Any
 from alembic import command, context
 from alembic.runtime.migration import MigrationContext
 from alembic.script import Script
+from alembic.util import CommandError
 from dotenv import load_dotenv
 from sqlalchemy import Connection
 
@@ -143,6 +144,8 @@ class AlembicCommand:
 
     def run_without_database(self) -> None:
         """Print SQL (`--sql`), or run a command that needs files only."""
+        if self.command is command.merge:
+            self.refuse_one_head()
         prints_sql = context.is_offline_mode()
         self.configure(
             url=settings.DATABASE_URL,
@@ -152,6 +155,12 @@ class AlembicCommand:
         )
         with context.begin_transaction() if prints_sql else nullcontext():
             context.run_migrations()
+
+    def refuse_one_head(self) -> None:
+        """Refuse a merge of one revision, for which Alembic would write an empty one."""
+        if len(set(self.script.get_revisions(self.options.revisions))) < 2:  # noqa: PLR2004
+            given = " ".join(self.options.revisions)
+            raise CommandError(f"there is nothing to join: {given} is one revision")
 
     def needs_database(self) -> bool:
         """Whether the command reads or changes a database."""

@@ -30,6 +30,7 @@ def test_are_told_with_the_remedy_which_mends_them(tmp_path: Path, fresh_databas
 
     run("alembic", "merge", "--message", "join", "service@heads")  # as `make db-merge` does
 
+    assert "nothing to join" in run("alembic", "merge", "-m", "more", "service@heads", status=255)
     assert "missing" in run("kit.commands.db", "status")
     run("alembic", "upgrade", "heads")
     status = run("kit.commands.db", "status")
