@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from app.core.config import BASE_DIR
@@ -46,6 +48,9 @@ def test_ctrl_c_at_a_question_is_no_stack_trace() -> None:
     )
     assert process.stdout is not None
     assert process.stdout.read(8) == b"All data"
+    # A signal between the question and the reading of its answer is only handled after that.
+    while psutil.Process(process.pid).status() != psutil.STATUS_SLEEPING:
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (130, b"")
