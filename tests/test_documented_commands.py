@@ -29,6 +29,7 @@ UPDATE = "tests/test_documented_commands.py::test_update_commands_work_as_printe
 RECOPY = "tests/test_surroundings.py::TestRecopy::test_loses_edits_and_keeps_what_is_its_owner_s"
 DEMO = "tests/test_documented_commands.py::test_make_demo_starts_a_service_and_ends_it"
 TARGET = "tests/kit/test_makefile.py::test_a_target_runs"
+DEPENDENCIES = "tests/test_service.py::TestDependencies"
 MATRIX = "tests/test_matrix.py::test_the_session_runs_a_share"
 FORMAT = "tests/kit/test_makefile.py::test_format_mends_what_it_can_and_fails_for_what_is_left"
 PROCESS = "tests/kit/test_makefile.py::test_one_process_alone_is_the_one_of_make_dev"
@@ -73,6 +74,8 @@ RUN_BY = {
     "make format": FORMAT,
     "make openapi": OTHERS,
     "make typecheck": "tests/test_service.py::test_typecheck",
+    "make audit": f"{DEPENDENCIES}::test_a_vulnerable_one_is_named",
+    "make sbom": f"{DEPENDENCIES}::test_those_of_a_deployed_service_are_listed",
     "make upgrade": "tests/test_service.py::test_upgrade_moves_the_date_and_the_versions",
     "make db-downgrade": OTHERS,
     "make db-downgrade to=core@base yes=1": OTHERS,

@@ -101,6 +101,7 @@ def distinct(render: Render, path: str) -> list[Path]:
             ["check-jsonschema", "--builtin-schema", "vendor.github-workflows"],
         ),
         (".github/workflows/ci.yml", ["zizmor", "--offline", "--no-progress", "--pedantic"]),
+        ("renovate.json", ["check-jsonschema", "--builtin-schema", "vendor.renovate"]),
         ("Dockerfile", ["hadolint"]),
     ],
     ids=lambda value: value if isinstance(value, str) else value[0],

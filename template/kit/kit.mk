@@ -19,7 +19,7 @@ until_ctrl_c = @trap : INT; $(1) || [ $$? -eq 130 ]
 help_with_downloads = echo 'Without a network, set UV_OFFLINE=1 to use earlier downloads. Without a writable home, set \
 XDG_CACHE_HOME=/some/folder for downloads.' >&2; exit 1
 
-.PHONY: help setup dev test test-all lint format typecheck upgrade doctor connections extension openapi \
+.PHONY: help setup dev test test-all lint format typecheck upgrade audit sbom doctor connections extension openapi \
 	db-migrate db-upgrade db-downgrade db-merge db-reset db-status db-forget \
 	worker beat flower dead-letters up down logs \
 	token token-list token-revoke admin-password admin-revoke
@@ -59,6 +59,12 @@ upgrade: $(own_uv) ## upgrade the dependencies to their newest versions of today
 	mv pyproject.toml.new pyproject.toml
 	"$(uv)" lock --upgrade
 	"$(uv)" sync
+
+audit: $(own_uv) ## look for known vulnerabilities in the dependencies (asks osv.dev; needs uv 0.13.9)
+	"$(uv)" audit --preview-features audit-command $(args)
+
+sbom: $(own_uv) ## write what a deployed service is made of to sbom.json (CycloneDX; without development's tools)
+	"$(uv)" export --quiet --preview-features sbom-export --format cyclonedx1.5 --no-dev --output-file sbom.json
 
 doctor: $(own_uv) ## check settings, database, Redis and migrations
 	@$(run) python -m kit.commands.doctor
@@ -138,4 +144,4 @@ admin-revoke: $(own_uv) ## disable an administrator's account: username=ada
 
 .tools/bin/uv:
 	@python3 -m venv .tools || { rm -rf .tools; echo "error: python3 cannot make a virtual environment: install its module venv (Debian: apt install python3-venv), or uv." >&2; exit 1; }
-	@.tools/bin/python -m pip install --quiet --disable-pip-version-check "uv>=0.9"
+	@.tools/bin/python -m pip install --quiet --disable-pip-version-check "uv>=0.13.9"
