@@ -8,6 +8,8 @@ https://www.rfc-editor.org/rfc/rfc9457
 """
 
 import logging
+import re
+from functools import cache
 from http import HTTPStatus
 from inspect import iscoroutinefunction
 from typing import Any, Literal, cast
@@ -17,12 +19,14 @@ from fastapi import FastAPI
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel, Field
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
+from starlette.routing import compile_path
 from starlette.status import WS_1008_POLICY_VIOLATION, WS_1011_INTERNAL_ERROR
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketState
@@ -222,12 +226,32 @@ async def answer_http_exception(request: HTTPConnection, error: Exception) -> An
     A WebSocket that is not accepted yet gets the same answer. Later it is closed with the detail.
     """
     problem = cast("HTTPException", error)
+    if problem.status_code == HTTPStatus.METHOD_NOT_ALLOWED and (methods := _methods_at(request)):
+        problem.headers = {**(problem.headers or {}), "Allow": ", ".join(methods)}
     if not isinstance(request, WebSocket) or request.application_state is WebSocketState.CONNECTING:
         return problem_response(request, problem)
     is_callers = problem.status_code < HTTPStatus.INTERNAL_SERVER_ERROR
     reason = str(problem.detail).encode()[:_LONGEST_CLOSE_REASON].decode(errors="ignore")
     await request.close(WS_1008_POLICY_VIOLATION if is_callers else WS_1011_INTERNAL_ERROR, reason)
     return None
+
+
+def _methods_at(request: HTTPConnection) -> list[str]:
+    """The methods of all routes at this path: the router itself names those of the first."""
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    return sorted(
+        {
+            method
+            for context in iter_route_contexts(request.app.routes)
+            if context.methods and _pattern(context.path or "").match(path)
+            for method in context.methods
+        }
+    )
+
+
+@cache
+def _pattern(path: str) -> re.Pattern[str]:
+    return compile_path(path)[0]
 
 
 async def answer_validation_error(request: Request, error: Exception) -> Response:

@@ -11,7 +11,7 @@ import httpx
 import kombu.exceptions
 import pytest
 import redis
-from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi import APIRouter, FastAPI, HTTPException, Query, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import StreamingResponse
 from fastapi.staticfiles import StaticFiles
@@ -43,6 +43,19 @@ def application() -> FastAPI:  # noqa: C901 (one function for each kind of error
     app = FastAPI(middleware=middleware_stack())
     setup_errors(app)
     app.mount("/static", StaticFiles(directory=BASE_DIR / "static"), name="static")
+
+    @app.get("/api/shelf/{number:int}")
+    @app.put("/api/shelf/{number:int}")
+    @app.delete("/api/shelf/{number}/books")
+    async def keep_on_shelf(number: int) -> None: ...
+
+    inner = FastAPI()
+    setup_errors(inner)
+    shelves = APIRouter(prefix="/shelf")
+    shelves.get("/{number:int}")(keep_on_shelf)
+    inner.include_router(shelves)
+    inner.put("/shelf/{number:int}")(keep_on_shelf)
+    app.mount("/inner", inner)
 
     @app.get("/api/http/{status}")
     async def raise_http(status: int) -> None:
@@ -126,7 +139,13 @@ class TestShape:
 
     async def test_keeps_headers(self, http: httpx.AsyncClient) -> None:
         assert (await http.get("/api/http/418")).headers["X-Reason"] == "test"
-        assert (await http.delete("/api/bug")).headers["Allow"] == "GET"
+
+    @pytest.mark.parametrize("path", ["/api/shelf/1", "/inner/shelf/1"])
+    async def test_allow_names_the_methods_of_all_routes_at_the_path(
+        self, http: httpx.AsyncClient, path: str
+    ) -> None:
+        answer = await http.request("TRACE", path)
+        assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, PUT")
 
     async def test_a_status_without_body_has_none(self, http: httpx.AsyncClient) -> None:
         answer = await http.get("/api/http/304")
