@@ -75,7 +75,7 @@ async def send_ping(body: PingRequest, request: Request, response: Response) -> 
     return TaskAccepted(id=UUID(task.id), status_url=status_url)
 
 
-@tasks_router.get("/{task_id:uuid}")
+@tasks_router.get("/{task_id}")
 async def read_task(task_id: UUID) -> TaskStatus:
     """Read a task's state and result, which is kept for `CELERY_RESULT_EXPIRES` seconds."""
     return await run_redis_call(lambda: _status(task_id))

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from kit.testing._databases import create_database, drop_database, empty_database
     from kit.testing._environment import change_settings, prepare_environment
     from kit.testing._migrations import alembic, catalogue
-    from kit.testing._processes import QueueProcess, own_database, run_api
+    from kit.testing._processes import QueueProcess, broken_contract, own_database, run_api
     from kit.testing._redis_servers import RedisServer, free_port
     from kit.testing._sessions import committing_workers, read_session_on, session_on
 
@@ -19,6 +19,7 @@ _MODULES = {
     "QueueProcess": "_processes",
     "RedisServer": "_redis_servers",
     "alembic": "_migrations",
+    "broken_contract": "_processes",
     "catalogue": "_migrations",
     "change_settings": "_environment",
     "committing_workers": "_sessions",

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import httpx
 import pytest
@@ -187,6 +188,51 @@ def run_api(environment: Mapping[str, str], *, module: str = "kit.commands.serve
     finally:
         process.terminate()
         process.wait(START_SECONDS)
+
+
+_CONTRACT = """
+[checks]
+positive_data_acceptance.enabled = false  # a schema cannot say every rule
+not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", "503"]  # no server behind an extension
+"""
+
+
+def broken_contract(address: str, *, examples: int, token: str = "") -> str:
+    """Call a running API in every way that its OpenAPI schema allows, and in ways that it does not.
+
+    Args:
+        address: of the API, as `http://127.0.0.1:8000`.
+        examples: calls of each operation, beside those that cover the schema's limits.
+        token: what `Authorization` carries. On a developer's machine, where the API serves whoever
+            has none, it is left empty, and calls without one are not tried.
+
+    Returns:
+        Schemathesis' report where a check failed; else an empty text.
+    """
+    schemathesis = Path(sys.executable).with_name("st")
+    of_callers = (
+        ("--header", f"Authorization: Bearer {token}")
+        if token
+        else ("--generation-with-security-parameters", "false", "--exclude-checks", "ignored_auth")
+    )
+    with NamedTemporaryFile("w", suffix=".toml") as config:
+        config.write(_CONTRACT)
+        config.flush()
+        done = subprocess.run(
+            [
+                *(schemathesis, "--config-file", config.name, "run", f"{address}/openapi.json"),
+                *("--max-examples", str(examples), *of_callers),
+                # GET there asks for a task whose id is "ping", and 422 says that this is none.
+                *("--exclude-path", "/api/tasks/ping"),
+                *("--continue-on-failure", "--suppress-health-check", "all", "--no-color"),
+            ],
+            cwd=BASE_DIR,
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    return done.stdout if done.returncode else ""
 
 
 def _wait_until_alive(process: "subprocess.Popen[bytes]", address: str) -> None:

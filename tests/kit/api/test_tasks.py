@@ -79,10 +79,8 @@ class TestSendPing:
 
 
 class TestReadTask:
-    async def test_what_is_no_id_is_no_task(self, client: AsyncClient) -> None:
-        assert (await client.get("/api/tasks/not-an-id")).status_code == 404
-        answer = await client.get("/api/tasks/ping")
-        assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")
+    async def test_what_is_no_id_is_refused(self, client: AsyncClient) -> None:
+        assert (await client.get("/api/tasks/not-an-id")).status_code == 422
 
     async def test_an_unknown_task_is_pending(self, client: AsyncClient, stored: str) -> None:
         answer = await client.get(f"/api/tasks/{stored}")
