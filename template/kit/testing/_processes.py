@@ -1,8 +1,9 @@
-"""API and worker as processes, for tests across processes and of their logs."""
+"""API and worker as processes, for tests across processes and of their logs; what servers need."""
 
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,7 +19,6 @@ from sqlalchemy.engine import make_url
 from kit.devservices import signal_at_end_of_parent
 from kit.settings import BASE_DIR, settings
 from kit.testing._databases import create_database, drop_database
-from kit.testing._redis_servers import free_port
 
 START_SECONDS = 60
 """Timeout of a start, much longer than it takes, for a busy machine."""
@@ -114,17 +114,6 @@ class QueueProcess:
             self._changed.notify_all()
 
 
-def at_start(directory: Path, code: str) -> dict[str, str]:
-    """Environment in which a process of the service runs some code before anything else.
-
-    Args:
-        directory: a folder for the file with the code.
-        code: Python, which may import the service.
-    """
-    (directory / "sitecustomize.py").write_text(code)
-    return {"PYTHONPATH": os.pathsep.join([str(directory), str(BASE_DIR)])}
-
-
 @pytest.fixture(scope="session")
 def worker() -> Iterator[QueueProcess]:
     """Start a worker on the test run's Redis and queue, once for the session."""
@@ -200,3 +189,31 @@ def _wait_until_alive(process: "subprocess.Popen[bytes]", address: str) -> None:
             time.sleep(0.05)
         else:
             return
+
+
+def free_port() -> int:
+    """Find a free port on 127.0.0.1."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a folder with the authority's `ca.crt`, and `localhost.crt` with `localhost.key`."""
+    folder = tmp_path_factory.mktemp("certificates")
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    request = ("-subj", "/CN=localhost", "-keyout", "localhost.key", "-out", "localhost.csr")
+    # Python 3.13 verifies strictly: it asks for `keyUsage` and `authorityKeyIdentifier`.
+    (folder / "names").write_text("subjectAltName=DNS:localhost\nauthorityKeyIdentifier=keyid\n")
+    authority = ("-subj", "/CN=Test CA", "-addext", "keyUsage=critical,keyCertSign")
+    openssl("req", "-x509", *key, *authority, "-keyout", "ca.key", "-out", "ca.crt")
+    openssl("req", *key, *request)
+    signed_by = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names")
+    openssl("x509", "-req", "-in", "localhost.csr", *signed_by, "-out", "localhost.crt")
+    return folder
