@@ -59,12 +59,8 @@ class QueueProcess:
         """The process's output so far."""
         return "\n".join(self.lines)
 
-    def wait_for(self, text: str, *, after: int = 0, seconds: float = START_SECONDS) -> str:
-        """Wait for the first line with this text, from line number `after` on, and return it."""
-        return self.wait_for_any(text, after=after, seconds=seconds)
-
-    def wait_for_any(self, *texts: str, after: int = 0, seconds: float = START_SECONDS) -> str:
-        """Wait for the first line with one of these texts; see `wait_for`."""
+    def wait_for(self, *texts: str, after: int = 0, seconds: float = START_SECONDS) -> str:
+        """Wait for a line with one of these texts, from line number `after` on, and return it."""
 
         def found() -> str | None:
             lines = self.lines[after:]
@@ -93,23 +89,20 @@ class QueueProcess:
 
     def stop(self) -> None:
         """Stop the process as a supervisor does."""
-        if self.is_running():
-            self._process.terminate()
+        self._process.terminate()
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self.kill()
         self._reader.join()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            with self._changed:
-                self.lines.append(line.rstrip("\n"))
-                self._changed.notify_all()
+        with self._process.stdout as output:
+            for line in output:
+                with self._changed:
+                    self.lines.append(line.rstrip("\n"))
+                    self._changed.notify_all()
         with self._changed:
             self._changed.notify_all()
 

@@ -138,7 +138,7 @@ class TestProcesses:
             ]
             running = refused = 0
             for worker in workers:
-                line = worker.wait_for_any("ready.", "error: ")
+                line = worker.wait_for("ready.", "error: ")
                 running += line.endswith("ready.")
                 refused += "12" in line and "of the server's maxclients 12" in line
         assert (running, refused) == (2, 2)
