@@ -10,9 +10,10 @@ from app.core.config import settings
 from kit.connections._budget import redis_allowance
 from kit.queue._tasks import ping
 from kit.redis._pool import redis_client
+from kit.testing import free_port
 from kit.testing._processes import QueueProcess
-from kit.testing._redis_servers import RedisServer, free_port
 from kit.tests.connection_sampler import ConnectionSampler, most_by_role
+from kit.tests.redis_servers import RedisServer
 
 pytestmark = pytest.mark.slow
 

@@ -1,5 +1,6 @@
 """API, worker, beat and Flower on one Redis, and since when each of them works again."""
 
+import os
 import secrets
 import threading
 import time
@@ -14,8 +15,8 @@ from typing import Any
 
 import httpx
 
-from kit.testing._processes import QueueProcess, at_start, run_api
-from kit.testing._redis_servers import free_port
+from kit.settings import BASE_DIR
+from kit.testing import QueueProcess, free_port, run_api
 from kit.tests.background import Background
 
 FLOWER_LOGIN = ("operator", "open sesame")
@@ -200,3 +201,14 @@ def tick_each_second(directory: Path) -> dict[str, str]:
     """What makes a beat send the heartbeat each second, by its own schedule."""
     code = "import kit.queue._tasks as s; s.SCHEDULES['heartbeat']['schedule'] = 1"
     return at_start(directory, code)
+
+
+def at_start(directory: Path, code: str) -> dict[str, str]:
+    """Environment in which a process of the service runs some code before anything else.
+
+    Args:
+        directory: a folder for the file with the code.
+        code: Python, which may import the service.
+    """
+    (directory / "sitecustomize.py").write_text(code)
+    return {"PYTHONPATH": os.pathsep.join([str(directory), str(BASE_DIR)])}

@@ -6,10 +6,9 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from kit.devservices._data import DevServicesError, PortTakenError, data_directory, locked
@@ -55,12 +54,7 @@ class Lease:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exception_type: type[BaseException] | None,
-        exception: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
 
@@ -75,18 +69,18 @@ def lease(base_dir: Path, *, postgres: bool = True, redis: bool = True) -> Lease
     data = data_directory(base_dir)
     try:
         with locked(data / "start.lock", seconds=START_SECONDS):
-            connection = _connect(data)
-            if connection is not None:
+            names = _names(postgres=postgres, redis=redis)
+            if connection := _connect(data):
                 with suppress(_KeeperGoneError):
-                    return _request(connection, data, postgres=postgres, redis=redis)
-            return start_keeper(data, postgres=postgres, redis=redis)
+                    return _request(connection, data, names)
+            return start_keeper(data, names)
     except TimeoutError as error:
         raise DevServicesError(
             f"another start of the development servers has not ended ({error})."
         ) from error
 
 
-def start_keeper(data: Path, *, postgres: bool, redis: bool, temporary: bool = False) -> Lease:
+def start_keeper(data: Path, names: Sequence[str], *, temporary: bool = False) -> Lease:
     """Start a keeper for the directory `data`; returns the first lease, with its servers ready.
 
     Raises:
@@ -110,7 +104,7 @@ def start_keeper(data: Path, *, postgres: bool, redis: bool, temporary: bool = F
         )
         starter.wait()
     try:
-        return _request(ours, data, postgres=postgres, redis=redis)
+        return _request(ours, data, names)
     except _KeeperGoneError:
         lines = (data / LOG_NAME).read_text(encoding="utf-8").strip()
         raise DevServicesError(f"the keeper of the development servers failed:\n{lines}") from None
@@ -120,13 +114,12 @@ class _KeeperGoneError(Exception):
     """The keeper ended before it answered."""
 
 
-def _request(connection: socket.socket, data: Path, *, postgres: bool, redis: bool) -> Lease:
-    names = [*(["postgres"] if postgres else []), *(["redis"] if redis else [])]
+def _request(connection: socket.socket, data: Path, names: Sequence[str]) -> Lease:
     with ExitStack() as on_failure:
         on_failure.enter_context(connection)
         connection.settimeout(START_SECONDS)
         try:
-            connection.sendall(json.dumps(names).encode())
+            connection.sendall(json.dumps(names).encode() + b"\n")
             answer = _receive(connection)
         except TimeoutError:
             raise DevServicesError(
@@ -147,15 +140,10 @@ def _request(connection: socket.socket, data: Path, *, postgres: bool, redis: bo
 
 def _receive(connection: socket.socket) -> dict[str, object] | None:
     """Receive one message of the keeper; None when it has ended instead."""
-    line = b""
-    while not line.endswith(b"\n"):
-        part = connection.recv(65536)
-        if not part:
-            return None
-        line += part
-    # Of several, as when a server ended just after it was ready, the last one counts.
-    answer: dict[str, object] = json.loads(line.splitlines()[-1])
-    return answer
+    # Unbuffered: a later message has to stay in the socket, which is readable by it.
+    with connection.makefile("rb", buffering=0) as messages:
+        message = messages.readline()
+    return json.loads(message) if message else None
 
 
 def _connect(data: Path) -> socket.socket | None:
@@ -181,9 +169,6 @@ def _short_name(directory: Path) -> Iterator[Path]:
         yield link
 
 
-_ATTEMPTS = 5
-
-
 @contextmanager
 def temporary_servers(*, postgres: bool = True, redis: bool = True) -> Iterator[Addresses]:
     """Start empty servers, removed with their data at the end or when this process is killed.
@@ -194,21 +179,21 @@ def temporary_servers(*, postgres: bool = True, redis: bool = True) -> Iterator[
     Raises:
         DevServicesError: when a server cannot be started; the message says what to do.
     """
-    directory, lease = _start(postgres=postgres, redis=redis)
-    with lease:
+    names = _names(postgres=postgres, redis=redis)
+    # A port is chosen before its server listens on it. Two runs that start at the same moment can
+    # choose the same port; the slower one then chooses another.
+    for attempts_left in reversed(range(5)):
+        directory = reachable_temporary_directory(unprivileged_identity())
+        try:
+            held = start_keeper(directory, names, temporary=True)
+        except PortTakenError:
+            if not attempts_left:
+                raise
+        else:
+            break
+    with held:
         yield addresses_in(directory)
 
 
-def _start(*, postgres: bool, redis: bool) -> tuple[Path, Lease]:
-    # A port is chosen before its server listens on it. Two runs that start at the same moment can
-    # choose the same port; the slower one then chooses another.
-    for attempt in range(1, _ATTEMPTS + 1):
-        directory = reachable_temporary_directory(unprivileged_identity())
-        try:
-            return directory, start_keeper(
-                directory, postgres=postgres, redis=redis, temporary=True
-            )
-        except PortTakenError:
-            if attempt == _ATTEMPTS:
-                raise
-    raise AssertionError  # the last attempt has returned or raised
+def _names(*, postgres: bool, redis: bool) -> list[str]:
+    return [*(["postgres"] if postgres else []), *(["redis"] if redis else [])]

@@ -4,22 +4,19 @@ import os
 import shutil
 import signal
 import subprocess
-import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from kit.devservices._binaries import PostgresPrograms, find_postgres
 from kit.devservices._data import DevServicesError
 from kit.devservices._processes import (
     Identity,
-    not_started_error,
+    Server,
     start_server,
     unprivileged_identity,
 )
-from kit.devservices._reservation import PostgresAddress, refuse_taken_port
+from kit.devservices._reservation import PostgresAddress
 from kit.devservices._unprivileged_access import reachable_data_directory, reachable_programs
-
-STOP_SIGNAL = signal.SIGINT
-"""Asks PostgreSQL for a fast shutdown: open transactions are rolled back, data is written."""
 
 READY_SECONDS = 60
 """A server that was killed replays its log first; on a slow disk that takes its time."""
@@ -28,9 +25,7 @@ READY_SECONDS = 60
 _UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
-def start_postgres(
-    data: Path, address: PostgresAddress, *, lock: int, temporary: bool
-) -> subprocess.Popen[bytes]:
+def start_postgres(data: Path, address: PostgresAddress, *, lock: int, temporary: bool) -> Server:
     """Start the server of the data directory `data / "pg"` and wait until it accepts connections.
 
     Raises:
@@ -40,12 +35,10 @@ def start_postgres(
     identity = unprivileged_identity()
     programs = reachable_programs(find_postgres(), identity)
     directory = reachable_data_directory(data / "pg", identity)
-    log = data / "postgres.log"
     if not directory.exists():
         _make_data_directory(programs, directory, identity)
     _refuse_other_version(programs, directory)
     _forget_dead_server(directory)
-    refuse_taken_port("PostgreSQL", "postgres", address.port, data)
     _set_password(programs, directory, address, identity)
     settings = {
         "listen_addresses": address.host,
@@ -55,18 +48,17 @@ def start_postgres(
         **(_UNSAFE_BUT_FAST if temporary else {}),
     }
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-    process = start_server(
+    return start_server(
         [programs.directory / "postgres", "-D", directory, *options],
-        log=log,
+        address=address,
+        data=data,
         lock=lock,
-        stop_signal=STOP_SIGNAL,
+        stop_signal=signal.SIGINT,  # rolls open transactions back and writes its data
+        is_ready=lambda process: _is_ready(process, directory),
+        ready_seconds=READY_SECONDS,
         identity=identity,
         environment=_environment(),
     )
-    if not _becomes_ready(process, directory):
-        refuse_taken_port("PostgreSQL", "postgres", address.port, data)
-        raise not_started_error("PostgreSQL", process, log)
-    return process
 
 
 def _make_data_directory(programs: PostgresPrograms, directory: Path, identity: Identity) -> None:
@@ -76,8 +68,7 @@ def _make_data_directory(programs: PostgresPrograms, directory: Path, identity: 
     unfinished.mkdir(mode=0o700)
     if identity:
         os.chown(unfinished, identity["user"], identity["group"])
-    command: list[str | Path] = [
-        programs.directory / "initdb",
+    options = [
         f"--pgdata={unfinished}",
         "--username=postgres",
         "--auth-local=peer",
@@ -87,7 +78,7 @@ def _make_data_directory(programs: PostgresPrograms, directory: Path, identity: 
         "--no-sync",
         "--no-instructions",
     ]
-    _run(command, identity)
+    _run([programs.directory / "initdb", *options], identity)
     unfinished.rename(directory)
 
 
@@ -130,17 +121,11 @@ def _set_password(
     # At every start, since services.json may have changed. The single-user mode needs no login
     # without a password, no socket and no client program; it takes 0.03 s.
     statement = f"ALTER ROLE {address.username} PASSWORD '{address.password}'\n"
-    command: list[str | Path] = [
-        programs.directory / "postgres",
-        "--single",
-        "-D",
-        directory,
-        "postgres",
-    ]
-    _run(command, identity, standard_input=statement)
+    options = ["--single", "-D", str(directory), "postgres"]
+    _run([programs.directory / "postgres", *options], identity, standard_input=statement)
 
 
-def _run(command: list[str | Path], identity: Identity, standard_input: str = "") -> None:
+def _run(command: Sequence[str | Path], identity: Identity, standard_input: str = "") -> None:
     result = subprocess.run(
         command,
         cwd="/",
@@ -162,15 +147,10 @@ def _environment() -> dict[str, str]:
     return {**kept, "LC_ALL": "C"}
 
 
-def _becomes_ready(process: subprocess.Popen[bytes], directory: Path) -> bool:
-    """Wait until the server accepts connections; False when it ended or took too long."""
+def _is_ready(process: subprocess.Popen[bytes], directory: Path) -> bool:
+    """Whether the server accepts connections."""
     status = directory / "postmaster.pid"
-    deadline = time.monotonic() + READY_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        # Line 1 is the server's process id, line 8 its state:
-        # https://github.com/postgres/postgres/blob/master/src/include/utils/pidfile.h
-        lines = status.read_text(encoding="utf-8").split("\n") if status.exists() else []
-        if lines[7:] and lines[0] == str(process.pid) and lines[7].strip() == "ready":
-            return True
-        time.sleep(0.01)
-    return False
+    # Line 1 is the server's process id, line 8 its state:
+    # https://github.com/postgres/postgres/blob/master/src/include/utils/pidfile.h
+    lines = status.read_text(encoding="utf-8").split("\n") if status.exists() else []
+    return lines[:1] == [str(process.pid)] and [each.strip() for each in lines[7:8]] == ["ready"]

@@ -6,11 +6,14 @@ import pwd
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
 from kit.devservices._data import DevServicesError
+from kit.devservices._reservation import PostgresAddress, RedisAddress, refuse_taken_port
 
 STOP_SECONDS = 20
 """Grace period for a server to end by itself before it is killed."""
@@ -32,21 +35,49 @@ def unprivileged_identity() -> Identity:
     return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 
+@dataclass(frozen=True)
+class Server:
+    """A running server."""
+
+    title: str
+    process: subprocess.Popen[bytes]
+    stop_signal: signal.Signals
+    """Asks it for an orderly end."""
+
+    def wait_until_gone(self) -> None:
+        """Wait for the end of the server, which is stopping; kill it when it takes too long."""
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
 def start_server(
     command: Sequence[str | Path],
     *,
-    log: Path,
+    address: PostgresAddress | RedisAddress,
+    data: Path,
     lock: int,
     stop_signal: signal.Signals,
+    is_ready: Callable[[subprocess.Popen[bytes]], bool],
+    ready_seconds: float,
     identity: Identity | None = None,
     environment: Mapping[str, str] | None = None,
     standard_input: str = "",
-) -> subprocess.Popen[bytes]:
-    """Start a server that gets `stop_signal` when this process ends, killed or not (Linux).
+) -> Server:
+    """Start a server and wait until it is ready; its log is in the directory `data`.
 
-    To be called in the main thread: Linux treats the end of the starting thread as the parent's.
-    The server inherits `lock`, which thus stays held until the server has ended too.
+    It gets `stop_signal` when this process ends, killed or not (Linux). To be called in the main
+    thread: Linux treats the end of the starting thread as the parent's. The server inherits `lock`,
+    which thus stays held until the server has ended too.
+
+    Raises:
+        PortTakenError: when another program listens at its address.
+        DevServicesError: when it does not become ready, with the end of its log.
     """
+    refuse_taken_port(address, data)
+    log = data / f"{Path(command[0]).name}.log"
     with log.open("ab") as output:
         process = subprocess.Popen(
             command,
@@ -65,7 +96,21 @@ def start_server(
             process.stdin.write(standard_input.encode())
     except BrokenPipeError:
         pass  # It ended at once; the wait for its readiness reports that.
-    return process
+    deadline = time.monotonic() + ready_seconds
+    while process.poll() is None and time.monotonic() < deadline:
+        if is_ready(process):
+            return Server(address.title, process, stop_signal)
+        time.sleep(0.01)
+    status = process.poll()
+    result = "still runs" if status is None else describe_status(status)
+    process.kill()
+    process.wait()
+    refuse_taken_port(address, data)
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:]
+    raise DevServicesError(
+        f"{address.title} did not become ready: it {result}. {log} ends with:\n  "
+        + "\n  ".join(lines)
+    )
 
 
 def signal_at_end_of_parent(stop_signal: signal.Signals) -> Callable[[], None] | None:
@@ -87,29 +132,8 @@ def signal_at_end_of_parent(stop_signal: signal.Signals) -> Callable[[], None] |
     return ask_for_signal
 
 
-def wait_until_gone(process: subprocess.Popen[bytes]) -> None:
-    """Wait for the end of a server that is stopping; kill it when it takes too long."""
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
 def describe_status(status: int) -> str:
     """Describe how a process ended, from the status that `subprocess` reports."""
     if status < 0:
         return f"was ended by {signal.Signals(-status).name}"
     return f"ended with status {status}"
-
-
-def not_started_error(server: str, process: subprocess.Popen[bytes], log: Path) -> DevServicesError:
-    """Stop a server that did not become ready; returns the error to raise for it."""
-    status = process.poll()
-    result = "still runs" if status is None else describe_status(status)
-    process.kill()
-    process.wait()
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:]
-    return DevServicesError(
-        "\n  ".join([f"{server} did not become ready: it {result}. {log} ends with:", *lines])
-    )

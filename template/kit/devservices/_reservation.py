@@ -9,6 +9,7 @@ import secrets
 import socket
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from kit.devservices._data import DevServicesError, PortTakenError, data_directory, load_or_generate
 
@@ -24,6 +25,9 @@ _PORTS = range(20000, 32768)
 class PostgresAddress:
     """Address and login of PostgreSQL."""
 
+    title: ClassVar[str] = "PostgreSQL"
+    key: ClassVar[str] = "postgres"
+
     port: int
     password: str = field(repr=False)
     username: str = "postgres"
@@ -38,6 +42,9 @@ class PostgresAddress:
 @dataclass(frozen=True)
 class RedisAddress:
     """Address and login of Valkey, which speaks Redis's protocol."""
+
+    title: ClassVar[str] = "Valkey"
+    key: ClassVar[str] = "redis"
 
     port: int
     password: str = field(repr=False)
@@ -96,17 +103,17 @@ def port_is_free(port: int) -> bool:
         return True
 
 
-def refuse_taken_port(server: str, key: str, port: int, data: Path) -> None:
-    """Check that a reserved port is free for its server; `key` is the server's key in the file.
+def refuse_taken_port(address: PostgresAddress | RedisAddress, data: Path) -> None:
+    """Check that a reserved port is free for its server.
 
     Raises:
         PortTakenError: when another program listens there; the message says how to choose another.
     """
-    if not port_is_free(port):
+    if not port_is_free(address.port):
         raise PortTakenError(
-            f"port {port} of {HOST}, reserved for this project's {server}, is used by another "
-            f'program. End that program, or choose another port: "port" of "{key}" in '
-            f"{data / FILE_NAME}."
+            f"port {address.port} of {HOST}, reserved for this project's {address.title}, is used "
+            f'by another program. End that program, or choose another port: "port" of '
+            f'"{address.key}" in {data / FILE_NAME}.'
         )
 
 

@@ -22,7 +22,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from pathlib import Path
 from typing import IO, Any
 
 from kit.devservices._lease import Lease
@@ -352,18 +351,11 @@ def _ancestors_up_to_make() -> list[int]:
     """
     if sys.platform != "linux":
         return []
-    ancestors = []
-    pid = os.getppid()
-    while pid > 1:
-        ancestors.append(pid)
-        status = dict(
-            line.split(":\t", 1)
-            for line in Path("/proc", str(pid), "status").read_text(encoding="utf-8").splitlines()
-        )
-        if status["Name"] in ("make", "gmake"):
-            return ancestors
-        pid = int(status["PPid"])
-    return []
+    import psutil  # type: ignore[import-untyped]  # noqa: PLC0415 (the keeper does without)
+
+    ancestors = psutil.Process().parents()
+    makes = [place for place, each in enumerate(ancestors) if each.name() in ("make", "gmake")]
+    return [each.pid for each in ancestors[: makes[0] + 1]] if makes else []
 
 
 async def _answers(url: str) -> None:

@@ -2,46 +2,35 @@
 
 import signal
 import socket
-import subprocess
-import time
 from pathlib import Path
 
 from kit.devservices._binaries import find_valkey
-from kit.devservices._processes import not_started_error, start_server
-from kit.devservices._reservation import RedisAddress, refuse_taken_port
-
-STOP_SIGNAL = signal.SIGTERM
-"""Asks Valkey to write its data and exit."""
+from kit.devservices._processes import Server, start_server
+from kit.devservices._reservation import RedisAddress
 
 READY_SECONDS = 30
 
 
-def start_valkey(
-    data: Path, address: RedisAddress, *, lock: int, temporary: bool
-) -> subprocess.Popen[bytes]:
+def start_valkey(data: Path, address: RedisAddress, *, lock: int, temporary: bool) -> Server:
     """Start the server of the directory `data / "valkey"` and wait until it accepts commands.
 
     Raises:
         DevServicesError: when there is no program, the port is taken or the server does not
             start; the message says what to do.
     """
-    program = find_valkey()
     directory = data / "valkey"
     directory.mkdir(mode=0o700, exist_ok=True)
-    refuse_taken_port("Valkey", "redis", address.port, data)
-    log = data / "valkey.log"
-    process = start_server(
-        [program, "-"],
-        log=log,
+    return start_server(
+        [find_valkey(), "-"],
+        address=address,
+        data=data,
         lock=lock,
-        stop_signal=STOP_SIGNAL,
+        stop_signal=signal.SIGTERM,  # writes its data and exits
+        is_ready=lambda _: _answers(address),
+        ready_seconds=READY_SECONDS,
         # By standard input, since any user of the machine can read a program's arguments.
         standard_input=_configuration(directory, address, temporary=temporary),
     )
-    if not _becomes_ready(process, address):
-        refuse_taken_port("Valkey", "redis", address.port, data)
-        raise not_started_error("Valkey", process, log)
-    return process
 
 
 def _configuration(directory: Path, address: RedisAddress, *, temporary: bool) -> str:
@@ -56,16 +45,6 @@ def _configuration(directory: Path, address: RedisAddress, *, temporary: bool) -
         "databases 1",  # as many as Redis Cloud has
     ]
     return "\n".join(lines) + "\n"
-
-
-def _becomes_ready(process: subprocess.Popen[bytes], address: RedisAddress) -> bool:
-    """Wait until the server accepts commands; False when it ended or took too long."""
-    deadline = time.monotonic() + READY_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        if _answers(address):
-            return True
-        time.sleep(0.01)
-    return False
 
 
 def _answers(address: RedisAddress) -> bool:

@@ -11,13 +11,11 @@ if TYPE_CHECKING:
     from kit.testing._databases import create_database, drop_database, empty_database
     from kit.testing._environment import change_settings, prepare_environment
     from kit.testing._migrations import alembic, catalogue
-    from kit.testing._processes import QueueProcess, broken_contract, own_database, run_api
-    from kit.testing._redis_servers import RedisServer, free_port
+    from kit.testing._processes import QueueProcess, broken_contract, free_port, own_database, run_api
     from kit.testing._sessions import committing_workers, read_session_on, session_on
 
 _MODULES = {
     "QueueProcess": "_processes",
-    "RedisServer": "_redis_servers",
     "alembic": "_migrations",
     "broken_contract": "_processes",
     "catalogue": "_migrations",
@@ -26,7 +24,7 @@ _MODULES = {
     "create_database": "_databases",
     "drop_database": "_databases",
     "empty_database": "_databases",
-    "free_port": "_redis_servers",
+    "free_port": "_processes",
     "own_database": "_processes",
     "prepare_environment": "_environment",
     "read_session_on": "_sessions",

@@ -4,7 +4,7 @@ import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import create_engine, text
 from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.pool import NullPool
 
@@ -50,7 +50,7 @@ def create_database(name: str) -> None:
         )
         if not exists:
             quoted = connection.dialect.identifier_preparer.quote_identifier(name)
-            connection.execute(text(f"CREATE DATABASE {quoted}"))
+            connection.execute(text(f"CREATE DATABASE {quoted} TEMPLATE template0"))
 
 
 def drop_database(name: str) -> None:
@@ -84,15 +84,12 @@ async def test_database() -> AsyncIterator[str]:
 @pytest.fixture(scope="session")
 def database_for_migrations() -> Iterator[str]:
     """Name of a database for the tests of migrations; it exists for the session."""
-    database = name_of_test_database(
-        f"migrations_{settings.POSTGRES_DB}", os.environ.get("PYTEST_XDIST_WORKER")
-    )
-    with _server() as connection:
-        name = connection.dialect.identifier_preparer.quote_identifier(database)
-        connection.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
-        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE template0"))
-        yield database
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    name = name_of_test_database(f"migrations_{settings.POSTGRES_DB}", worker)
+    drop_database(name)
+    create_database(name)
+    yield name
+    drop_database(name)
 
 
 @pytest.fixture
@@ -101,13 +98,3 @@ def fresh_database(database_for_migrations: str, monkeypatch: pytest.MonkeyPatch
     empty_database(database_for_migrations)
     change_settings(monkeypatch, POSTGRES_DB=database_for_migrations)
     return database_for_migrations
-
-
-def _server() -> Connection:
-    engine = create_engine(
-        make_url(settings.SYNC_DATABASE_URL).set(database=os.environ[BASE_DATABASE]),
-        poolclass=NullPool,
-        connect_args=settings.sync_connect_args,
-        isolation_level="AUTOCOMMIT",
-    )
-    return engine.connect()

@@ -1,8 +1,9 @@
-"""API and worker as processes, for tests across processes and of their logs."""
+"""API and worker as processes, for tests across processes and of their logs; what servers need."""
 
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,7 +20,6 @@ from sqlalchemy.engine import make_url
 from kit.devservices import signal_at_end_of_parent
 from kit.settings import BASE_DIR, settings
 from kit.testing._databases import create_database, drop_database
-from kit.testing._redis_servers import free_port
 
 START_SECONDS = 60
 """Timeout of a start, much longer than it takes, for a busy machine."""
@@ -60,12 +60,8 @@ class QueueProcess:
         """The process's output so far."""
         return "\n".join(self.lines)
 
-    def wait_for(self, text: str, *, after: int = 0, seconds: float = START_SECONDS) -> str:
-        """Wait for the first line with this text, from line number `after` on, and return it."""
-        return self.wait_for_any(text, after=after, seconds=seconds)
-
-    def wait_for_any(self, *texts: str, after: int = 0, seconds: float = START_SECONDS) -> str:
-        """Wait for the first line with one of these texts; see `wait_for`."""
+    def wait_for(self, *texts: str, after: int = 0, seconds: float = START_SECONDS) -> str:
+        """Wait for a line with one of these texts, from line number `after` on, and return it."""
 
         def found() -> str | None:
             lines = self.lines[after:]
@@ -94,36 +90,22 @@ class QueueProcess:
 
     def stop(self) -> None:
         """Stop the process as a supervisor does."""
-        if self.is_running():
-            self._process.terminate()
+        self._process.terminate()
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self.kill()
         self._reader.join()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            with self._changed:
-                self.lines.append(line.rstrip("\n"))
-                self._changed.notify_all()
+        with self._process.stdout as output:
+            for line in output:
+                with self._changed:
+                    self.lines.append(line.rstrip("\n"))
+                    self._changed.notify_all()
         with self._changed:
             self._changed.notify_all()
-
-
-def at_start(directory: Path, code: str) -> dict[str, str]:
-    """Environment in which a process of the service runs some code before anything else.
-
-    Args:
-        directory: a folder for the file with the code.
-        code: Python, which may import the service.
-    """
-    (directory / "sitecustomize.py").write_text(code)
-    return {"PYTHONPATH": os.pathsep.join([str(directory), str(BASE_DIR)])}
 
 
 @pytest.fixture(scope="session")
@@ -246,3 +228,31 @@ def _wait_until_alive(process: "subprocess.Popen[bytes]", address: str) -> None:
             time.sleep(0.05)
         else:
             return
+
+
+def free_port() -> int:
+    """Find a free port on 127.0.0.1."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a folder with the authority's `ca.crt`, and `localhost.crt` with `localhost.key`."""
+    folder = tmp_path_factory.mktemp("certificates")
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    request = ("-subj", "/CN=localhost", "-keyout", "localhost.key", "-out", "localhost.csr")
+    # Python 3.13 verifies strictly: it asks for `keyUsage` and `authorityKeyIdentifier`.
+    (folder / "names").write_text("subjectAltName=DNS:localhost\nauthorityKeyIdentifier=keyid\n")
+    authority = ("-subj", "/CN=Test CA", "-addext", "keyUsage=critical,keyCertSign")
+    openssl("req", "-x509", *key, *authority, "-keyout", "ca.key", "-out", "ca.crt")
+    openssl("req", *key, *request)
+    signed_by = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names")
+    openssl("x509", "-req", "-in", "localhost.csr", *signed_by, "-out", "localhost.crt")
+    return folder

@@ -16,9 +16,10 @@ from kit.queue import _tasks as _own_schedules
 from kit.queue._beat import Scheduler
 from kit.queue._tasks import heartbeat
 from kit.redis import _pool as redis_pool
-from kit.testing._processes import QueueProcess, at_start
-from kit.testing._redis_servers import RedisServer
+from kit.testing._processes import QueueProcess
 from kit.tests.heartbeats import EVERY_SECOND, Elsewhere, run_heartbeat_every_second
+from kit.tests.redis_servers import RedisServer
+from kit.tests.watched_service import at_start
 
 
 def key(name: str) -> str:

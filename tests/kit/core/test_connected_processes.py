@@ -20,7 +20,7 @@ from kit.process._name import client_name, parse_process_name, this_process
 from kit.redis._pool import redis_client
 from kit.testing._environment import change_settings
 from kit.testing._processes import QueueProcess
-from kit.testing._redis_servers import RedisServer
+from kit.tests.redis_servers import RedisServer
 
 
 def name(role: str, pid: int, *, service: str | None = None) -> str:
@@ -138,7 +138,7 @@ class TestProcesses:
             ]
             running = refused = 0
             for worker in workers:
-                line = worker.wait_for_any("ready.", "error: ")
+                line = worker.wait_for("ready.", "error: ")
                 running += line.endswith("ready.")
                 refused += "12" in line and "of the server's maxclients 12" in line
         assert (running, refused) == (2, 2)

@@ -15,7 +15,7 @@ from kit.connections._budget import (
     redis_budget,
     refuse_more_than_the_plan,
 )
-from kit.testing._redis_servers import free_port
+from kit.testing import free_port
 
 COUNTS: dict[str, Any] = {
     "API_INSTANCES": 1,

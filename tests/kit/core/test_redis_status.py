@@ -8,7 +8,7 @@ from kit.queue._app import BEAT_LOCK_SECONDS
 from kit.queue._status import HEARTBEAT_KEY, read_redis_status
 from kit.queue._tasks import HEARTBEAT_SECONDS, heartbeat
 from kit.redis._pool import redis_client
-from kit.testing._redis_servers import RedisServer
+from kit.tests.redis_servers import RedisServer
 
 LOCK = f"{settings.REDIS_KEY_PREFIX}redbeat::lock"
 

@@ -19,8 +19,9 @@ from kit.commands import dead_letters
 from kit.queue._tasks import ping
 from kit.redis import DEAD_LETTERS_KEY
 from kit.redis._pool import redis_client
-from kit.testing._processes import QueueProcess, at_start
-from kit.testing._redis_servers import RedisServer
+from kit.testing._processes import QueueProcess
+from kit.tests.redis_servers import RedisServer
+from kit.tests.watched_service import at_start
 
 DELIVERIES = 3
 SECONDS = 60

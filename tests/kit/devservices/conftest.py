@@ -59,7 +59,7 @@ def _python_of(identity: Identity) -> str:
     for python in (sys.executable, "/usr/bin/python3"):
         with suppress(OSError, subprocess.CalledProcessError):
             subprocess.run(
-                [python, "-c", "import devservices"],
+                [python, "-c", "import kit.devservices"],
                 cwd="/",
                 env={"PYTHONPATH": PYTHON_PATH},
                 stderr=subprocess.DEVNULL,

@@ -1,7 +1,6 @@
-"""Redis servers of a test's own, to fill, stop and restart; certificates for servers with TLS."""
+"""Redis servers of a test's own, to fill, stop and restart."""
 
 import signal
-import socket
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -17,26 +16,7 @@ from kit.devservices import find_valkey, signal_at_end_of_parent
 from kit.places import service
 from kit.redis import _pool as redis_pool
 from kit.settings import settings
-
-
-@pytest.fixture(scope="session")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a folder with the authority's `ca.crt`, and `localhost.crt` with `localhost.key`."""
-    folder = tmp_path_factory.mktemp("certificates")
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    request = ("-subj", "/CN=localhost", "-keyout", "localhost.key", "-out", "localhost.csr")
-    # Python 3.13 verifies strictly: it asks for `keyUsage` and `authorityKeyIdentifier`.
-    (folder / "names").write_text("subjectAltName=DNS:localhost\nauthorityKeyIdentifier=keyid\n")
-    authority = ("-subj", "/CN=Test CA", "-addext", "keyUsage=critical,keyCertSign")
-    openssl("req", "-x509", *key, *authority, "-keyout", "ca.key", "-out", "ca.crt")
-    openssl("req", *key, *request)
-    signed_by = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names")
-    openssl("x509", "-req", "-in", "localhost.csr", *signed_by, "-out", "localhost.crt")
-    return folder
+from kit.testing import free_port
 
 
 class RedisServer:
@@ -83,14 +63,6 @@ class RedisServer:
         """Make a client that shares nothing with the code under test; its timeout is a minute."""
         options = {"decode_responses": True, "socket_timeout": 60, **options}
         return redis.Redis.from_url(self.url, **options)
-
-
-def free_port() -> int:
-    """Find a free port on 127.0.0.1."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.hookimpl(tryfirst=True)
