@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kit.testing._migrations import alembic, catalogue
     from kit.testing._processes import QueueProcess, own_database, run_api
     from kit.testing._redis_servers import RedisServer, free_port
+    from kit.testing._rows import fill_tables
     from kit.testing._sessions import committing_workers, read_session_on, session_on
 
 _MODULES = {
@@ -25,6 +26,7 @@ _MODULES = {
     "create_database": "_databases",
     "drop_database": "_databases",
     "empty_database": "_databases",
+    "fill_tables": "_rows",
     "free_port": "_redis_servers",
     "own_database": "_processes",
     "prepare_environment": "_environment",
