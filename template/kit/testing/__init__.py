@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kit.testing._databases import create_database, drop_database, empty_database
     from kit.testing._environment import change_settings, prepare_environment
-    from kit.testing._migrations import alembic, catalogue
+    from kit.testing._migrations import alembic, catalogue, migrate_with_rows
     from kit.testing._processes import QueueProcess, own_database, run_api
     from kit.testing._redis_servers import RedisServer, free_port
     from kit.testing._rows import fill_tables
@@ -28,6 +28,7 @@ _MODULES = {
     "empty_database": "_databases",
     "fill_tables": "_rows",
     "free_port": "_redis_servers",
+    "migrate_with_rows": "_migrations",
     "own_database": "_processes",
     "prepare_environment": "_environment",
     "read_session_on": "_sessions",
