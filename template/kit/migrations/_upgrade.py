@@ -264,6 +264,7 @@ def _judge(state: MigrationState) -> None:
 
 def _explain_behind(state: MigrationState) -> str:
     command = "make db-upgrade" if settings.is_local else "alembic upgrade heads"
+    stamp = "make db-stamp to=heads" if settings.is_local else "alembic stamp heads"
     if state.applied:
         return (
             f"the database is behind the code: it lacks {', '.join(state.missing)}. "
@@ -272,6 +273,6 @@ def _explain_behind(state: MigrationState) -> str:
     if state.has_tables:
         return (
             "the database has tables of this service, but no record of its migrations. If they are "
-            "as the migrations make them, run `alembic stamp heads`; else use an empty database."
+            f"as the migrations make them, run `{stamp}`; else use an empty database."
         )
     return f"the database has no tables yet. Run `{command}` first."
