@@ -94,7 +94,7 @@ db-status: $(own_uv) ## show which migrations are applied and which are missing
 
 db-stamp: $(own_uv) ## record migrations as applied, and run none: to=heads; purge=1 deletes the record before
 	$(call need,to,heads)
-	$(run) alembic stamp $(if $(purge),--purge )$(to)
+	$(run) alembic stamp $(if $(purge),--purge )$$to
 
 db-forget: $(own_uv) ## forget a removed extension, and keep its tables: extension=hotel
 	$(call need,extension,hotel)

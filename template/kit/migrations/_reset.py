@@ -105,8 +105,8 @@ def forget_extension(
         if _differ(connection, metadata, set(metadata.tables)):
             raise StartupError(
                 "alembic_version has lost its comment, which lists the other applied revisions, "
-                "and the tables are not those of the newest. Name the applied ones, without those "
-                f"of {extension}: `make db-stamp to=core_0001 purge=1`, and so on for each branch."
+                "and the tables are not those of the newest. Name the applied ones yourself, of "
+                f'each branch but {extension}: `make db-stamp to="core_0001 …" purge=1`.'
             )
         tips |= set(script.get_heads())
     note["forgotten"] = note.get("forgotten", {}) | {extension: forgotten}

@@ -259,7 +259,7 @@ class TestForget:
         await execute("ALTER TABLE api_token DROP COLUMN hint")
         disable_example(monkeypatch)
 
-        with pytest.raises(StartupError, match="make db-stamp to=core_0001 purge=1"):
+        with pytest.raises(StartupError, match='make db-stamp to="core_0001 …" purge=1'):
             await self.forget("_example")
 
     async def test_one_that_is_back_goes_on_with_its_tables(
