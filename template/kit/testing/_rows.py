@@ -6,7 +6,7 @@ The models describe the newest revision only, but migrations meet rows of every 
 # ruff: noqa: S608 (the names are the catalogue's, quoted by the server)
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import Connection, MetaData, TextClause, text
@@ -120,22 +120,15 @@ class _RowMaker:
         connection.execute(text(ACCEPTS))
         tables = connection.execute(text(TABLES)).all()
         self.names: dict[int, str] = {row.oid: row.name for row in tables}
-        keys = {row.oid: row.key for row in tables}
+        self._models = {row.oid: metadata.tables.get(row.key) for row in tables}
         parameters = {"tables": list(self.names)}
         self._columns = connection.execute(text(COLUMNS), parameters).all()
         self._constraints = connection.execute(text(CONSTRAINTS), parameters).all()
-        self._samples = {
-            (oid, column.name): column.info["sample"]
-            for oid, key in keys.items()
-            if key in metadata.tables
-            for column in metadata.tables[key].columns
-            if "sample" in column.info
-        }
         self._values = self._find_values()
 
     def _find_values(self) -> dict[tuple[str, int], list[str]]:
         """The expressions that each type accepts, for small and large numbers of rows."""
-        types = {("text", -1), *((row.type, row.k) for row in self._columns if not row.automatic)}
+        types = {("text", -1), *((row.type, row.k) for row in self._columns)}
         listed = ", ".join(f"({_quoted(type_)}, {k})" for type_, k in types)
         texts = ", ".join(f"({i}, {value})" for i, value in enumerate(VALUES))
         found = self._connection.execute(
@@ -158,84 +151,74 @@ class _RowMaker:
     def add_rows(self, oid: int, count: int, first: int) -> str:
         """Add rows to a table; if it is empty then, return the reason."""
         failure = "no values were found that its constraints allow"
+        series = f"generate_series({first}, {first + count - 1}) AS series (n)"
         try:
             with self._connection.begin_nested():
-                self._connection.execute(_literally(self._statement(oid, count, first)))
+                self._connection.execute(_literally(self._statement(oid, series)))
         except DBAPIError as error:
             failure = str(error.orig).splitlines()[0]
         is_filled = self._connection.scalar(text(f"SELECT EXISTS (SELECT FROM {self.names[oid]})"))
         return "" if is_filled else failure
 
-    def _statement(self, oid: int, count: int, first: int) -> str:
+    def _statement(self, oid: int, source: str) -> str:
+        """An INSERT that takes, for each row, the first values that all checks of a table pass."""
         constraints = [row for row in self._constraints if row.table == oid]
         checks = [row for row in constraints if row.kind == "c"]
         columns = [row for row in self._columns if row.table == oid]
-        sources = [f"generate_series({first}, {first + count - 1}) AS series (n)"]
-        given: dict[int, str] = {}
+        referring: dict[int, str] = {}
         for i, key in enumerate(row for row in constraints if row.kind == "f"):
             aliases = [f"value_{j}" for j in range(len(key.columns))]
-            sources.append(
-                f"LEFT JOIN (SELECT {', '.join(key.target_columns)}, row_number() OVER ()"
+            source += (
+                f" LEFT JOIN (SELECT {', '.join(key.target_columns)}, row_number() OVER ()"
                 f" FROM {key.target_name}) AS target_{i} ({', '.join(aliases)}, row)"
                 f" ON target_{i}.row = 1 + (n - 1) % (SELECT greatest(count(*), 1)"
                 f" FROM {key.target_name})"
             )
             referred = (f"target_{i}.{alias}" for alias in aliases)
-            given = dict(zip(key.columns, referred, strict=True)) | given
-        searched = [
-            column for column in columns if any(column.number in row.columns for row in checks)
-        ]
-        if searched:
-            lists = (
-                f"(VALUES {', '.join(f'(({value})::{column.type})' for value in values)})"
-                f" AS list_{column.number} ({column.name})"
-                for column in searched
-                for values in [self._candidates(column, given, checks)]
-            )
-            conditions = (f"({row.condition}) IS NOT false" for row in checks)
-            sources.append(
-                f"CROSS JOIN LATERAL (SELECT * FROM {', '.join(lists)}"
-                f" WHERE {' AND '.join(conditions)} LIMIT 1) AS checked"
-            )
-            given |= {column.number: f"checked.{column.name}" for column in searched}
-        written = [column for column in columns if not column.automatic]
-        values = ", ".join(
-            given[column.number] if column in searched else self._value(column, given)
-            for column in written
-        )
-        names = f"({', '.join(column.name for column in written)})" if written else ""
+            referring = dict(zip(key.columns, referred, strict=True)) | referring
+        lists = ["(VALUES (0)) AS list_0"]
+        for column in columns:
+            values = self._values_to_try(column, referring.get(column.number), checks)
+            rows = ", ".join(f"(({value})::{column.type})" for value in values)
+            lists.append(f"(VALUES {rows}) AS list_{column.number} ({column.name})")
+        conditions = " AND ".join(["true", *(f"({row.condition}) IS NOT false" for row in checks)])
+        names = ", ".join(column.name for column in columns if not column.automatic)
         return (
-            f"INSERT INTO {self.names[oid]} {names} SELECT {values} FROM {' '.join(sources)}"
+            f"INSERT INTO {self.names[oid]} {f'({names})' if names else ''} SELECT {names}"
+            f" FROM (SELECT made_up.* FROM {source} CROSS JOIN LATERAL (SELECT *"
+            f" FROM {', '.join(lists)} WHERE {conditions} LIMIT 1) AS made_up) AS made_up"
             " ON CONFLICT DO NOTHING"
         )
 
-    def _value(self, column: Any, given: Mapping[int, str]) -> str:
-        """An expression of the row's number, NULL or the default in every second row."""
-        value = given.get(column.number) or self._made_up(column)[0]
-        if column.required and not column.default:
-            return value
-        return f"CASE WHEN n % 2 = 1 THEN {value} ELSE {column.default or 'NULL'} END"
+    def _values_to_try(self, column: Any, referred: str | None, checks: Iterable[Any]) -> list[str]:
+        """What its type accepts; for checks also what they mention, and what is close to it."""
+        if column.automatic:
+            return ["NULL"]
+        made_up = [referred] if referred else self._made_up(column)
+        otherwise = column.default or (None if column.required else "NULL")
+        usual = f"CASE WHEN n % 2 = 1 THEN {made_up[0]} ELSE {otherwise} END"
+        values = [usual if otherwise else made_up[0]]
+        if conditions := [row.condition for row in checks if column.number in row.columns]:
+            later = [re.sub(r"\bn\b", "(n + 1)", value) for value in made_up]
+            values += [*made_up, *later, *self._mentioned(column, " ".join(conditions))]
+            values += [] if column.required else ["NULL"]
+        return values
 
     def _made_up(self, column: Any) -> list[str]:
+        model = self._models[column.table]
+        if model is not None and column.attname in model.columns:
+            sample = model.columns[column.attname].info.get("sample")
+            if sample:
+                return [f"({sample})::{column.type}"]
         values = self._values.get((column.type, column.k), ["NULL"])
-        if sample := self._samples.get((column.table, column.attname)):
-            values = [sample]
-        elif column.category == "E":
+        if column.category == "E":
             members = f"enum_range(NULL::{column.type})"
             values = [f"({members})[1 + (n - 1) % cardinality({members})]"]
         elif column.category == "S" and column.k > 0:
             values = [f"right({value}, {column.k})" for value in values]
         return [f"({value})::{column.type}" for value in values]
 
-    def _candidates(
-        self, column: Any, given: Mapping[int, str], checks: Iterable[Any]
-    ) -> list[str]:
-        """Values for a column with checks: what they mention, and what is close to it."""
-        if column.automatic:
-            return ["NULL"]
-        if column.number in given:
-            return [given[column.number], "NULL"]
-        conditions = " ".join(row.condition for row in checks if column.number in row.columns)
+    def _mentioned(self, column: Any, conditions: str) -> list[str]:
         texts = [each.replace("''", "'") for each in re.findall(r"'((?:[^']|'')*)'", conditions)]
         for number in map(int, re.findall(r"\b\d{1,9}\b", conditions)):
             texts += [str(number), str(number + 1), str(number - 1)]
@@ -246,10 +229,7 @@ class _RowMaker:
             ),
             {"texts": [*dict.fromkeys(texts)], "type": column.type},
         )
-        made_up = self._made_up(column)
-        later = [re.sub(r"\bn\b", "(n + 1)", value) for value in made_up]
-        values = [self._value(column, given), *made_up, *later, *map(_quoted, accepted)]
-        return values if column.required else [*values, "NULL"]
+        return [*map(_quoted, accepted)]
 
 
 def _quoted(value: str) -> str:
