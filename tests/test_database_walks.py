@@ -10,10 +10,11 @@ import subprocess
 from collections import Counter
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from copier import run_update
-from hypothesis import settings
+from hypothesis import find, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -108,12 +109,16 @@ class DatabaseWalk(RuleBasedStateMachine):
         self.project = folder / f"walk{len(list(folder.iterdir()))}"
         self.release = FIRST
         self.chosen: list[str] = []
-        self.own: list[str] = []
+        self.own: list[list[str]] = []
+        """The owner's tables, those together that two people added beside each other."""
         self.own_applied = 0
         self.applied: dict[str, set[str]] = {}
         self.forgotten: set[str] = set()
         self.rows: Counter[str] = Counter()
         self.written = 0
+        self.is_up_to_date = False
+        self.has_comment = True
+        self.is_known_as_local = True
 
     @initialize(chosen=st.lists(st.sampled_from(EXTENSIONS), unique=True, max_size=2))
     def start(self, chosen: list[str]) -> None:
@@ -146,13 +151,35 @@ class DatabaseWalk(RuleBasedStateMachine):
     @rule()
     def add_a_table(self) -> None:
         """A model and its migration, not applied yet."""
-        name = f"ours_{len(self.own)}"
-        path = self.project / "app" / "models" / f"{name}.py"
-        path.write_text(MODEL.format(name=name, title=name.title().replace("_", "")), "utf-8")
-        self.service.make("db-migrate", f"message=add {name}")
-        assert len(self.own_revisions()) == len(self.own) + 1
-        self.own.append(name)
+        self.own.append([self.write_a_table(0)])
         commit_all(self.project, "Add a table")
+
+    @precondition(lambda self: self.own)
+    @rule()
+    def two_people_add_a_table_each(self) -> None:
+        """Which makes two heads; they are named, and merged with the command."""
+        files = [[self.model(self.write_a_table(0)), self.own_revisions()[-1]]]
+        texts = [path.read_text("utf-8") for path in files[0]]
+        for path in files[0]:
+            path.unlink()
+        names = [files[0][0].stem, self.write_a_table(1)]
+        for path, content in zip(files[0], texts, strict=True):
+            path.write_text(content, "utf-8")
+        assert "`make db-merge`" in self.service.make("db-status")
+        self.service.make("db-merge")
+        self.own.append(names)
+        commit_all(self.project, "Merge")
+
+    def write_a_table(self, suffix: int) -> str:
+        name = f"ours_{len(self.own)}_{suffix}"
+        content = MODEL.format(name=name, title=name.title().replace("_", ""))
+        self.model(name).write_text(content, "utf-8")
+        self.service.make("db-migrate", f"message=add {name}")
+        self.is_up_to_date = False
+        return name
+
+    def model(self, name: str) -> Path:
+        return self.project / "app" / "models" / f"{name}.py"
 
     @precondition(lambda self: not (self.project / "app/extensions" / OWN_EXTENSION).exists())
     @rule()
@@ -160,18 +187,42 @@ class DatabaseWalk(RuleBasedStateMachine):
         """With `make extension`; its table is not made yet."""
         self.service.make("extension", f"name={OWN_EXTENSION}")
         commit_all(self.project, "Begin an extension")
+        self.is_up_to_date = False
 
     # --- Migrations ---
 
     @precondition(lambda self: not self.orphans())
     @rule()
     def upgrade(self) -> None:
-        """Applies everything."""
+        """Applies everything; an extension that was forgotten goes on with its tables."""
         self.service.make("db-upgrade")
         for branch in self.present():
             self.applied[branch] = self.created_by(branch)
+            self.forgotten -= self.applied[branch]
         self.own_applied = len(self.own)
+        self.is_up_to_date = self.has_comment = True
         self.check_status()
+
+    @precondition(lambda self: self.is_up_to_date and not self.orphans())
+    @rule()
+    def stamp(self) -> None:
+        """Changes nothing where everything is applied."""
+        self.service.make("db-stamp", "to=heads")
+        self.has_comment = True
+        self.check_status()
+
+    @rule()
+    def restore_without_comments(self) -> None:
+        """As a dump with `--no-comments` would leave it."""
+        self.console.ask("COMMENT ON TABLE alembic_version IS NULL")
+        self.has_comment = self.is_known_as_local = False
+
+    @rule()
+    def reset_without_an_answer(self) -> None:
+        """Is refused; where nothing says whose database it is, it asks for the host, too."""
+        said = self.service.run("sh", "-c", "make db-reset </dev/null", status=2)
+        assert "nothing was changed" in said
+        assert ("says whether it is production's" in said) == (not self.is_known_as_local)
 
     @precondition(lambda self: self.applied_extensions() and not self.orphans())
     @rule(data=st.data())
@@ -181,15 +232,35 @@ class DatabaseWalk(RuleBasedStateMachine):
         self.service.make("db-downgrade", f"extension={name}")
         for table in self.applied.pop(name):
             del self.rows[table]
+        self.is_up_to_date, self.has_comment = False, True
         self.check_status()
 
     @precondition(lambda self: self.own_applied and not self.orphans())
     @rule()
     def take_a_table_back(self) -> None:
-        """The newest of the owner's own."""
-        self.service.run("uv", "run", "alembic", "downgrade", "service@-1")
+        """The newest of the owner's own; two that were merged by the command that is printed."""
         self.own_applied -= 1
-        del self.rows[self.own[self.own_applied]]
+        tables = self.own[self.own_applied]
+        if len(tables) == 1:
+            self.service.make("db-downgrade")
+        else:
+            said = self.service.make("db-downgrade", status=2)
+            [command] = re.findall(r"`make (db-downgrade to=\S+)`", said)
+            self.service.make(*command.split())
+        for table in tables:
+            del self.rows[table]
+        self.is_up_to_date, self.has_comment = False, True
+        self.check_status()
+
+    @precondition(lambda self: self.applied and not self.orphans())
+    @rule()
+    def take_everything_back(self) -> None:
+        """But the tables of a forgotten extension."""
+        self.service.make("db-downgrade", "to=core@base", status=2)
+        self.service.make("db-downgrade", "to=core@base", "yes=1")
+        self.applied, self.own_applied = {}, 0
+        self.rows = Counter({name: self.rows[name] for name in self.rows if name in self.forgotten})
+        self.is_up_to_date, self.has_comment = False, True
         self.check_status()
 
     @precondition(lambda self: self.orphans())
@@ -206,7 +277,13 @@ class DatabaseWalk(RuleBasedStateMachine):
     def forget(self, data: st.DataObject) -> None:
         """An extension that left its tables: they stay."""
         name = data.draw(st.sampled_from(sorted(self.orphans())))
+        if not (self.has_comment or self.is_up_to_date):
+            # Which other revisions its row stood for, nothing says.
+            said = self.service.make("db-forget", f"extension={name}", status=2)
+            assert "make db-stamp" in said
+            return
         self.service.make("db-forget", f"extension={name}")
+        self.has_comment = True
         self.forgotten |= self.applied.pop(name)
         self.check_status()
 
@@ -217,10 +294,9 @@ class DatabaseWalk(RuleBasedStateMachine):
         """Files come and go, and the database stays as it is."""
         if name in self.chosen:
             chosen = [each for each in self.chosen if each != name]
-        elif any(table.startswith(f"{name}_") for table in self.forgotten):
-            return  # its tables are somebody else's now
         else:
             chosen = sorted([*self.chosen, name])
+            self.is_up_to_date = self.is_up_to_date and name in self.applied
         update(self.project, release=self.release, extensions=chosen)
         self.chosen = chosen
 
@@ -230,13 +306,14 @@ class DatabaseWalk(RuleBasedStateMachine):
         """Which has a migration for an extension; nothing is applied unasked."""
         update(self.project, release=SECOND, extensions=self.chosen)
         self.release = SECOND
+        self.is_up_to_date = False
 
     # --- What holds after each step ---
 
     @invariant()
     def has_the_tables_of_what_is_applied(self) -> None:
         """No more and no fewer."""
-        expected = {*ALWAYS, *self.forgotten, *self.own[: self.own_applied]}
+        expected = {*ALWAYS, *self.forgotten, *self.own_tables()}
         expected |= {table for tables in self.applied.values() for table in tables}
         query = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
         assert {str(table) for [table] in self.console.ask(query)} == expected
@@ -264,11 +341,16 @@ class DatabaseWalk(RuleBasedStateMachine):
         return set(self.applied) - set(self.present())
 
     def own_revisions(self) -> list[Path]:
-        return sorted((self.project / "alembic" / "versions").glob("*.py"))
+        """The newest last."""
+        paths = (self.project / "alembic" / "versions").glob("*.py")
+        return sorted(paths, key=lambda path: path.stat().st_mtime_ns)
+
+    def own_tables(self) -> list[str]:
+        return [name for names in self.own[: self.own_applied] for name in names]
 
     def tables_with_names(self) -> list[str]:
-        rooms = ["hotel_room"] if "hotel" in self.applied else []
-        return [*self.own[: self.own_applied], *rooms]
+        there = {*self.forgotten, *self.applied.get("hotel", ())}
+        return [*self.own_tables(), *(["hotel_room"] if "hotel_room" in there else [])]
 
     def created_by(self, branch: str) -> set[str]:
         """Tables of a branch, as its revisions spell them."""
@@ -301,6 +383,55 @@ def update(project: Path, *, release: str, extensions: list[str]) -> None:
     )
     assert git(project, "diff", "--name-only", "--diff-filter=U") == ""
     commit_all(project, "Update")
+
+
+class First:
+    """Takes the first choice, for a walk that is written down."""
+
+    def draw(self, choices: st.SearchStrategy[str]) -> str:
+        return find(choices, lambda _: True)
+
+
+@pytest.mark.full
+@pytest.mark.xdist_group("extensions")
+@pytest.mark.usefixtures("fast_copier")
+def test_forgetting_choosing_again_and_merging_keep_every_row(
+    template: Path, workshop: Workshop, tmp_path: Path
+) -> None:
+    """A walk that a random one seldom takes."""
+    releases = clone_with_later_releases(template, tmp_path / "releases")
+    first: Any = First()
+    with open_folder() as folder:
+        walk = DatabaseWalk(releases, folder, workshop)
+        steps: list[Any] = [
+            partial(walk.start, chosen=["hotel", "mail"]),
+            partial(walk.add_a_row, data=first),
+            walk.add_a_table,
+            walk.two_people_add_a_table_each,
+            walk.add_a_table,
+            walk.upgrade,
+            walk.take_a_table_back,
+            walk.take_a_table_back,
+            walk.upgrade,
+            partial(walk.choose_or_give_back, name="hotel"),
+            partial(walk.choose_or_give_back, name="mail"),
+            walk.restore_without_comments,
+            walk.reset_without_an_answer,
+            partial(walk.forget, data=first),
+            partial(walk.forget, data=first),
+            walk.update_to_the_next_release,
+            partial(walk.choose_or_give_back, name="hotel"),
+            walk.upgrade,
+            walk.stamp,
+            walk.reset_without_an_answer,
+        ]
+        try:
+            for step in steps:
+                step()
+                walk.has_the_tables_of_what_is_applied()
+                walk.has_every_row()
+        finally:
+            walk.teardown()
 
 
 @pytest.mark.full

@@ -20,7 +20,7 @@ help_with_downloads = echo 'Without a network, set UV_OFFLINE=1 to use earlier d
 XDG_CACHE_HOME=/some/folder for downloads.' >&2; exit 1
 
 .PHONY: help setup dev test test-all lint format typecheck upgrade audit sbom doctor connections extension openapi \
-	db-migrate db-upgrade db-downgrade db-merge db-reset db-status db-forget \
+	db-migrate db-upgrade db-downgrade db-merge db-reset db-stamp db-status db-forget \
 	worker beat flower dead-letters up down logs \
 	token token-list token-revoke admin-password admin-revoke
 
@@ -97,6 +97,10 @@ db-reset: $(own_uv) ## empty the database and apply all migrations; asks first
 
 db-status: $(own_uv) ## show which migrations are applied and which are missing
 	@$(run) python -m kit.commands.db status
+
+db-stamp: $(own_uv) ## record migrations as applied, and run none: to=heads; purge=1 deletes the record before
+	$(call need,to,heads)
+	$(run) alembic stamp $(if $(purge),--purge )$$to
 
 db-forget: $(own_uv) ## forget a removed extension, and keep its tables: extension=hotel
 	$(call need,extension,hotel)

@@ -109,6 +109,8 @@ def test_a_target_runs(arguments: str, expected: list[str]) -> None:
         ("extension", "name", 'python -m kit.commands.extension "$name"'),
         ("db-migrate", "message", 'alembic  revision --autogenerate --message "$message"'),
         ("db-forget", "extension", 'python -m kit.commands.db forget "$extension"'),
+        ("db-stamp", "to", "alembic stamp $to"),
+        ("db-stamp purge=1", "to", "alembic stamp --purge $to"),
         ("token", "name", 'python -m kit.commands.token create --expires "$expires" "$name"'),
         ("token-revoke", "name", 'python -m kit.commands.token revoke "$name"'),
         ("admin-password", "username", 'python -m kit.commands.admin_password set "$username"'),
@@ -116,7 +118,7 @@ def test_a_target_runs(arguments: str, expected: list[str]) -> None:
     ],
 )
 def test_a_target_that_needs_a_value(target: str, variable: str, command: str) -> None:
-    assert commands(target, f'{variable}=it\'s "x"')[-1] == f"uv run {command}"
+    assert commands(*target.split(), f'{variable}=it\'s "x"')[-1] == f"uv run {command}"
 
 
 LONG_LINE = f"value = {{{', '.join(map(str, range(50)))}}}\n"

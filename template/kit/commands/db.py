@@ -96,7 +96,7 @@ async def forget(extension: str) -> None:
     """
     script = script_directory()
     async with connect() as connection, connection.begin():
-        await connection.run_sync(forget_extension, script, extension)
+        await connection.run_sync(forget_extension, script, load_metadata(), extension)
     print(f"The extension {extension} is forgotten; its tables and their rows are still there.")
 
 

@@ -23,4 +23,4 @@ from kit.migrations._state import (
     read_rows,
     read_state,
 )
-from kit.migrations._upgrade import init_db, upgrade_to_heads
+from kit.migrations._upgrade import init_db, missing_revisions, run_revision, upgrade_to_heads

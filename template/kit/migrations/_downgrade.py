@@ -1,5 +1,6 @@
 """Confirmation before a downgrade, in which Alembic also reverts all that depends on the target."""
 
+import re
 import sys
 from collections.abc import Collection
 
@@ -27,9 +28,9 @@ def confirm_downgrade(
     """
     if target.startswith("-") and len(rows) > 1:
         raise StartupError(_explain_ambiguity(script, rows))
-    branch, _, step = target.partition("@")
-    if step.startswith("-"):
-        _refuse_impossible_step(script, rows, branch)
+    branch, _, step = target.rpartition("@")
+    if re.fullmatch(r"-\d+", step):
+        _refuse_impossible_step(script, rows, branch, -int(step))
     if not (revisions := _revisions_to_go(script, rows, target)):
         return
     named = _named_branches(script, target)
@@ -47,23 +48,34 @@ def confirm_downgrade(
         raise StartupError("nothing was changed.")
 
 
-def _refuse_impossible_step(script: ScriptDirectory, rows: Collection[str], branch: str) -> None:
+def _refuse_impossible_step(
+    script: ScriptDirectory, rows: Collection[str], branch: str, steps: int
+) -> None:
     """Refuse what Alembic would call an ambiguous walk, or an unknown branch."""
     known = {revision.revision for revision in script.walk_revisions()}
     current = script.get_all_current(tuple(known.intersection(rows)))
-    tips = [revision for revision in current if branch in revision.branch_labels]
-    if not tips:
+    joined = {
+        tip.revision
+        for tip in current
+        if branch in tip.branch_labels or (not branch and tip.revision in rows)
+    }
+    if branch and not joined:
         raise StartupError(f"no revision of the branch {branch} is applied: nothing to revert.")
-    joined = {tip.revision for tip in tips}
-    if len(tips) == 1:
-        joined = set(tips[0]._versioned_down_revisions)  # noqa: SLF001 (down_revision as a tuple)
+    for _ in range(steps):
+        if len(joined) == 1:
+            tip = script.get_revision(joined.pop())
+            joined = set(tip._versioned_down_revisions)  # noqa: SLF001 (down_revision as a tuple)
     if len(joined) > 1:
         lines = [list(script.iterate_revisions(revision, "base")) for revision in joined]
+        labels = lines[0][0].branch_labels
         shared = set(lines[0]).intersection(*lines[1:])
-        before = next((each.revision for each in lines[0] if each in shared), f"{branch}@base")
+        of_branch = (
+            each.revision for each in lines[0] if each in shared and labels & each.branch_labels
+        )
+        before = next(of_branch, f"{min(labels)}@base")
         raise StartupError(
-            f"the branch {branch} has no single last revision: {' and '.join(sorted(joined))} "
-            f"stand beside each other. To revert both, run `make db-downgrade to={before}`."
+            f"there is no single revision to go back to: {' and '.join(sorted(joined))} stand "
+            f"beside each other. To revert both, run `make db-downgrade to={before}`."
         )
 
 

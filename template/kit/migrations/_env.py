@@ -25,10 +25,11 @@ from kit.migrations._branches import (
     version_locations,
 )
 from kit.migrations._downgrade import confirm_downgrade
+from kit.migrations._reset import adopt_forgotten
 from kit.migrations._scratch_database import migrate_scratch, scratch_database
 from kit.migrations._state import (
+    complete_note,
     explain_ahead,
-    mark_production,
     note_applied,
     read_rows,
     read_state,
@@ -108,6 +109,7 @@ class AlembicCommand:
         if self.command is command.upgrade and state.is_ahead and "leave-ahead" in self.x_arguments:
             # Code that was rolled back has nothing to apply, and has to start nevertheless.
             logging.getLogger("alembic").warning("%s", explain_ahead(state))
+            complete_note(connection, self.script)
             return
         if not getattr(self.options, "purge", False):
             refuse_unknown_revisions(state)
@@ -119,9 +121,11 @@ class AlembicCommand:
                 is_confirmed="yes" in self.x_arguments,
             )
             self.x_arguments["yes"] = ""  # a retry does not ask again
+        if self.command is command.upgrade:
+            adopt_forgotten(connection, self.script, self.metadata)
         context.run_migrations()
         if self.command is command.upgrade:
-            mark_production(connection)
+            complete_note(connection, self.script)
 
     def revisions_to_run(self, applied: Collection[str]) -> Iterable[Script]:
         """Revisions that the command may run: those that are missing, or all for a downgrade."""

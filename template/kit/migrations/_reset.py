@@ -1,13 +1,17 @@
-"""Empty a database, or forget an extension that left it."""
+"""Empty a database, forget an extension that left it, or adopt one that is back."""
 
 from collections.abc import Collection
+from typing import Any
 
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, MetaData, inspect, text
 
 from kit.extensions import enabled_extensions
-from kit.migrations._branches import extension_of
-from kit.migrations._state import read_note, read_rows, write_note
+from kit.migrations._autogenerate import Owners
+from kit.migrations._branches import extension_of, heads_of
+from kit.migrations._state import applied_tips, read_note, read_rows, write_note
 from kit.migrations._upgrade import lock_migrations, upgrade_to_heads
 from kit.settings import StartupError, settings
 
@@ -50,7 +54,8 @@ def refuse_production(connection: Connection) -> None:
     if read_note(connection).get("environment") == "production":
         raise StartupError(
             f"the database {settings.POSTGRES_DB!r} is never reset: it was migrated with "
-            f"ENVIRONMENT=production, although ENVIRONMENT is {settings.ENVIRONMENT} here."
+            f"ENVIRONMENT=production, although ENVIRONMENT is {settings.ENVIRONMENT} here. If it "
+            "is a copy, run `COMMENT ON TABLE alembic_version IS NULL` in it first."
         )
 
 
@@ -76,7 +81,9 @@ def _drop_everything(connection: Connection) -> None:
         connection.exec_driver_sql(statement)
 
 
-def forget_extension(connection: Connection, script: ScriptDirectory, extension: str) -> None:
+def forget_extension(
+    connection: Connection, script: ScriptDirectory, metadata: MetaData, extension: str
+) -> None:
     """Remove an extension's revisions from `alembic_version`, in the caller's transaction.
 
     Raises:
@@ -89,22 +96,70 @@ def forget_extension(connection: Connection, script: ScriptDirectory, extension:
             f"drop its tables, run `make db-downgrade extension={extension}` before that."
         )
     lock_migrations(connection)
-    rows = read_rows(connection)
-    if not any(extension_of(row) == extension for row in rows):
-        raise StartupError(f"the database has no revision of an extension {extension!r}.")
     note = read_note(connection)
+    tips = {*read_rows(connection), *note.get("applied", [])}
+    forgotten = sorted(tip for tip in tips if extension_of(tip) == extension)
+    if not forgotten:
+        raise StartupError(f"the database has no revision of an extension {extension!r}.")
     if "applied" not in note:
-        raise StartupError(
-            "alembic_version has lost its comment, which lists the other applied revisions. Enable "
-            "the extension again, run `uv run alembic upgrade heads`, then forget it."
-        )
-    tips = [tip for tip in {*rows, *note["applied"]} if extension_of(tip) != extension]
+        if _differ(connection, metadata, set(metadata.tables)):
+            raise StartupError(
+                "alembic_version has lost its comment, which lists the other applied revisions, "
+                "and the tables are not those of the newest. Name the applied ones yourself, of "
+                f'each branch but {extension}: `make db-stamp to="core_0001 …" purge=1`.'
+            )
+        tips |= set(script.get_heads())
+    note["forgotten"] = note.get("forgotten", {}) | {extension: forgotten}
+    _write_tips(connection, script, note, tips.difference(forgotten))
+
+
+def adopt_forgotten(connection: Connection, script: ScriptDirectory, metadata: MetaData) -> None:
+    """Record as applied what a forgotten extension had when it left, if its tables are still there.
+
+    Raises:
+        StartupError: when it has tables, but it is unknown which of its revisions made them.
+    """
+    note, rows = read_note(connection), read_rows(connection)
+    tips = set(applied_tips(script, rows))
+    branches = {label for tip in tips for label in script.get_revision(tip).branch_labels}
+    owners = Owners(metadata, {})
+    existing = set(inspect(connection).get_table_names()) if rows else set()
+    for extension in sorted({*enabled_extensions()} - branches):
+        tables = {table for table in metadata.tables if owners.owner(table) == extension}
+        if not (found := tables & existing):
+            continue
+        heads = [head.revision for head in heads_of(script, extension)]
+        back = note.get("forgotten", {}).get(extension)
+        if not back and _differ(connection, metadata, tables):
+            raise StartupError(
+                f"the database has {', '.join(sorted(found))}, but no record of the migrations of "
+                f"{extension}. Run `make db-stamp to={heads[0]}`, or the revision of {extension} "
+                "that they are of, if an older one; or drop them."
+            )
+        _write_tips(connection, script, note, tips := tips | {*(back or heads)})
+
+
+def _differ(connection: Connection, metadata: MetaData, tables: Collection[str]) -> bool:
+    """Whether these tables are not in the database as the models have them."""
+
+    def is_of_these(item: Any, _name: object, kind: str, *_rest: object) -> bool:
+        return kind != "table" or item.key in tables
+
+    options = {"compare_server_default": True, "include_object": is_of_these}
+    context = MigrationContext.configure(connection, opts=options)
+    return bool(compare_metadata(context, metadata))
+
+
+def _write_tips(
+    connection: Connection, script: ScriptDirectory, note: dict[str, Any], tips: Collection[str]
+) -> None:
     connection.execute(text("DELETE FROM alembic_version"))
     for row in _without_implied(script, tips):
         connection.execute(
             text("INSERT INTO alembic_version (version_num) VALUES (:row)"), {"row": row}
         )
-    write_note(connection, note | {"applied": sorted(tips)})
+    note["applied"] = sorted(tips)
+    write_note(connection, note)
 
 
 def _without_implied(script: ScriptDirectory, tips: Collection[str]) -> set[str]:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
-from alembic.runtime.migration import MigrationContext
+from alembic.runtime.migration import MigrationContext, MigrationInfo
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, inspect, text
 
@@ -54,8 +54,10 @@ def read_state(
     """Compare the migrations of the database with the revisions of the code."""
     rows = read_rows(connection)
     known = {revision.revision for revision in script.walk_revisions()}
-    unknown = sorted(set(rows) - known)
-    noted = read_note(connection).get("applied", []) if unknown else []
+    noted = read_note(connection).get("applied", [])
+    # An extension whose revision no other depends on any more, after an edit, is in the note alone.
+    unknown = sorted({*rows, *filter(extension_of, noted)} - known)
+    noted = noted if unknown else []
     applied = applied_tips(script, [row for row in (*rows, *noted) if row in known])
     return MigrationState(
         applied=frozenset(applied),
@@ -79,24 +81,33 @@ def applied_tips(script: ScriptDirectory, rows: Collection[str]) -> list[str]:
 
 
 def note_applied(
-    *, ctx: MigrationContext, heads: Collection[str], **_callback_arguments: object
+    *, ctx: MigrationContext, step: MigrationInfo, heads: Collection[str], **_others: object
 ) -> None:
-    """Alembic's `on_version_apply` callback: note the applied revisions and the environment."""
+    """Alembic's `on_version_apply` callback: note the applied revisions and the environment.
+
+    Whose database it is, only the first revision can say: later, a developer's settings may name
+    production's, as for a correction after a dump without comments was restored.
+    """
     if ctx.as_sql or ctx.script is None or ctx.connection is None:
         return
-    was_production = read_note(ctx.connection).get("environment") == "production"
-    note = {
-        "applied": applied_tips(ctx.script, heads),
-        "environment": "production" if was_production else settings.ENVIRONMENT,
-    }
+    note = read_note(ctx.connection) | {"applied": applied_tips(ctx.script, heads)}
+    is_first = step.is_upgrade and not step.is_stamp and not step.source_revision_ids
+    if is_first or settings.ENVIRONMENT == "production":
+        was_production = note.get("environment") == "production"
+        note["environment"] = "production" if was_production else settings.ENVIRONMENT
     write_note(ctx.connection, note)
 
 
-def mark_production(connection: Connection) -> None:
-    """Note that production uses this database, also where it had nothing to apply."""
-    note = read_note(connection)
-    if settings.ENVIRONMENT == "production" != note.get("environment") and read_rows(connection):
-        write_note(connection, note | {"environment": "production"})
+def complete_note(connection: Connection, script: ScriptDirectory) -> None:
+    """Note what is applied, and that production uses the database, if there was nothing to do."""
+    note, rows = read_note(connection), read_rows(connection)
+    complete = dict(note)
+    if not set(rows) - {revision.revision for revision in script.walk_revisions()}:
+        complete.setdefault("applied", applied_tips(script, rows))
+    if settings.ENVIRONMENT == "production":
+        complete["environment"] = "production"
+    if rows and complete != note:
+        write_note(connection, complete)
 
 
 def read_note(connection: Connection) -> dict[str, Any]:

@@ -167,28 +167,11 @@ def upgrade_to_heads(
             when a table was in use for too long.
     """
 
-    def missing_steps(applied: tuple[str, ...], _context: object) -> list[RevisionStep]:
+    def missing_steps(applied: Collection[str]) -> list[RevisionStep]:
         return [
             MigrationStep.upgrade_from_script(script.revision_map, revision)
             for revision in missing_revisions(script, applied)
         ]
-
-    def configure(each_in_its_own: bool) -> MigrationContext:
-        return MigrationContext.configure(
-            connection,
-            opts={
-                "script": script,
-                "fn": missing_steps,
-                "on_version_apply": (on_version_apply,),
-                "transaction_per_migration": each_in_its_own,
-            },
-        )
-
-    def run(context: MigrationContext) -> None:
-        if begin:
-            begin(connection)
-        with Operations.context(context):
-            context.run_migrations()
 
     is_callers = connection.in_transaction()
     missing = missing_revisions(script, [] if begin else read_rows(connection))
@@ -200,7 +183,51 @@ def upgrade_to_heads(
             "that is the caller's here. Call it on a connection without a transaction, as "
             "`async with connect() as connection:` gives it, without `connection.begin()`."
         )
-    migrate_in_turn(connection, missing, configure, run)
+    _run_steps(
+        connection,
+        script,
+        missing,
+        missing_steps,
+        on_version_apply=on_version_apply,
+        begin=begin,
+    )
+
+
+def run_revision(
+    connection: Connection, script: ScriptDirectory, revision: Script, *, downgrade: bool = False
+) -> None:
+    """Apply or revert one revision, whose neighbours are as it needs them."""
+    make = MigrationStep.downgrade_from_script if downgrade else MigrationStep.upgrade_from_script
+    _run_steps(connection, script, [revision], lambda _: [make(script.revision_map, revision)])
+
+
+def _run_steps(
+    connection: Connection,
+    script: ScriptDirectory,
+    revisions: Iterable[Script],
+    steps: Callable[[Collection[str]], list[RevisionStep]],
+    *,
+    on_version_apply: Callable[..., None] = note_applied,
+    begin: Callable[[Connection], None] | None = None,
+) -> None:
+    def configure(each_in_its_own: bool) -> MigrationContext:
+        return MigrationContext.configure(
+            connection,
+            opts={
+                "script": script,
+                "fn": lambda applied, _context: steps(applied),
+                "on_version_apply": (on_version_apply,),
+                "transaction_per_migration": each_in_its_own,
+            },
+        )
+
+    def run(context: MigrationContext) -> None:
+        if begin:
+            begin(connection)
+        with Operations.context(context):
+            context.run_migrations()
+
+    migrate_in_turn(connection, revisions, configure, run)
 
 
 async def init_db() -> None:
@@ -237,6 +264,7 @@ def _judge(state: MigrationState) -> None:
 
 def _explain_behind(state: MigrationState) -> str:
     command = "make db-upgrade" if settings.is_local else "alembic upgrade heads"
+    stamp = "make db-stamp to=heads" if settings.is_local else "alembic stamp heads"
     if state.applied:
         return (
             f"the database is behind the code: it lacks {', '.join(state.missing)}. "
@@ -245,6 +273,6 @@ def _explain_behind(state: MigrationState) -> str:
     if state.has_tables:
         return (
             "the database has tables of this service, but no record of its migrations. If they are "
-            "as the migrations make them, run `alembic stamp heads`; else use an empty database."
+            f"as the migrations make them, run `{stamp}`; else use an empty database."
         )
     return f"the database has no tables yet. Run `{command}` first."

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kit.testing._databases import create_database, drop_database, empty_database
     from kit.testing._environment import change_settings, prepare_environment
-    from kit.testing._migrations import alembic, catalogue
+    from kit.testing._migrations import alembic, catalogue, migrate_with_rows
     from kit.testing._processes import QueueProcess, broken_contract, free_port, own_database, run_api
+    from kit.testing._rows import fill_tables
     from kit.testing._sessions import committing_workers, read_session_on, session_on
 
 _MODULES = {
@@ -24,7 +25,9 @@ _MODULES = {
     "create_database": "_databases",
     "drop_database": "_databases",
     "empty_database": "_databases",
+    "fill_tables": "_rows",
     "free_port": "_processes",
+    "migrate_with_rows": "_migrations",
     "own_database": "_processes",
     "prepare_environment": "_environment",
     "read_session_on": "_sessions",

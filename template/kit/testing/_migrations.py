@@ -6,9 +6,14 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from sqlalchemy import Connection, text
+import pytest
+from alembic.script import Script, ScriptDirectory
+from sqlalchemy import Connection, MetaData, text
+from sqlalchemy.exc import DBAPIError
 
+from kit.migrations import missing_revisions, run_revision
 from kit.settings import BASE_DIR, settings
+from kit.testing._rows import fill_tables
 
 QUERIES = {
     # Without a column's position: a table made by several migrations may have another order.
@@ -51,6 +56,59 @@ QUERIES = {
     """,
     "extensions": "SELECT extname || ' ' || extversion FROM pg_extension",
 }
+
+
+SAMPLE = """{"info": {"sample": "'DE' || n"}}"""
+HOW_TO_SAMPLE = f"`Field(sa_column_kwargs={SAMPLE})`, an SQL expression of the row's number n"
+
+REMEDIES = {
+    "23502": "Give a new column a server_default, or fill it before it becomes NOT NULL.",
+    "other": "Change the rows first, with op.execute(). If only made-up rows are like this, give "
+    f"the column's model a sample: {HOW_TO_SAMPLE}.",
+}
+"""What helps against an error, by its SQLSTATE code."""
+
+
+def migrate_with_rows(connection: Connection, script: ScriptDirectory, metadata: MetaData) -> None:
+    """Apply each revision, revert it, and apply it again, with made-up rows in every table.
+
+    Fails when a revision does not work with rows, when a downgrade does not restore the tables, and
+    when there are no rows of a model.
+    """
+    for i, revision in enumerate(missing_revisions(script, [])):
+        before = catalogue(connection)
+        connection.commit()
+        _run_with_rows(connection, script, revision)
+        after = catalogue(connection)
+        fill_tables(connection, metadata, first=4 * i + 1)
+        connection.commit()
+        _run_with_rows(connection, script, revision, downgrade=True)
+        _compare(revision, "downgrade() does not revert", before, catalogue(connection))
+        connection.commit()
+        _run_with_rows(connection, script, revision)
+        _compare(revision, "after a downgrade, upgrade() differs in", after, catalogue(connection))
+        empty = fill_tables(connection, metadata, first=4 * i + 3)
+        connection.commit()
+    if unfilled := [f"{name}: {empty[name]}" for name in empty.keys() & metadata.tables.keys()]:
+        lines = [f"No row could be made up. Give a column a sample: {HOW_TO_SAMPLE}.", *unfilled]
+        pytest.fail("\n".join(lines), pytrace=False)
+
+
+def _run_with_rows(
+    connection: Connection, script: ScriptDirectory, revision: Script, *, downgrade: bool = False
+) -> None:
+    try:
+        run_revision(connection, script, revision, downgrade=downgrade)
+    except DBAPIError as error:
+        function = "downgrade" if downgrade else "upgrade"
+        remedy = REMEDIES.get(getattr(error.orig, "pgcode", ""), REMEDIES["other"])
+        problem = f"{function}() fails where tables have rows"
+        pytest.fail(f"{revision.path}: {problem}: {error.orig}\n{remedy}", pytrace=False)
+
+
+def _compare(revision: Script, problem: str, expected: set[str], found: set[str]) -> None:
+    if lines := sorted(expected ^ found):
+        pytest.fail("\n".join([f"{revision.path}: {problem}", *lines]), pytrace=False)
 
 
 def catalogue(connection: Connection) -> set[str]:

@@ -10,7 +10,7 @@ from kit.migrations import (
     script_directory,
     upgrade_to_heads,
 )
-from kit.testing import alembic, catalogue
+from kit.testing import alembic, catalogue, migrate_with_rows
 
 MODEL_TABLES = {table.name for table in load_metadata().sorted_tables if table.schema is None}
 
@@ -52,6 +52,12 @@ async def test_migrations_and_models_make_the_same_database(fresh_database: str)
             await connection.run_sync(SQLModel.metadata.create_all)
 
             assert await connection.run_sync(catalogue) == migrated
+
+
+async def test_each_revision_works_with_rows_in_every_table(fresh_database: str) -> None:
+    """Up, down and up again; the rows are made up."""
+    async with connect() as connection:
+        await connection.run_sync(migrate_with_rows, script_directory(), SQLModel.metadata)
 
 
 class TestRowSecurity:

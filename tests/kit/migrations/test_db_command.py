@@ -2,18 +2,26 @@ import asyncio
 import io
 
 import pytest
-from sqlalchemy import text
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, text
 
 from app.core.config import StartupError, settings
 from kit.commands import db
 from kit.database._connect import connect
 from kit.migrations import init_db
 from kit.migrations._branches import load_metadata, script_directory
-from kit.migrations._reset import forget_extension, refuse_production, reset_database
-from kit.migrations._state import read_state
-from kit.migrations._upgrade import upgrade_to_heads
+from kit.migrations._reset import (
+    adopt_forgotten,
+    forget_extension,
+    is_of_unknown_origin,
+    refuse_production,
+    reset_database,
+)
+from kit.migrations._state import note_applied, read_note, read_state, write_note
+from kit.migrations._upgrade import run_revision, upgrade_to_heads
+from kit.testing._databases import database_engine
 from kit.testing._environment import change_settings
-from kit.testing._migrations import catalogue, run_module
+from kit.testing._migrations import alembic, catalogue, run_module
 from kit.tests.test_startup_errors import PRODUCTION
 
 
@@ -113,6 +121,69 @@ class TestReset:
             with pytest.raises(StartupError, match="was migrated with ENVIRONMENT=production"):
                 await connection.run_sync(refuse_production)
 
+    async def test_production_is_known_although_its_code_was_rolled_back(
+        self, fresh_database: str
+    ) -> None:
+        """As `alembic -x leave-ahead upgrade heads`, the deployment's command, leaves it."""
+        await init_db()
+        await execute("DELETE FROM alembic_version")
+        await execute("INSERT INTO alembic_version VALUES ('f00dfeed1234')")
+        command = ("alembic", "-x", "leave-ahead", "upgrade", "heads")
+
+        outcome = run_module(fresh_database, *command, **PRODUCTION)  # type: ignore[arg-type]
+
+        assert outcome.status == 0, outcome.output
+        async with connect() as connection:
+            with pytest.raises(StartupError, match="was migrated with ENVIRONMENT=production"):
+                await connection.run_sync(refuse_production)
+
+    async def test_a_developer_s_upgrade_does_not_make_a_database_of_unknown_origin_theirs(
+        self, fresh_database: str
+    ) -> None:
+        """Production's may be migrated by SQL."""
+        sql = alembic(fresh_database, "upgrade", "heads", "--sql").output
+        with database_engine(fresh_database).connect() as connection:
+            lines = (line for line in sql.splitlines() if not line.startswith("INFO"))
+            connection.exec_driver_sql("\n".join(lines))
+        script = script_directory()
+
+        async with connect() as connection:
+            assert await connection.run_sync(is_of_unknown_origin)
+            await connection.rollback()
+            revision = script.get_revision("_example_0001")
+            await connection.run_sync(run_revision, script, revision, downgrade=True)
+            await connection.run_sync(upgrade_to_heads, script)
+
+            assert "applied" in await connection.run_sync(read_note)
+            assert await connection.run_sync(is_of_unknown_origin)
+
+    @pytest.mark.parametrize("environment", ["local", "production"])
+    async def test_a_stamp_marks_productions_database_alone(
+        self, fresh_database: str, monkeypatch: pytest.MonkeyPatch, environment: str
+    ) -> None:
+        """As after a dump of the tables without that of Alembic."""
+        script = script_directory()
+
+        def stamp(connection: Connection) -> None:
+            load_metadata().create_all(connection)
+            options = {
+                "script": script,
+                "fn": lambda rows, _context: script._stamp_revs("heads", rows),
+                "on_version_apply": (note_applied,),
+            }
+            MigrationContext.configure(connection, opts=options).run_migrations()
+
+        with monkeypatch.context() as there:
+            change_settings(there, ENVIRONMENT=environment)
+            async with connect() as connection, connection.begin():
+                await connection.run_sync(stamp)
+
+        async with connect() as connection:
+            assert await connection.run_sync(is_of_unknown_origin) == (environment == "local")
+            if environment == "production":
+                with pytest.raises(StartupError, match="COMMENT ON TABLE alembic_version IS NULL"):
+                    await connection.run_sync(refuse_production)
+
     @pytest.mark.parametrize("answer", ["{name}", "{name} on {host}"])
     async def test_a_database_without_a_mark_wants_name_and_host(
         self, fresh_database: str, answer: str
@@ -165,20 +236,120 @@ class TestForget:
         assert not state.missing
         assert not state.unknown
 
-    async def test_refuses_when_nobody_can_tell_what_else_is_applied(
+    async def test_without_the_comment_what_is_applied_follows_from_the_tables(
         self, fresh_database: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        """As after `alembic upgrade heads --sql`, or a dump that left the comments out."""
         await init_db()
         await execute("COMMENT ON TABLE alembic_version IS NULL")
         disable_example(monkeypatch)
 
-        with pytest.raises(StartupError, match="has lost its comment"):
+        await self.forget("_example")
+
+        async with connect() as connection:
+            state = await connection.run_sync(read_state, script_directory(), load_metadata())
+        assert not state.missing
+        assert not state.unknown
+
+    async def test_without_the_comment_other_tables_are_refused_with_the_command(
+        self, fresh_database: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await init_db()
+        await execute("COMMENT ON TABLE alembic_version IS NULL")
+        await execute("ALTER TABLE api_token DROP COLUMN hint")
+        disable_example(monkeypatch)
+
+        with pytest.raises(StartupError, match='make db-stamp to="core_0001 …" purge=1'):
             await self.forget("_example")
+
+    async def test_one_that_is_back_goes_on_with_its_tables(
+        self, fresh_database: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await init_db()
+        await execute("INSERT INTO example_note (title, body) VALUES ('kept', '')")
+        with monkeypatch.context() as without:
+            disable_example(without)
+            await self.forget("_example")
+
+        upgrade = alembic(fresh_database, "upgrade", "heads")
+
+        assert upgrade.status == 0, upgrade.output
+        async with connect() as connection:
+            assert await connection.scalar(text("SELECT title FROM example_note")) == "kept"
+            state = await connection.run_sync(read_state, script_directory(), load_metadata())
+        assert not state.missing
+
+    async def test_without_the_comment_one_that_is_back_is_known_by_its_tables(
+        self, fresh_database: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await init_db()
+        with monkeypatch.context() as without:
+            disable_example(without)
+            await self.forget("_example")
+        await execute("COMMENT ON TABLE alembic_version IS NULL")
+
+        async with connect() as connection:
+            await connection.run_sync(adopt_forgotten, script_directory(), load_metadata())
+            state = await connection.run_sync(read_state, script_directory(), load_metadata())
+        assert not state.missing
+
+    async def test_one_that_is_back_with_other_tables_is_refused_with_the_command(
+        self, fresh_database: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await init_db()
+        with monkeypatch.context() as without:
+            disable_example(without)
+            await self.forget("_example")
+        await execute("COMMENT ON TABLE alembic_version IS NULL")
+        await execute("ALTER TABLE example_note DROP COLUMN title")
+
+        async with connect() as connection, connection.begin():
+            with pytest.raises(StartupError, match="make db-stamp to=_example_0001"):
+                await connection.run_sync(adopt_forgotten, script_directory(), load_metadata())
+
+    async def test_one_whose_tables_went_by_hand_begins_anew(
+        self, fresh_database: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await init_db()
+        with monkeypatch.context() as without:
+            disable_example(without)
+            await self.forget("_example")
+        await execute("DROP TABLE example_note")
+
+        async with connect() as connection:
+            await connection.run_sync(adopt_forgotten, script_directory(), load_metadata())
+            await connection.rollback()
+            await connection.run_sync(upgrade_to_heads, script_directory())
+            assert await connection.scalar(text("SELECT count(*) FROM example_note")) == 0
+
+    async def test_one_that_no_row_implies_any_more_is_named_and_can_be_forgotten(
+        self, fresh_database: str
+    ) -> None:
+        """As after `depends_on` was edited in a revision that needed the extension's."""
+        await init_db()
+        async with connect() as connection, connection.begin():
+            note = await connection.run_sync(read_note)
+            note["applied"] += ["departed_0001", "gone_0001"]
+            await connection.run_sync(write_note, note)
+
+        await self.forget("departed")
+
+        async with connect() as connection:
+            state = await connection.run_sync(read_state, script_directory(), load_metadata())
+        assert state.orphans == ["gone"]
+        assert not state.is_ahead
+        await self.forget("gone")
+        async with connect() as connection:
+            state = await connection.run_sync(read_state, script_directory(), load_metadata())
+        assert not state.unknown
+        assert not state.missing
 
     @staticmethod
     async def forget(extension: str) -> None:
         async with connect() as connection, connection.begin():
-            await connection.run_sync(forget_extension, script_directory(), extension)
+            await connection.run_sync(
+                forget_extension, script_directory(), load_metadata(), extension
+            )
 
 
 @pytest.mark.slow

@@ -117,16 +117,28 @@ def test_one_step_back_from_nothing_is_refused(script: ScriptDirectory) -> None:
         confirm_downgrade(script, ["inn_0001"], "service@-1", is_confirmed=True)
 
 
-@pytest.mark.parametrize("rows", [["joined"], ["bbb", "ccc"]], ids=["merged", "two-heads"])
-def test_one_step_back_over_a_fork_names_where_it_began(
-    script: ScriptDirectory, tmp_path: Path, rows: list[str]
+@pytest.mark.parametrize(
+    ("rows", "target"),
+    [
+        (["joined"], "service@-1"),
+        (["bbb", "ccc"], "service@-1"),
+        (["after"], "service@-2"),
+        (["after"], "-2"),
+        (["after"], "service@-3"),
+    ],
+)
+def test_steps_back_over_a_fork_name_where_it_began(
+    script: ScriptDirectory, tmp_path: Path, rows: list[str], target: str
 ) -> None:
     write_revision(tmp_path, "ccc", "aaa", None, None)
     write_revision(tmp_path, "joined", ("bbb", "ccc"), None, None)
+    write_revision(tmp_path, "after", "joined", None, None)
     script = ScriptDirectory(ALEMBIC_DIR, version_locations=[tmp_path])
 
     with pytest.raises(StartupError, match=r"bbb and ccc stand .* `make db-downgrade to=aaa`"):
-        confirm_downgrade(script, rows, "service@-1", is_confirmed=True)
+        confirm_downgrade(script, rows, target, is_confirmed=True)
+    for possible in ("aaa", "joined"):
+        confirm_downgrade(script, ["after"], possible, is_confirmed=False)
 
 
 @pytest.mark.slow

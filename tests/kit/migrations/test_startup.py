@@ -61,7 +61,7 @@ class TestEmptyDatabase:
         async with connect() as connection, connection.begin():
             await connection.run_sync(load_metadata().create_all)
 
-        with pytest.raises(StartupError, match="alembic stamp heads"):
+        with pytest.raises(StartupError, match="make db-stamp to=heads"):
             await init_db()
 
 
