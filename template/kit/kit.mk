@@ -20,7 +20,7 @@ help_with_downloads = echo 'Without a network, set UV_OFFLINE=1 to use earlier d
 XDG_CACHE_HOME=/some/folder for downloads.' >&2; exit 1
 
 .PHONY: help setup dev test test-all lint format typecheck upgrade doctor connections extension openapi \
-	db-migrate db-upgrade db-downgrade db-merge db-reset db-status db-forget \
+	db-migrate db-lint db-upgrade db-downgrade db-merge db-reset db-status db-forget \
 	worker beat flower dead-letters up down logs \
 	token token-list token-revoke admin-password admin-revoke
 
@@ -76,6 +76,9 @@ openapi: $(own_uv) ## write the API's OpenAPI schema to openapi.json
 db-migrate: $(own_uv) ## write a migration: message="add orders", extension=hotel for one of an extension
 	$(call need,message,"add orders")
 	$(run) alembic $(if $(extension),-x extension=$(extension)) revision --autogenerate --message "$$message"
+
+db-lint: $(own_uv) ## find what new migrations would block or break: since=COMMIT or since=base, else origin's main
+	@$(run) python -m kit.commands.db lint --since "$$since"
 
 db-upgrade: $(own_uv) ## apply all migrations
 	$(run) alembic upgrade heads
