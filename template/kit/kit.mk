@@ -20,7 +20,7 @@ help_with_downloads = echo 'Without a network, set UV_OFFLINE=1 to use earlier d
 XDG_CACHE_HOME=/some/folder for downloads.' >&2; exit 1
 
 .PHONY: help setup dev test test-all lint format typecheck upgrade doctor connections extension openapi \
-	db-migrate db-lint db-upgrade db-downgrade db-merge db-reset db-status db-forget \
+	db-migrate db-lint db-rehearse db-upgrade db-downgrade db-merge db-reset db-status db-forget \
 	worker beat flower dead-letters up down logs \
 	token token-list token-revoke admin-password admin-revoke
 
@@ -79,6 +79,9 @@ db-migrate: $(own_uv) ## write a migration: message="add orders", extension=hote
 
 db-lint: $(own_uv) ## find what new migrations would block or break: since=COMMIT or since=base, else origin's main
 	@$(run) python -m kit.commands.db lint --since "$$since"
+
+db-rehearse: $(own_uv) ## apply pending migrations to tables of made-up rows, in use: rows=10000, after=REVISION
+	@$(run) python -m kit.testing.rehearsal$(if $(rows), --rows "$$rows")$(if $(after), --after "$$after")
 
 db-upgrade: $(own_uv) ## apply all migrations
 	$(run) alembic upgrade heads
