@@ -19,10 +19,9 @@ until_ctrl_c = @trap : INT; $(1) || [ $$? -eq 130 ]
 help_with_downloads = echo 'Without a network, set UV_OFFLINE=1 to use earlier downloads. Without a writable home, set \
 XDG_CACHE_HOME=/some/folder for downloads.' >&2; exit 1
 
-.PHONY: help setup dev test test-all lint format typecheck upgrade audit sbom doctor connections extension openapi \
-	db-migrate db-upgrade db-downgrade db-merge db-reset db-stamp db-status db-forget \
-	worker beat flower dead-letters up down logs \
-	token token-list token-revoke admin-password admin-revoke
+.PHONY: help setup dev test test-all lint format typecheck upgrade audit sbom doctor connections extension \
+	openapi db-migrate db-lint db-rehearse db-upgrade db-downgrade db-merge db-reset db-status db-stamp db-forget \
+	worker beat flower dead-letters up down logs token token-list token-revoke admin-password admin-revoke
 
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z][a-z-]*:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,6 +81,12 @@ openapi: $(own_uv) ## write the API's OpenAPI schema to openapi.json
 db-migrate: $(own_uv) ## write a migration: message="add orders", extension=hotel for one of an extension
 	$(call need,message,"add orders")
 	$(run) alembic $(if $(extension),-x extension=$(extension)) revision --autogenerate --message "$$message"
+
+db-lint: $(own_uv) ## find what new migrations would block or break: since=COMMIT or since=base, else origin's main
+	@$(run) python -m kit.commands.db lint --since "$$since"
+
+db-rehearse: $(own_uv) ## apply pending migrations to tables of made-up rows, in use: rows=10000, after=REVISION
+	@$(run) python -m kit.testing.rehearsal$(if $(rows), --rows "$$rows")$(if $(after), --after "$$after")
 
 db-upgrade: $(own_uv) ## apply all migrations
 	$(run) alembic upgrade heads

@@ -91,6 +91,7 @@ def test_help_is_the_default_and_lists_every_target() -> None:
             "db-merge extension=hotel",
             ['uv run alembic merge --message "${message:-join}" hotel@heads'],
         ),
+        ("db-lint since=main", ['uv run python -m kit.commands.db lint --since "$since"']),
         ("db-reset", ["uv run python -m kit.commands.db reset"]),
         ("db-status", ["uv run python -m kit.commands.db status"]),
         ("up", ["docker compose up --build --detach"]),

@@ -1,6 +1,6 @@
 """Commands for the database that Alembic lacks.
 
-`python -m kit.commands.db status`, `… reset` and `… forget hotel`
+`python -m kit.commands.db status`, `… lint`, `… reset` and `… forget hotel`
 """
 
 import argparse
@@ -21,12 +21,13 @@ from kit.migrations import (
     reset_database,
     script_directory,
 )
+from kit.migrations.lint import find_unsafe, revisions_since
 from kit.process import start_local_services
 from kit.settings import StartupError, settings
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command.
+def main(arguments: Sequence[str] | None = None) -> int | None:
+    """Run the command, and return its exit status.
 
     Raises:
         StartupError: when it cannot be done; the message says why.
@@ -37,8 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         reset()
     elif options.command == "forget":
         asyncio.run(forget(options.extension))
+    elif options.command == "lint":
+        return asyncio.run(lint(options.since))
     else:
         asyncio.run(status())
+    return None
 
 
 async def status() -> None:
@@ -57,6 +61,20 @@ async def status() -> None:
         print(explain_orphan(extension))
     if state.is_ahead:
         print(explain_ahead(state))
+
+
+async def lint(since: str) -> int:
+    """Print what new revisions would do to tables in use, and what is safe."""
+    script = script_directory()
+    judged, commit = revisions_since(script, since)
+    findings = await find_unsafe(script, judged) if judged else []
+    for finding in findings:
+        print(finding)
+    which = "all revisions" if commit == "base" else f"what {commit} does not have"
+    print(f"Judged {which}: {len(judged)} revisions, {len(findings)} findings.")
+    if findings:
+        print("To allow one, write why above it: `# db-lint: RULE: the reason`.")
+    return 1 if findings else 0
 
 
 def reset() -> None:
@@ -126,6 +144,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("status", help="which revisions the database has and which it lacks")
     commands.add_parser("reset", help="empty the database and run all migrations; asks first")
+    lints = commands.add_parser("lint", help="what new revisions would do to tables in use")
+    lints.add_argument("--since", default="", help="a commit, `base` for all; else origin's main")
     forgets = commands.add_parser("forget", help="forget a removed extension, and keep its tables")
     forgets.add_argument("extension", help="its name")
     return parser
