@@ -1,20 +1,69 @@
 """Write the API's OpenAPI schema to `openapi.json`: `python -m kit.commands.openapi`.
 
-For generators of clients; it needs neither a server nor a running API.
+For generators of clients; it needs neither a server nor a running API. With the argument `routes`
+it prints whom each route serves instead, as a table in Markdown.
 """
 
 import json
+import sys
+
+from starlette.routing import WebSocketRoute
 
 from kit.commands import run_command
 from kit.places import service
+from kit.security import ANONYMOUS_USERS, ANYONE, PROGRAMS, USERS, Kind, Serves, routes_and_callers
 from kit.settings import BASE_DIR
+
+COLUMNS = {
+    ANYONE: "no one",
+    PROGRAMS: "program",
+    USERS: "user",
+    ANONYMOUS_USERS: "anonymous user",
+}
+"""Kinds of principals; those of the service's own follow."""
 
 
 def main() -> None:
     """Write the file, with the same content that a running API answers at `/openapi.json`."""
+    if sys.argv[1:] == ["routes"]:
+        print("\n".join(table_of_routes()))
+        return
     schema = json.dumps(service.application.openapi(), indent=2, ensure_ascii=False)
     (BASE_DIR / "openapi.json").write_text(f"{schema}\n", encoding="utf-8")
     print("openapi.json is written.")
+
+
+def table_of_routes() -> list[str]:
+    """Return a row for each route: the scope that a program needs, and whose rows a user gets.
+
+    Mounted applications are left out: /admin asks for a log-in of its own, /static for none.
+    """
+    routes = [
+        (f"{', '.join(sorted(context.methods or ())) or 'WebSocket'} {context.path}", policy)
+        for context, policy in routes_and_callers(service.application)
+        if context.methods or isinstance(context.original_route, WebSocketRoute)
+    ]
+    kinds = [
+        *dict.fromkeys((*COLUMNS, *(kind for _, each in routes if each for kind in each.kinds)))
+    ]
+    rows = [["route", *(COLUMNS.get(kind, kind) for kind in kinds)]]
+    rows += [
+        [name, *(_cell(kind, policy or Serves((ANYONE,))) for kind in kinds)]
+        for name, policy in routes
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows.insert(1, ["-" * width for width in widths])
+    return [f"| {' | '.join(map(str.ljust, row, widths))} |" for row in rows]
+
+
+def _cell(kind: Kind, policy: Serves) -> str:
+    if kind not in policy.kinds:
+        return "yes" if ANYONE in policy.kinds else ""
+    if kind == PROGRAMS:
+        return policy.scope
+    if kind in {USERS, ANONYMOUS_USERS}:
+        return "shared rows" if policy.is_shared else "own rows"
+    return "yes"
 
 
 if __name__ == "__main__":

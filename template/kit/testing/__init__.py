@@ -13,9 +13,16 @@ if TYPE_CHECKING:
     from kit.testing._migrations import alembic, catalogue
     from kit.testing._processes import QueueProcess, own_database, run_api
     from kit.testing._redis_servers import RedisServer, free_port
-    from kit.testing._sessions import committing_workers, read_session_on, session_on
+    from kit.testing._sessions import (
+        GuardedRoute,
+        committing_workers,
+        guarded_routes,
+        read_session_on,
+        session_on,
+    )
 
 _MODULES = {
+    "GuardedRoute": "_sessions",
     "QueueProcess": "_processes",
     "RedisServer": "_redis_servers",
     "alembic": "_migrations",
@@ -26,6 +33,7 @@ _MODULES = {
     "drop_database": "_databases",
     "empty_database": "_databases",
     "free_port": "_redis_servers",
+    "guarded_routes": "_sessions",
     "own_database": "_processes",
     "prepare_environment": "_environment",
     "read_session_on": "_sessions",

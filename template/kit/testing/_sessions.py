@@ -1,11 +1,19 @@
 """Connections and sessions of the tests: everything in one transaction, rolled back at the end."""
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
+from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
+from fastapi import HTTPException
+from fastapi.requests import HTTPConnection
+from fastapi.routing import RouteContext
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
 from sqlalchemy import Connection, Engine, create_engine
@@ -17,12 +25,23 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.pool import NullPool, StaticPool
 from sqlmodel import Session
 from sqlmodel.ext.asyncio.session import AsyncSession
+from starlette.routing import WebSocketRoute
 
-from kit.admin import admin_session_maker
+from kit.admin import ADMINISTRATORS, admin_session_maker
 from kit.database import AsyncReadOnlySession, refuse_further_use
 from kit.places import service
+from kit.security import (
+    ANYONE,
+    PROGRAMS,
+    USERS,
+    Principal,
+    Serves,
+    _principals,
+    ensure_admin,
+    require_principal,
+    routes_and_callers,
+)
 from kit.security import _admin_users as passwords
-from kit.security import ensure_admin
 from kit.settings import settings
 
 
@@ -164,3 +183,95 @@ def quick_password_hashes() -> Iterator[None]:
         patch.setattr(passwords, "_hasher", quick)
         yield
     passwords._dummy_hash.cache_clear()
+
+
+@dataclass(frozen=True)
+class GuardedRoute:
+    """A route below `/api`, or another one that asks who calls."""
+
+    name: str
+    route: RouteContext
+    policy: Serves | None
+
+    def says(self) -> dict[str, bool]:
+        """Whom it says to serve; a route that says nothing is for programs."""
+        policy = self.policy or Serves()
+        return {
+            name: ANYONE in policy.kinds or bool(caller and policy.serves(caller))
+            for name, caller in self._callers().items()
+        }
+
+    async def serves(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
+        """Whom it serves: requests of each kind of caller get as far as to the endpoint."""
+        callers = self._callers()
+        if self.policy is None or ANYONE in self.policy.kinds:
+            return dict.fromkeys(callers, True)
+        monkeypatch.setitem(service.application.dependency_overrides, require_principal, _stop)
+        served = {}
+        for name, caller in callers.items():
+            monkeypatch.setattr(_principals, "_providers", [partial(_provide, caller)])
+            served[name] = await self._status() == HTTPStatus.IM_A_TEAPOT
+        return served
+
+    def _callers(self) -> dict[str, Principal | None]:
+        scope = (self.policy or Serves()).scope
+        return {
+            "no one": None,
+            "program": Principal(PROGRAMS, "1", "program", scopes=frozenset({scope})),
+            "program with another scope": Principal(
+                PROGRAMS, "2", "other", scopes=frozenset({f"not-{scope}"})
+            ),
+            "user": Principal(USERS, str(UUID(int=1)), "user"),
+            "anonymous user": Principal(
+                USERS, str(UUID(int=2)), "anonymous", {"is_anonymous": True}
+            ),
+        }
+
+    async def _status(self) -> int:
+        """Status of the answer to a request without a body, or to a WebSocket that would open."""
+        is_socket = isinstance(self.route.original_route, WebSocketRoute)
+        path = re.sub(r"\{(\w+)\}", self._example, self.route.path_format or "")
+        scope: dict[str, Any] = {
+            "type": "websocket" if is_socket else "http",
+            "method": min(self.route.methods or ("GET",)),
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "headers": [(b"host", b"test")],
+            "client": ("127.0.0.1", 1),
+            "extensions": {"websocket.http.response": {}},
+        }
+        sent: list[Any] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "websocket.connect" if is_socket else "http.request", "body": b""}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await service.application(scope, receive, send)
+        return int(sent[0]["status"])
+
+    def _example(self, parameter: re.Match[str]) -> str:
+        convertor = self.route.param_convertors[parameter[1]]
+        return "1" if re.fullmatch(convertor.regex, "1") else str(UUID(int=1))
+
+
+def guarded_routes() -> list[GuardedRoute]:
+    """List the routes below `/api`, and others that ask who calls."""
+    return [
+        GuardedRoute(f"{'/'.join(sorted(methods)) or 'any'} {route.path}", route, policy)
+        for route, policy in routes_and_callers(service.application)
+        for methods in [getattr(route, "methods", None) or ()]
+        if (policy and ADMINISTRATORS not in policy.kinds) or f"{route.path}/".startswith("/api/")
+    ]
+
+
+async def _provide(caller: Principal | None, _: HTTPConnection) -> Principal | None:
+    return caller
+
+
+async def _stop(request: HTTPConnection) -> None:
+    """Take the place of `require_principal`: whom it lets pass, the endpoint does not see."""
+    await require_principal(request)
+    raise HTTPException(HTTPStatus.IM_A_TEAPOT)
