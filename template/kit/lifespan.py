@@ -89,16 +89,12 @@ def refuse_rows_of_others() -> None:
         StartupError: when one does neither.
     """
     for route, policy in routes_and_callers(service.application):
-        if (
-            policy
-            and not policy.is_shared
-            and {*policy.kinds} & {USERS, ANONYMOUS_USERS}
-            and not asks_who_calls(route.dependant)
-        ):
+        is_for_users = policy and not {USERS, ANONYMOUS_USERS}.isdisjoint(policy.kinds)
+        if policy and is_for_users and not (policy.is_shared or asks_who_calls(route.dependant)):
             raise StartupError(
                 f"{_place(route.endpoint)} serves {policy} and never asks who calls: take "
-                "`principal: PrincipalDep` and choose their rows, or say `shared=True` in "
-                "`serves(…)` where everybody gets the same."
+                "`principal: PrincipalDep` and choose their rows, or say `serves(…, shared=True)` "
+                "where everybody gets the same."
             )
 
 

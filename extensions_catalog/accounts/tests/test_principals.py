@@ -87,7 +87,7 @@ async def test_a_user_of_the_project_reaches_nothing_that_is_for_programs(
             path = re.sub("{.*?}", "1", str(route.route.path))
             for method in route.route.methods or ():
                 answer = await client.request(method, path)
-                assert answer.status_code == 403, route.name
+                assert answer.status_code == 403, str(route)
 
 
 async def test_a_refused_token_is_answered_with_the_reason(

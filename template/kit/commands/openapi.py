@@ -7,20 +7,15 @@ it prints whom each route serves instead, as a table in Markdown.
 import json
 import sys
 
-from starlette.routing import WebSocketRoute
+from starlette.routing import Host, Mount
 
 from kit.commands import run_command
 from kit.places import service
 from kit.security import ANONYMOUS_USERS, ANYONE, PROGRAMS, USERS, Kind, Serves, routes_and_callers
 from kit.settings import BASE_DIR
 
-COLUMNS = {
-    ANYONE: "no one",
-    PROGRAMS: "program",
-    USERS: "user",
-    ANONYMOUS_USERS: "anonymous user",
-}
-"""Kinds of principals; those of the service's own follow."""
+COLUMNS = {ANYONE: "no one", PROGRAMS: "program", USERS: "user", ANONYMOUS_USERS: "anonymous user"}
+"""Of the table of routes; kinds of the service's own follow."""
 
 
 def main() -> None:
@@ -39,31 +34,24 @@ def table_of_routes() -> list[str]:
     Mounted applications are left out: /admin asks for a log-in of its own, /static for none.
     """
     routes = [
-        (f"{', '.join(sorted(context.methods or ())) or 'WebSocket'} {context.path}", policy)
-        for context, policy in routes_and_callers(service.application)
-        if context.methods or isinstance(context.original_route, WebSocketRoute)
+        (f"{', '.join(sorted(route.methods or ())) or 'WebSocket'} {route.path}", policy)
+        for route, policy in routes_and_callers(service.application)
+        if not isinstance(route.original_route, Mount | Host)
     ]
-    kinds = [
-        *dict.fromkeys((*COLUMNS, *(kind for _, each in routes if each for kind in each.kinds)))
-    ]
-    rows = [["route", *(COLUMNS.get(kind, kind) for kind in kinds)]]
-    rows += [
-        [name, *(_cell(kind, policy or Serves((ANYONE,))) for kind in kinds)]
-        for name, policy in routes
-    ]
+    own = {kind: str(kind) for _, policy in routes if policy for kind in policy.kinds}
+    columns = COLUMNS | {kind: own[kind] for kind in own.keys() - COLUMNS.keys()}
+    rows = [["route", *columns.values()]]
+    rows += [[name, *(_cell(kind, policy) for kind in columns)] for name, policy in routes]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(1, ["-" * width for width in widths])
     return [f"| {' | '.join(map(str.ljust, row, widths))} |" for row in rows]
 
 
-def _cell(kind: Kind, policy: Serves) -> str:
-    if kind not in policy.kinds:
-        return "yes" if ANYONE in policy.kinds else ""
-    if kind == PROGRAMS:
-        return policy.scope
-    if kind in {USERS, ANONYMOUS_USERS}:
-        return "shared rows" if policy.is_shared else "own rows"
-    return "yes"
+def _cell(kind: Kind, policy: Serves | None) -> str:
+    if policy is None or ANYONE in policy.kinds:
+        return "yes"
+    words = {PROGRAMS: policy.scope, USERS: policy.rows, ANONYMOUS_USERS: policy.rows}
+    return words.get(kind, "yes") if kind in policy.kinds else ""
 
 
 if __name__ == "__main__":

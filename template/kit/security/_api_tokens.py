@@ -43,14 +43,8 @@ class TokenCache:
 
     def get(self, digest: str) -> KnownToken | None:
         """The token with this hash, unless its entry has expired."""
-        entry = self._entries.get(digest)
-        if entry is None:
-            return None
-        stale_at, token = entry
-        if time.monotonic() >= stale_at:
-            del self._entries[digest]
-            return None
-        return token
+        stale_at, token = self._entries.get(digest, (0.0, None))
+        return token if time.monotonic() < stale_at else None
 
     def put(self, digest: str, token: KnownToken) -> None:
         """Add a valid token; the oldest entry may be evicted."""

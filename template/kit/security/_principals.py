@@ -98,19 +98,25 @@ async def require_principal(request: HTTPConnection) -> Principal:
     else:
         principal = _without_credentials(request)
     request.state.principal = principal
-    _policy(request).refuse_others(principal)
-    return principal
+    policy = _policy(request)
+    if policy.serves(principal):
+        return principal
+    if principal.served_as != PROGRAMS or PROGRAMS not in policy.kinds:
+        raise HTTPException(403, f"This is for others: it serves {policy}, and no one else.")
+    has = ", ".join(sorted(principal.scopes)) or "none"
+    raise HTTPException(
+        403,
+        f"Send a token with the scope `{policy.scope}`: that of {principal.name!r} has {has}.",
+        headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{policy.scope}"'},
+    )
 
 
 @dataclass(frozen=True)
 class Serves:
     """Whom a route serves: what `serves` says, as a dependency that returns the principal.
 
-    Attributes:
-        kinds: the kinds of principals; none where the route says two different things.
-        scope: the scope that a program's token needs.
-        write_scope: the same for requests other than GET and HEAD, if it differs.
-        is_shared: whether users get the same rows as everybody, and not their own alone.
+    The fields are the arguments of `serves`; no kinds stand for a route that is included twice and
+    says two different things.
     """
 
     kinds: tuple[Kind, ...] = (PROGRAMS,)
@@ -137,24 +143,10 @@ class Serves:
             kind != PROGRAMS or not principal.scopes.isdisjoint((self.scope, ALL_SCOPES))
         )
 
-    def refuse_others(self, principal: Principal) -> None:
-        """Refuse a principal whom the route does not serve.
-
-        Raises:
-            HTTPException: 403, with the scope that is missing.
-        """
-        if self.serves(principal):
-            return
-        if principal.served_as != PROGRAMS or PROGRAMS not in self.kinds:
-            raise HTTPException(403, f"This is for others: it serves {self}, and no one else.")
-        raise HTTPException(
-            403,
-            f"Send a token with the scope `{self.scope}`: that of {principal.name!r} has "
-            f"{', '.join(sorted(principal.scopes)) or 'none'}.",
-            headers={
-                "WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{self.scope}"'
-            },
-        )
+    @property
+    def rows(self) -> str:
+        """Which rows a user gets, for people."""
+        return "shared rows" if self.is_shared else "own rows"
 
 
 def serves(

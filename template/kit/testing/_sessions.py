@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from typing import Any
+from unittest.mock import AsyncMock
 from uuid import UUID
 
 import httpx
@@ -14,6 +14,7 @@ import pytest
 from fastapi import HTTPException
 from fastapi.requests import HTTPConnection
 from fastapi.routing import RouteContext
+from fastapi.testclient import TestClient
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
 from sqlalchemy import Connection, Engine, create_engine
@@ -25,7 +26,7 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.pool import NullPool, StaticPool
 from sqlmodel import Session
 from sqlmodel.ext.asyncio.session import AsyncSession
-from starlette.routing import WebSocketRoute
+from starlette.testclient import WebSocketDenialResponse
 
 from kit.admin import ADMINISTRATORS, admin_session_maker
 from kit.database import AsyncReadOnlySession, refuse_further_use
@@ -189,68 +190,62 @@ def quick_password_hashes() -> Iterator[None]:
 class GuardedRoute:
     """A route below `/api`, or another one that asks who calls."""
 
-    name: str
     route: RouteContext
     policy: Serves | None
+
+    def __str__(self) -> str:
+        """Its methods and path, as the name of a test."""
+        return f"{'/'.join(sorted(self._methods)) or 'any'} {self.route.path}"
+
+    @property
+    def _methods(self) -> set[str]:
+        return getattr(self.route, "methods", None) or set()
+
+    @property
+    def _callers(self) -> dict[str, Principal]:
+        scope = (self.policy or Serves()).scope
+        anonymous = {"is_anonymous": True}
+        return {
+            "program": Principal(PROGRAMS, "1", "one", scopes=frozenset({scope})),
+            "program with another scope": Principal(PROGRAMS, "2", "two", scopes=frozenset({"x"})),
+            "user": Principal(USERS, str(UUID(int=1)), "user"),
+            "anonymous user": Principal(USERS, str(UUID(int=2)), "anonymous", anonymous),
+        }
 
     def says(self) -> dict[str, bool]:
         """Whom it says to serve; a route that says nothing is for programs."""
         policy = self.policy or Serves()
-        return {
-            name: ANYONE in policy.kinds or bool(caller and policy.serves(caller))
-            for name, caller in self._callers().items()
+        is_open = ANYONE in policy.kinds
+        callers = self._callers.items()
+        return {"no one": is_open} | {
+            name: is_open or policy.serves(caller) for name, caller in callers
         }
 
-    async def serves(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
-        """Whom it serves: requests of each kind of caller get as far as to the endpoint."""
-        callers = self._callers()
+    def serves(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
+        """Whom it serves: each sends a request, and the endpoint stands back."""
+
+        async def stop(request: HTTPConnection) -> None:
+            await require_principal(request)
+            raise HTTPException(HTTPStatus.IM_A_TEAPOT)
+
+        callers = {"no one": None, **self._callers}
         if self.policy is None or ANYONE in self.policy.kinds:
             return dict.fromkeys(callers, True)
-        monkeypatch.setitem(service.application.dependency_overrides, require_principal, _stop)
+        monkeypatch.setitem(service.application.dependency_overrides, require_principal, stop)
         served = {}
         for name, caller in callers.items():
-            monkeypatch.setattr(_principals, "_providers", [partial(_provide, caller)])
-            served[name] = await self._status() == HTTPStatus.IM_A_TEAPOT
+            monkeypatch.setattr(_principals, "_providers", [AsyncMock(return_value=caller)])
+            served[name] = self._status() == HTTPStatus.IM_A_TEAPOT
         return served
 
-    def _callers(self) -> dict[str, Principal | None]:
-        scope = (self.policy or Serves()).scope
-        return {
-            "no one": None,
-            "program": Principal(PROGRAMS, "1", "program", scopes=frozenset({scope})),
-            "program with another scope": Principal(
-                PROGRAMS, "2", "other", scopes=frozenset({f"not-{scope}"})
-            ),
-            "user": Principal(USERS, str(UUID(int=1)), "user"),
-            "anonymous user": Principal(
-                USERS, str(UUID(int=2)), "anonymous", {"is_anonymous": True}
-            ),
-        }
-
-    async def _status(self) -> int:
-        """Status of the answer to a request without a body, or to a WebSocket that would open."""
-        is_socket = isinstance(self.route.original_route, WebSocketRoute)
-        path = re.sub(r"\{(\w+)\}", self._example, self.route.path_format or "")
-        scope: dict[str, Any] = {
-            "type": "websocket" if is_socket else "http",
-            "method": min(self.route.methods or ("GET",)),
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": b"",
-            "headers": [(b"host", b"test")],
-            "client": ("127.0.0.1", 1),
-            "extensions": {"websocket.http.response": {}},
-        }
-        sent: list[Any] = []
-
-        async def receive() -> dict[str, Any]:
-            return {"type": "websocket.connect" if is_socket else "http.request", "body": b""}
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        await service.application(scope, receive, send)
-        return int(sent[0]["status"])
+    def _status(self) -> int:
+        path = re.sub(r"\{(\w+)\}", self._example, str(self.route.path_format))
+        client = TestClient(service.application, raise_server_exceptions=False)
+        if self._methods:
+            return client.request(min(self._methods), path).status_code
+        with pytest.raises(WebSocketDenialResponse) as refused, client.websocket_connect(path):
+            pass
+        return refused.value.status_code
 
     def _example(self, parameter: re.Match[str]) -> str:
         convertor = self.route.param_convertors[parameter[1]]
@@ -258,20 +253,9 @@ class GuardedRoute:
 
 
 def guarded_routes() -> list[GuardedRoute]:
-    """List the routes below `/api`, and others that ask who calls."""
+    """List the routes below `/api`, and others that ask who calls, administrators' apart."""
     return [
-        GuardedRoute(f"{'/'.join(sorted(methods)) or 'any'} {route.path}", route, policy)
+        GuardedRoute(route, policy)
         for route, policy in routes_and_callers(service.application)
-        for methods in [getattr(route, "methods", None) or ()]
-        if (policy and ADMINISTRATORS not in policy.kinds) or f"{route.path}/".startswith("/api/")
+        if f"{route.path}/".startswith("/api/") or (policy and ADMINISTRATORS not in policy.kinds)
     ]
-
-
-async def _provide(caller: Principal | None, _: HTTPConnection) -> Principal | None:
-    return caller
-
-
-async def _stop(request: HTTPConnection) -> None:
-    """Take the place of `require_principal`: whom it lets pass, the endpoint does not see."""
-    await require_principal(request)
-    raise HTTPException(HTTPStatus.IM_A_TEAPOT)

@@ -7,13 +7,13 @@ from app.main import app
 from kit.testing import GuardedRoute, change_settings, guarded_routes
 
 
-@pytest.mark.parametrize("route", guarded_routes(), ids=lambda route: route.name)
-async def test_a_route_serves_whom_it_says_and_nobody_else(
+@pytest.mark.parametrize("route", guarded_routes(), ids=str)
+def test_a_route_serves_whom_it_says_and_nobody_else(
     monkeypatch: pytest.MonkeyPatch, route: GuardedRoute
 ) -> None:
     change_settings(monkeypatch, ENVIRONMENT="production")
 
-    assert await route.serves(monkeypatch) == route.says()
+    assert route.serves(monkeypatch) == route.says()
 
 
 async def test_without_credentials_the_api_answers_with_a_problem(
