@@ -136,9 +136,10 @@ class ApiTokenAdmin(ModelView, model=ApiToken):
         IsSetFilter(ApiToken.revoked_at, title="Revoked"),
         DateRangeFilter(ApiToken.last_used_at, title="Last used"),
     )
-    column_formatters = dict.fromkeys(
-        ("created_at", "expires_at", "last_used_at", "revoked_at"), short_time
-    )
+    column_formatters = {
+        **dict.fromkeys(("created_at", "expires_at", "last_used_at", "revoked_at"), short_time),
+        "scopes": lambda token, _: ", ".join(token.scopes),
+    }
     column_formatters_detail = column_formatters
 
     @action(

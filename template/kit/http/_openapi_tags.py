@@ -12,7 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from kit.errors import document_problems
 from kit.extensions import load_extensions, public_name
 from kit.places import service
-from kit.security import ANONYMOUS_USERS, ANYONE, PROGRAMS, USERS, routes_and_callers
+from kit.security import ANONYMOUS_USERS, PROGRAMS, USERS, routes_and_callers
 from kit.settings import settings
 
 _ACCESS_TOKEN = ("Access token", "Of a user's session in Supabase Auth.")
@@ -58,13 +58,13 @@ def document_callers(schema: dict[str, Any], application: FastAPI) -> None:
                 continue
             text = operation.get("description", "")
             operation["description"] = f"{text}\n\nServes {policy}.".lstrip()
-            for kind in policy.kinds:
-                name, description = SCHEMES.get(kind, (kind, f"Of a principal: {kind}."))
+            for kind in filter(SCHEMES.get, policy.kinds):
+                name, description = SCHEMES[kind]
                 requirement = {name: [policy.scope] if kind == PROGRAMS else []}
-                if kind != ANYONE and requirement not in operation.setdefault("security", []):
+                if requirement not in operation.setdefault("security", []):
                     operation["security"].append(requirement)
-                    scheme = {"type": "http", "scheme": "bearer", "description": description}
-                    schemes.setdefault(name, scheme)
+                scheme = {"type": "http", "scheme": "bearer", "description": description}
+                schemes.setdefault(name, scheme)
 
 
 def extension_prefix(extension: str) -> str:

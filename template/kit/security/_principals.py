@@ -177,11 +177,8 @@ async def serve_anyone() -> None:
     """Mark the routes of a `public_router`, which ask nobody who they are."""
 
 
-GUARDS: dict[Any, Serves] = {
-    require_principal: Serves(),
-    serve_anyone: Serves((ANYONE,)),
-}
-"""Dependencies that decide whom a route serves where nothing else does."""
+GUARDS: dict[Any, Serves] = {serve_anyone: Serves((ANYONE,))}
+"""Dependencies that decide whom a route serves, if it does not take a principal."""
 
 
 def routes_and_callers(application: Starlette) -> Iterator[tuple[RouteContext, Serves | None]]:
@@ -193,11 +190,10 @@ def routes_and_callers(application: Starlette) -> Iterator[tuple[RouteContext, S
 def _whom_it_serves(route: Any) -> Serves | None:
     dependant = getattr(route, "dependant", None)
     calls = [*_calls(dependant)] if dependant else []
-    guards = [GUARDS[call] for call in calls if call in GUARDS]
-    said = [call for call in calls if isinstance(call, Serves)] or guards
-    if not said:
-        return None
-    policy, methods = said[-1], getattr(route, "methods", None)
+    said = [call for call in calls if isinstance(call, Serves)]
+    if not said and require_principal not in calls:
+        return next((GUARDS[call] for call in reversed(calls) if call in GUARDS), None)
+    policy, methods = said[-1] if said else Serves(), getattr(route, "methods", None)
     if policy.write_scope and not (methods and methods <= {"GET", "HEAD"}):
         return replace(policy, scope=policy.write_scope)
     return policy

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.core.dependencies import PrincipalDep
+from kit.admin import AdminDep
 from kit.errors import setup_errors
 from kit.http import _routers, build_api_router, middleware_stack, setup_openapi
 from kit.lifespan import refuse_rows_of_others
@@ -20,6 +21,7 @@ from kit.security import (
     Kind,
     Principal,
     require_principal,
+    routes_and_callers,
     serves,
 )
 from kit.settings import StartupError
@@ -154,6 +156,18 @@ def test_the_table_finds_what_no_dependency_reaches(
         route = {str(route): route for route in guarded_routes()}[name]
         assert route.says() == PROGRAMS_ALONE
         assert route.serves(monkeypatch) == EVERYONE
+
+
+def test_a_log_in_of_the_admin_serves_administrators(
+    application: FastAPI, router: APIRouter
+) -> None:
+    async def show(admin: AdminDep) -> None: ...
+
+    application.add_api_route("/page", show)
+    router.add_api_route("/both", show)
+    said = {route.path: policy for route, policy in routes_and_callers(application)}
+    assert str(said["/page"]) == "administrator"
+    assert str(routes(application)["GET /api/both"].policy) == "programs with the scope `default`"
 
 
 def test_a_kind_of_the_service_s_own(
