@@ -64,6 +64,8 @@ RUN_BY = {
     "make logs": TARGET,
     "make down": TARGET,
     "make token name=nightly-export expires=90d": OTHERS,
+    "make token name=partner scopes=default,tasks": OTHERS,
+    "make routes": OTHERS,
     "make token-list": OTHERS,
     "make token-revoke name=nightly-export": OTHERS,
     "make admin-revoke username=ada": OTHERS,

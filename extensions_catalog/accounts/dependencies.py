@@ -8,29 +8,18 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import Depends
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app.core.dependencies import PrincipalDep
 from app.extensions.accounts.models import CurrentUser
 from app.extensions.accounts.principals import USER_KIND
 from kit.errors import Problem
 
-# Names the scheme in the OpenAPI document; the provider verifies the token.
-_bearer = HTTPBearer(
-    auto_error=False,
-    scheme_name="Access token",
-    description="Of a user's session in Supabase Auth.",
-)
 
-
-async def get_current_user(
-    principal: PrincipalDep,
-    _credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None,
-) -> CurrentUser:
-    """Return the calling user.
+async def get_current_user(principal: PrincipalDep) -> CurrentUser:
+    """Return the calling user; the route says `serves(USERS)`.
 
     Raises:
-        Problem: 403 when the caller is not a user but a program with an API token.
+        Problem: 403 when the caller is no user, on a route that serves others too.
     """
     if principal.kind != USER_KIND:
         raise Problem(

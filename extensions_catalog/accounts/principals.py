@@ -1,4 +1,4 @@
-"""Users as principals: a caller with an access token of the project may use the API."""
+"""Users as principals: a caller with an access token of the project is known to the API."""
 
 from http import HTTPStatus
 
@@ -7,10 +7,10 @@ from fastapi import Request
 from app.extensions.accounts.access_tokens import RefusedTokenError, verifier
 from app.extensions.accounts.profiles import note_sighting
 from kit.errors import Problem
-from kit.security import Principal, bearer_token, register_principal_provider
+from kit.security import USERS, Principal, bearer_token, register_principal_provider
 
-USER_KIND = "user"
-"""`Principal.kind` of users; their `id` is that of Supabase Auth."""
+USER_KIND = USERS
+"""`Principal.kind` of users, anonymous ones too; their `id` is that of Supabase Auth."""
 
 
 @register_principal_provider

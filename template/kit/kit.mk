@@ -20,8 +20,9 @@ help_with_downloads = echo 'Without a network, set UV_OFFLINE=1 to use earlier d
 XDG_CACHE_HOME=/some/folder for downloads.' >&2; exit 1
 
 .PHONY: help setup dev test test-all lint format typecheck upgrade audit sbom doctor connections extension \
-	openapi db-migrate db-lint db-rehearse db-upgrade db-downgrade db-merge db-reset db-status db-stamp db-forget \
-	worker beat flower dead-letters up down logs token token-list token-revoke admin-password admin-revoke
+	openapi routes db-migrate db-lint db-rehearse db-upgrade db-downgrade db-merge db-reset db-status db-stamp \
+	db-forget worker beat flower dead-letters up down logs token token-list token-revoke admin-password \
+	admin-revoke
 
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z][a-z-]*:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +79,9 @@ extension: $(own_uv) ## begin an extension of your own, a copy of _example: name
 openapi: $(own_uv) ## write the API's OpenAPI schema to openapi.json
 	@$(run) python -m kit.commands.openapi
 
+routes: $(own_uv) ## show whom each route serves, as a table in Markdown
+	@$(run) python -m kit.commands.openapi routes
+
 db-migrate: $(own_uv) ## write a migration: message="add orders", extension=hotel for one of an extension
 	$(call need,message,"add orders")
 	$(run) alembic $(if $(extension),-x extension=$(extension)) revision --autogenerate --message "$$message"
@@ -132,9 +136,9 @@ down: ## stop the containers
 logs: ## follow the containers' logs
 	docker compose logs --follow
 
-token: $(own_uv) ## make an API token: name=billing-job, expires=90d if it is to expire
+token: $(own_uv) ## make an API token: name=billing-job, expires=90d, scopes=orders:read,orders:write
 	$(call need,name,billing-job)
-	@$(run) python -m kit.commands.token create --expires "$$expires" "$$name"
+	@$(run) python -m kit.commands.token create --expires "$$expires" --scopes "$$scopes" "$$name"
 
 token-list: $(own_uv) ## list the API tokens
 	@$(run) python -m kit.commands.token list

@@ -15,6 +15,7 @@ from kit.connections import begin_process
 from kit.messages import setup_message_handlers
 from kit.migrations import init_db
 from kit.places import service
+from kit.security import ANONYMOUS_USERS, USERS, asks_who_calls, routes_and_callers
 from kit.settings import BASE_DIR, StartupError, settings, unknown_settings
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ async def kit_lifespan() -> AsyncIterator[None]:
     for finding in unknown_settings():  # the service's own classes are known once it is loaded
         logger.warning("%s", finding)
     refuse_lasting_sessions()
+    refuse_rows_of_others()
     # Sessions that are opened by hand: once closed, they are not opened again without a word.
     for maker in (service.async_session_maker, service.read_session_maker):
         maker.configure(close_resets_only=False)
@@ -77,9 +79,30 @@ def refuse_lasting_sessions() -> None:
             )
         else:
             continue
-        code = endpoint.__code__
-        place = f"{os.path.relpath(code.co_filename, BASE_DIR)}:{code.co_firstlineno}"
-        raise StartupError(f"the session of `{endpoint.__name__}` ({place}): {remedy}; {reason}.")
+        raise StartupError(f"the session of {_place(endpoint)}: {remedy}; {reason}.")
+
+
+def refuse_rows_of_others() -> None:
+    """Check that each route that serves users asks who calls, or says that its rows are shared.
+
+    Raises:
+        StartupError: when one does neither.
+    """
+    for route, policy in routes_and_callers(service.application):
+        is_for_users = policy and not {USERS, ANONYMOUS_USERS}.isdisjoint(policy.kinds)
+        if policy and is_for_users and not (policy.is_shared or asks_who_calls(route.dependant)):
+            raise StartupError(
+                f"{_place(route.endpoint)} serves {policy} and never asks who calls: take "
+                "`principal: PrincipalDep` and choose their rows, or say `serves(…, shared=True)` "
+                "where everybody gets the same."
+            )
+
+
+def _place(endpoint: Any) -> str:
+    function = unwrap(endpoint)
+    code = function.__code__
+    place = f"{os.path.relpath(code.co_filename, BASE_DIR)}:{code.co_firstlineno}"
+    return f"`{function.__name__}` ({place})"
 
 
 def _scopes(dependant: Dependant, sessions: list[Any]) -> Iterator[str | None]:

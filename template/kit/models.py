@@ -4,8 +4,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, Index, func, text, true
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import BigInteger, DateTime, Index, Text, func, text, true
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field, SQLModel
 
 import kit.conventions  # noqa: F401 (names constraints, protects every table)
@@ -77,6 +77,12 @@ class ApiToken(SQLModel, table=True):
         repr=False,
         description="SHA-256 of the token, in hexadecimal",
         sa_column_kwargs={"info": {"sensitive": True}},
+    )
+    scopes: list[str] = Field(
+        default_factory=list,
+        sa_type=ARRAY(Text),
+        sa_column_kwargs={"server_default": text("'{}'")},
+        description="What the token may be used for, for example `orders:read`; `*` for everything",
     )
     created_at: datetime | None = Field(
         default=None,

@@ -98,6 +98,7 @@ def test_help_is_the_default_and_lists_every_target() -> None:
         ("down", ["docker compose down"]),
         ("logs", ["docker compose logs --follow"]),
         ("token-list", ["uv run python -m kit.commands.token list"]),
+        ("routes", ["uv run python -m kit.commands.openapi routes"]),
     ],
 )
 def test_a_target_runs(arguments: str, expected: list[str]) -> None:
@@ -112,7 +113,11 @@ def test_a_target_runs(arguments: str, expected: list[str]) -> None:
         ("db-forget", "extension", 'python -m kit.commands.db forget "$extension"'),
         ("db-stamp", "to", "alembic stamp $to"),
         ("db-stamp purge=1", "to", "alembic stamp --purge $to"),
-        ("token", "name", 'python -m kit.commands.token create --expires "$expires" "$name"'),
+        (
+            "token",
+            "name",
+            'python -m kit.commands.token create --expires "$expires" --scopes "$scopes" "$name"',
+        ),
         ("token-revoke", "name", 'python -m kit.commands.token revoke "$name"'),
         ("admin-password", "username", 'python -m kit.commands.admin_password set "$username"'),
         ("admin-revoke", "username", 'python -m kit.commands.admin_password revoke "$username"'),

@@ -1,4 +1,4 @@
-"""Notes, which every caller with access to the API may write."""
+"""Notes of programs: the scope `example:read` reads them, `example:write` changes them."""
 
 from app.extensions._example.api.notes import router
 from app.extensions._example.api.pages import page_router

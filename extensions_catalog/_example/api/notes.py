@@ -15,11 +15,15 @@ from app.extensions._example.settings import example_settings
 from app.extensions._example.tasks import count_words
 from kit.errors import Problem
 from kit.messages import publish
+from kit.security import serves
 
 LARGEST_ID = 2**31 - 1
 """The largest value of PostgreSQL's `integer`."""
 
-router = APIRouter(tags=["Example notes"])
+router = APIRouter(
+    tags=["Example notes"],
+    dependencies=[serves(scope="example:read", write_scope="example:write")],
+)
 
 NoteId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
 

@@ -14,8 +14,9 @@ from app.extensions.accounts.models import (
     ProfileOutput,
 )
 from kit.errors import Problem
+from kit.security import ANONYMOUS_USERS, USERS, serves
 
-router = APIRouter(tags=["Profile"])
+router = APIRouter(tags=["Profile"], dependencies=[serves(USERS, ANONYMOUS_USERS)])
 
 
 @router.get("/me", response_model=ProfileOutput)

@@ -1,7 +1,8 @@
 """Requests with an access token, to the service as it is served."""
 
+import re
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import httpx
 import pytest
@@ -16,8 +17,15 @@ from app.extensions.accounts.tests.supabase_project import (
     send,
 )
 from kit.errors import UnhandledErrorMiddleware, setup_errors
-from kit.security import Principal, require_principal
-from kit.testing import change_settings
+from kit.security import (
+    ANONYMOUS_USERS,
+    PROGRAMS,
+    USERS,
+    Principal,
+    require_principal,
+    serves,
+)
+from kit.testing import change_settings, guarded_routes
 
 pytestmark = pytest.mark.usefixtures("users")
 
@@ -29,12 +37,12 @@ def _environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
-    """A client of an endpoint outside the extension, which returns its principal."""
+    """A client of two endpoints outside the extension: one returns its principal."""
     app = FastAPI()
     app.add_middleware(UnhandledErrorMiddleware)
     setup_errors(app)
 
-    @app.get("/api/caller")
+    @app.get("/api/caller", dependencies=[serves(PROGRAMS, USERS)])
     async def read_caller(
         principal: Annotated[Principal, Depends(require_principal)],
     ) -> dict[str, object]:
@@ -45,6 +53,9 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
             "role": principal.claims.get("role"),
         }
 
+    @app.get("/api/anonymous", dependencies=[serves(ANONYMOUS_USERS, shared=True)])
+    async def read_nothing() -> None: ...
+
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client
@@ -52,6 +63,31 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
 
 async def call(http: httpx.AsyncClient, token: str) -> httpx.Response:
     return await http.get("/api/caller", headers={"Authorization": f"Bearer {token}"})
+
+
+async def test_an_anonymous_user_is_served_where_that_is_said_alone(
+    http: httpx.AsyncClient, project: SupabaseProject
+) -> None:
+    user, anonymous = (project.token(is_anonymous=is_anonymous) for is_anonymous in (False, True))
+    answers = [
+        (await http.get(path, headers={"Authorization": f"Bearer {token}"})).status_code
+        for path in ("/api/caller", "/api/anonymous")
+        for token in (user, anonymous)
+    ]
+    assert answers == [200, 403, 403, 200]
+
+
+@pytest.mark.parametrize("claims", [{}, {"is_anonymous": True}, {"role": "service_role"}])
+async def test_a_user_of_the_project_reaches_nothing_that_is_for_programs(
+    client: httpx.AsyncClient, project: SupabaseProject, claims: dict[str, Any]
+) -> None:
+    client.headers["Authorization"] = f"Bearer {project.token(**claims)}"
+    for route in guarded_routes():
+        if route.policy is None or USERS not in route.policy.kinds:
+            path = re.sub("{.*?}", "1", str(route.route.path))
+            for method in route.route.methods or ():
+                answer = await client.request(method, path)
+                assert answer.status_code == 403, str(route)
 
 
 async def test_a_refused_token_is_answered_with_the_reason(
@@ -72,14 +108,14 @@ async def test_a_refused_token_reaches_no_other_provider(
     http: httpx.AsyncClient, project: SupabaseProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def believes_everything(_: object) -> Principal:
-        return Principal("anybody", "1", "Anybody")
+        return Principal(PROGRAMS, "1", "Anybody", scopes=frozenset({"default"}))
 
     providers = [principals.user_principal, believes_everything]
     monkeypatch.setattr("kit.security._principals._providers", providers)
     answer = await call(http, project.token(make_key("first")))
     assert answer.status_code == 401
     assert answer.json()["reason"] == "signature"
-    assert (await call(http, "of.another.kind")).json()["kind"] == "anybody"
+    assert (await call(http, "of.another.kind")).json()["name"] == "Anybody"
 
 
 @pytest.mark.parametrize("reason", ["unknown-key", "audience", "algorithm", "malformed", "client"])

@@ -4,8 +4,9 @@ from fastapi import APIRouter
 
 from app.extensions.mail.api import bounces, messages
 from app.extensions.mail.api.pages import page_router
+from kit.security import serves
 
-router = APIRouter()
+router = APIRouter(dependencies=[serves(scope="mail:read", write_scope="mail:write")])
 router.include_router(messages.router)
 router.include_router(bounces.router)
 

@@ -17,11 +17,16 @@ from app.extensions.messenger.models import (
 )
 from app.extensions.messenger.outbox import queue_reply
 from app.extensions.messenger.settings import messenger_settings
+from kit.security import serves
 
 LARGEST_ID = 2**63 - 1
 """Of PostgreSQL's `bigint`."""
 
-router = APIRouter(prefix="/messages", tags=["Messenger messages"])
+router = APIRouter(
+    prefix="/messages",
+    tags=["Messenger messages"],
+    dependencies=[serves(scope="messenger:read", write_scope="messenger:write")],
+)
 
 
 @router.get("", response_model=list[MessengerMessageOutput])

@@ -26,7 +26,7 @@ from app.extensions.storage.objects import DELETED, STORED, mismatch, payload_of
 from app.extensions.storage.settings import storage_settings
 from kit.errors import Problem
 from kit.messages import publish
-from kit.security import Principal
+from kit.security import PROGRAMS, USERS, Principal, serves
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,14 @@ def require_bucket() -> None:
         raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, f"No bucket is configured here: set {names}.")
 
 
-router = APIRouter(prefix="/objects", tags=["Objects"], dependencies=[Depends(require_bucket)])
+router = APIRouter(
+    prefix="/objects",
+    tags=["Objects"],
+    dependencies=[
+        serves(PROGRAMS, USERS, scope="storage:read", write_scope="storage:write"),
+        Depends(require_bucket),
+    ],
+)
 
 
 @router.post("", status_code=HTTPStatus.CREATED)

@@ -8,7 +8,9 @@ from fastapi import Depends, HTTPException, Request
 from kit.admin._authentication import AdminAuthentication
 from kit.admin._request_guard import SAFE_METHODS, is_from_our_pages
 from kit.errors import Problem
-from kit.security import Principal
+from kit.security import GUARDS, Kind, Principal, Serves
+
+ADMINISTRATORS = Kind("administrator")
 
 
 async def require_admin(request: Request) -> Principal:
@@ -34,9 +36,10 @@ async def require_admin(request: Request) -> Principal:
         )
     if request.method not in SAFE_METHODS and not is_from_our_pages(request.headers):
         raise Problem(HTTPStatus.FORBIDDEN, "Refused: the request comes from another site.")
-    principal = Principal(kind="administrator", id=str(user.id), name=user.username)
+    principal = Principal(kind=ADMINISTRATORS, id=str(user.id), name=user.username)
     request.state.principal = principal
     return principal
 
 
+GUARDS[require_admin] = Serves((ADMINISTRATORS,))
 AdminDep = Annotated[Principal, Depends(require_admin)]

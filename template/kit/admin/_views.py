@@ -112,7 +112,15 @@ class ApiTokenAdmin(ModelView, model=ApiToken):
     category = "Access"
     category_icon = "fa-solid fa-lock"
     can_create = can_edit = can_delete = False
-    column_list = ("name", "hint", "created_at", "expires_at", "last_used_at", "revoked_at")
+    column_list = (
+        "name",
+        "scopes",
+        "hint",
+        "created_at",
+        "expires_at",
+        "last_used_at",
+        "revoked_at",
+    )
     column_details_list = column_list
     column_labels = {
         "hint": "Begins with",
@@ -128,9 +136,10 @@ class ApiTokenAdmin(ModelView, model=ApiToken):
         IsSetFilter(ApiToken.revoked_at, title="Revoked"),
         DateRangeFilter(ApiToken.last_used_at, title="Last used"),
     )
-    column_formatters = dict.fromkeys(
-        ("created_at", "expires_at", "last_used_at", "revoked_at"), short_time
-    )
+    column_formatters = {
+        **dict.fromkeys(("created_at", "expires_at", "last_used_at", "revoked_at"), short_time),
+        "scopes": lambda token, _: ", ".join(token.scopes),
+    }
     column_formatters_detail = column_formatters
 
     @action(

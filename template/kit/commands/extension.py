@@ -200,7 +200,8 @@ RESERVED = {
     ),
     **dict.fromkeys(("admin", "alembic", "api", "audit"), "tables"),
     **dict.fromkeys(
-        ("base", "core", "core_0001", "current", "head", "heads", "service"), "migrations"
+        ("base", "core", "core_0001", "core_0002", "current", "head", "heads", "service"),
+        "migrations",
     ),
     **dict.fromkeys(("partials", "sqladmin"), "templates"),
 }

@@ -1,6 +1,7 @@
 """Manage API tokens from the command line.
 
-`python -m kit.commands.token create billing-job --expires 90d`, `… list`, `… revoke billing-job`
+`python -m kit.commands.token create billing-job --expires 90d --scopes orders:read`, `… list`,
+`… revoke billing-job`
 """
 
 import argparse
@@ -12,7 +13,15 @@ from sqlmodel import Session, col, select
 
 from kit.commands import command_session, run_command
 from kit.models import ApiToken
-from kit.security import create_api_token, revoke_api_token
+from kit.places import service
+from kit.security import (
+    ALL_SCOPES,
+    DEFAULT_SCOPE,
+    NEW_TOKENS_SCOPES,
+    create_api_token,
+    revoke_api_token,
+    routes_and_callers,
+)
 from kit.settings import StartupError
 
 _DURATION = re.compile(r"(?P<count>\d{1,4})(?P<unit>[hdw])")
@@ -28,26 +37,40 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     with command_session() as session:
         if options.command == "create":
-            create(session, options.name, options.expires)
+            create(session, options.name, options.expires, options.scopes)
         elif options.command == "revoke":
             revoke(session, options.name)
         else:
             show(session)
 
 
-def create(session: Session, name: str, expires: str = "") -> None:
+def create(session: Session, name: str, expires: str = "", scopes: str = "") -> None:
     """Make a token and print it, only this once.
 
     Raises:
-        StartupError: for an invalid name or expiry.
+        StartupError: for an invalid name or expiry, or a scope that no route names.
     """
+    wanted = re.split(r"[\s,]+", scopes.strip(", ")) if scopes else NEW_TOKENS_SCOPES
     try:
+        _check_scopes({*wanted})
         expires_at = parse_expiry(expires) if expires else None
-        token = create_api_token(session, name, expires_at)
+        token = create_api_token(session, name, expires_at, {*wanted})
     except ValueError as error:
         raise StartupError(f"no token was made: {error}.") from None
-    print(f"Token {name!r}, {_until(expires_at)}. It will not be shown again:")
+    meaning = "" if scopes else " (routes that name no scope, and /api/tasks)"
+    print(f"Token {name!r}, {_until(expires_at)}, scopes {', '.join(wanted)}{meaning}. ", end="")
+    print("It will not be shown again:")
     print(token)
+
+
+def _check_scopes(scopes: set[str]) -> None:
+    policies = [policy for _, policy in routes_and_callers(service.application)]
+    named = {policy.scope for policy in policies if policy} | {DEFAULT_SCOPE}
+    if unknown := sorted(scopes - named - {ALL_SCOPES}):
+        raise ValueError(
+            f"no route has the scope {', '.join(unknown)}; there are "
+            f"{', '.join(sorted(named))}, and * for all of them"
+        )
 
 
 def revoke(session: Session, name: str) -> None:
@@ -69,7 +92,8 @@ def show(session: Session) -> None:
     for token in tokens:
         used = f"last used {token.last_used_at:%Y-%m-%d %H:%M}" if token.last_used_at else "unused"
         state = "revoked" if token.revoked_at else _until(token.expires_at)
-        print(f"{token.name:<30}  {token.hint}…  {state:<22}  {used}")
+        scopes = ", ".join(token.scopes) or "no scope"
+        print(f"{token.name:<30}  {token.hint}…  {state:<22}  {used:<26}  {scopes}")
 
 
 def parse_expiry(text: str) -> datetime:
@@ -99,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     create_parser = commands.add_parser("create", help="make a token and print it")
     create_parser.add_argument("name", help="who will use it, for example billing-job")
     create_parser.add_argument("--expires", default="", help="90d, 12h, 2w or 2027-01-31")
+    create_parser.add_argument("--scopes", default="", help="such as orders:read,orders:write")
     commands.add_parser("list", help="show every token")
     revoke_parser = commands.add_parser("revoke", help="revoke a token")
     revoke_parser.add_argument("name")

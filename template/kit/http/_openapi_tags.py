@@ -12,7 +12,16 @@ from fastapi.openapi.utils import get_openapi
 from kit.errors import document_problems
 from kit.extensions import load_extensions, public_name
 from kit.places import service
+from kit.security import ANONYMOUS_USERS, PROGRAMS, USERS, routes_and_callers
 from kit.settings import settings
+
+_ACCESS_TOKEN = ("Access token", "Of a user's session in Supabase Auth.")
+SCHEMES = {
+    PROGRAMS: ("API token", "A token that `make token` printed."),
+    USERS: _ACCESS_TOKEN,
+    ANONYMOUS_USERS: _ACCESS_TOKEN,
+}
+"""Names and descriptions of security schemes."""
 
 
 def setup_openapi(application: FastAPI) -> None:
@@ -29,6 +38,7 @@ def setup_openapi(application: FastAPI) -> None:
                 description=application.description,
                 routes=application.routes,
             )
+            document_callers(schema, application)
             group_tags(schema, _extension_groups())
             document_problems(schema)
             application.openapi_schema = schema
@@ -36,6 +46,25 @@ def setup_openapi(application: FastAPI) -> None:
 
     # FastAPI's own way: https://fastapi.tiangolo.com/how-to/extending-openapi/
     application.openapi = openapi  # type: ignore[method-assign]
+
+
+def document_callers(schema: dict[str, Any], application: FastAPI) -> None:
+    """Add to each operation whom it serves: credentials and scopes, and a line for people."""
+    schemes = schema.setdefault("components", {}).setdefault("securitySchemes", {})
+    for context, policy in routes_and_callers(application):
+        operations = schema["paths"].get(context.path_format, {})
+        for operation in map(operations.get, map(str.lower, context.methods or ())):
+            if not operation or not policy:
+                continue
+            text = operation.get("description", "")
+            operation["description"] = f"{text}\n\nServes {policy}.".lstrip()
+            for kind in filter(SCHEMES.get, policy.kinds):
+                name, description = SCHEMES[kind]
+                requirement = {name: [policy.scope] if kind == PROGRAMS else []}
+                if requirement not in operation.setdefault("security", []):
+                    operation["security"].append(requirement)
+                scheme = {"type": "http", "scheme": "bearer", "description": description}
+                schemes.setdefault(name, scheme)
 
 
 def extension_prefix(extension: str) -> str:

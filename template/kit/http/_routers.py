@@ -11,6 +11,7 @@ from uuid import UUID
 from celery.result import AsyncResult
 from fastapi import APIRouter, Depends, Request, Response, params
 from fastapi.exceptions import DependencyScopeError
+from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel, Field
 from pydantic_core import to_jsonable_python
 
@@ -20,12 +21,13 @@ from kit.http._openapi_tags import extension_prefix
 from kit.places import service
 from kit.queue import enqueue, ping
 from kit.redis import run_redis_call
-from kit.security import require_principal
+from kit.security import require_principal, serve_anyone, serves
 from kit.settings import StartupError
 
 _PROTECTED = [Depends(require_principal)]
+_PUBLIC = [Depends(serve_anyone)]
 
-tasks_router = APIRouter(prefix="/tasks", tags=["Tasks"])
+tasks_router = APIRouter(prefix="/tasks", tags=["Tasks"], dependencies=[serves(scope="tasks")])
 
 
 class PingRequest(BaseModel):
@@ -77,7 +79,10 @@ async def send_ping(body: PingRequest, request: Request, response: Response) -> 
 
 @tasks_router.get("/{task_id}")
 async def read_task(task_id: UUID) -> TaskStatus:
-    """Read a task's state and result, which is kept for `CELERY_RESULT_EXPIRES` seconds."""
+    """Read a task's state and result, which is kept for `CELERY_RESULT_EXPIRES` seconds.
+
+    The id is random and the only key: whoever has it, and the scope `tasks`, may read the result.
+    """
     return await run_redis_call(lambda: _status(task_id))
 
 
@@ -141,8 +146,8 @@ def _import_modules(package: str) -> list[ModuleType]:
         ) from None
 
 
-def _routers_of(module: ModuleType) -> Iterator[tuple[APIRouter, list[params.Depends] | None]]:
-    for name, dependencies in (("router", _PROTECTED), ("public_router", None)):
+def _routers_of(module: ModuleType) -> Iterator[tuple[APIRouter, list[params.Depends]]]:
+    for name, dependencies in (("router", _PROTECTED), ("public_router", _PUBLIC)):
         if isinstance(found := getattr(module, name, None), APIRouter):
             yield found, dependencies
 
@@ -160,9 +165,21 @@ def _include(
     router: APIRouter, module: ModuleType, taken: list[APIRouter], prefix: str = ""
 ) -> None:
     for found, dependencies in _routers_of(module):
+        if dependencies is _PROTECTED:
+            _refuse_what_has_no_dependencies(found, module)
         if not any(found is each for each in taken):
             taken.append(found)
             router.include_router(found, prefix=prefix, dependencies=dependencies)
+
+
+def _refuse_what_has_no_dependencies(router: APIRouter, module: ModuleType) -> None:
+    for route in iter_route_contexts(router.routes):
+        if not hasattr(route, "dependant"):
+            raise StartupError(
+                f"{module.__file__}: move {route.path!r} to `public_router` or into app/main.py: a "
+                "mounted application, or what `add_route` adds, would serve everybody, also in "
+                "`router`."
+            )
 
 
 def build_extension_pages_router() -> APIRouter:

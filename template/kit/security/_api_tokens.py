@@ -8,6 +8,7 @@ import hashlib
 import secrets
 import time
 from collections import OrderedDict
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ class KnownToken(NamedTuple):
     id: int
     name: str
     expires_at: datetime | None
+    scopes: frozenset[str]
 
 
 class TokenCache:
@@ -41,14 +43,8 @@ class TokenCache:
 
     def get(self, digest: str) -> KnownToken | None:
         """The token with this hash, unless its entry has expired."""
-        entry = self._entries.get(digest)
-        if entry is None:
-            return None
-        stale_at, token = entry
-        if time.monotonic() >= stale_at:
-            del self._entries[digest]
-            return None
-        return token
+        stale_at, token = self._entries.get(digest, (0.0, None))
+        return token if time.monotonic() < stale_at else None
 
     def put(self, digest: str, token: KnownToken) -> None:
         """Add a valid token; the oldest entry may be evicted."""
@@ -66,10 +62,22 @@ TOKEN_PREFIX = "api_"  # noqa: S105 (what a token starts with, for secret scanne
 HINT_LENGTH = 12
 """Characters of the token that are kept readable; 35 of the 43 random ones stay unknown."""
 
+DEFAULT_SCOPE = "default"
+"""The scope of routes that name none."""
+NEW_TOKENS_SCOPES = (DEFAULT_SCOPE, "tasks")
+"""Of a token that is made without scopes: the service's own routes, and `/api/tasks`."""
+ALL_SCOPES = "*"
+"""Of tokens that were made before there were scopes, and of the developer's."""
+
 token_cache = TokenCache(seconds=60, size=1024)
 
 
-def create_api_token(session: Session, name: str, expires_at: datetime | None = None) -> str:
+def create_api_token(
+    session: Session,
+    name: str,
+    expires_at: datetime | None = None,
+    scopes: Collection[str] = NEW_TOKENS_SCOPES,
+) -> str:
     """Make a token and return it: the only time that it can be read. The caller commits.
 
     The name of a revoked or expired token may be used again; its row then holds the new token.
@@ -81,7 +89,7 @@ def create_api_token(session: Session, name: str, expires_at: datetime | None = 
     _check_name(name)
     _check_expiry(expires_at)
     token = TOKEN_PREFIX + secrets.token_urlsafe(32)
-    if not _store(session, name, token, expires_at, replaceable=_is_out_of_use()):
+    if not _store(session, name, token, scopes, expires_at, replaceable=_is_out_of_use()):
         raise ValueError(f"a token named {name!r} is in use; revoke it or choose another name")
     return token
 
@@ -89,7 +97,8 @@ def create_api_token(session: Session, name: str, expires_at: datetime | None = 
 def ensure_api_token(session: Session, name: str, token: str) -> None:
     """Make sure that this very token is valid under this name. The caller commits.
 
-    For development, where the token is known beforehand; it replaces another token of the name.
+    For development, where the token is known beforehand; it replaces another token of the name,
+    and has all scopes.
 
     Raises:
         ValueError: when the name is empty or too long, or the token lacks the prefix of tokens.
@@ -98,7 +107,7 @@ def ensure_api_token(session: Session, name: str, token: str) -> None:
     if not token.startswith(TOKEN_PREFIX):
         raise ValueError(f"a token has to begin with {TOKEN_PREFIX}, or find_token ignores it")
     same = (col(ApiToken.token_hash) == hash_token(token)) & ~_is_out_of_use()
-    _store(session, name, token, expires_at=None, replaceable=~same)
+    _store(session, name, token, (ALL_SCOPES,), expires_at=None, replaceable=~same)
 
 
 def revoke_api_token(session: Session, name: str) -> bool:
@@ -145,12 +154,16 @@ async def _note_use(digest: str) -> KnownToken | None:
             or_(col(ApiToken.expires_at).is_(None), col(ApiToken.expires_at) > func.now()),
         )
         .values(last_used_at=func.now())
-        .returning(col(ApiToken.id), col(ApiToken.name), col(ApiToken.expires_at))
+        .returning(
+            col(ApiToken.id), col(ApiToken.name), col(ApiToken.expires_at), col(ApiToken.scopes)
+        )
     )
     async with service.async_session_maker() as session:
         row = (await session.exec(statement)).first()
         await session.commit()
-    return KnownToken(*row) if row else None
+    if row is None:
+        return None
+    return KnownToken(row.id, row.name, row.expires_at, frozenset(row.scopes))
 
 
 def forget_known_tokens() -> None:
@@ -171,13 +184,16 @@ def _store(
     session: Session,
     name: str,
     token: str,
+    scopes: Collection[str],
     expires_at: datetime | None,
+    *,
     replaceable: ColumnElement[bool],
 ) -> bool:
     """Insert the token, or replace the one of the same name where that is allowed."""
     values = {
         "token_hash": hash_token(token),
         "hint": token[:HINT_LENGTH],
+        "scopes": sorted(scopes),
         "expires_at": expires_at,
         "revoked_at": None,
         "last_used_at": None,

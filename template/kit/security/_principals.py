@@ -1,21 +1,36 @@
-"""Principals: who calls, and the providers that identify the caller of a request.
+"""Principals: who calls, the providers that identify them, and whom a route serves.
 
 A provider reads a request, or the opening request of a WebSocket, and returns its principal, or
 None when it finds no credentials of its kind. The kit's provider knows bearer API tokens; an
 extension adds its own with `register_principal_provider`, for example for the JWTs of Supabase
-Auth.
+Auth. To be known is not to be served: a route or router says whom it serves with `serves`.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any
+import re
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, NewType
 
 from fastapi import Depends, HTTPException
+from fastapi.dependencies.models import Dependant
 from fastapi.requests import HTTPConnection
-from fastapi.security import HTTPBearer
+from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
+from starlette.applications import Starlette
 
-from kit.security._api_tokens import find_token
+from kit.security._api_tokens import ALL_SCOPES, DEFAULT_SCOPE, find_token
 from kit.settings import settings
+
+Kind = NewType("Kind", str)
+"""A kind of principals, for `serves`; a provider of your own may have one: `Kind("partner")`."""
+
+PROGRAMS = Kind("api-token")
+"""Programs, which send an API token."""
+USERS = Kind("user")
+"""People who have an account with Supabase Auth; the extension accounts identifies them."""
+ANONYMOUS_USERS = Kind("anonymous-user")
+"""People whom Supabase Auth signed in without an identity; their `Principal.kind` is `user` too."""
+ANYONE = Kind("anyone")
+"""What a `public_router` serves; its routes ask nobody who they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,36 +42,35 @@ class Principal:
         id: identifies the caller within its kind.
         name: the caller's name in logs.
         claims: further verified facts, for example the claims of a token.
+        scopes: what an API token may be used for; `*` for everything.
     """
 
     kind: str
     id: str
     name: str
     claims: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    scopes: frozenset[str] = frozenset()
+
+    @property
+    def served_as(self) -> Kind:
+        """The kind that a route has to name; the developer without credentials is a program."""
+        if self.kind == USERS and self.claims.get("is_anonymous"):
+            return ANONYMOUS_USERS
+        return PROGRAMS if self.kind == LOCAL_PRINCIPAL.kind else Kind(self.kind)
 
 
 # `Any` stands for `HTTPConnection`, so that a provider may declare that it takes a `Request`.
 PrincipalProvider = Callable[[Any], Awaitable[Principal | None]]
 
-LOCAL_PRINCIPAL = Principal(kind="local", id="local", name="Local developer")
+LOCAL_PRINCIPAL = Principal(
+    kind="local", id="local", name="Local developer", scopes=frozenset({ALL_SCOPES})
+)
 """The principal of a call without credentials on a developer's machine."""
 
 _providers: list[PrincipalProvider] = []
 
 WEBSOCKET_PROTOCOL = "bearer"
 """The subprotocol after which a browser sends a token, since its scripts cannot set headers."""
-
-
-class _DocumentedScheme(HTTPBearer):
-    """Names the scheme in the OpenAPI document; `require_principal` verifies the credentials."""
-
-    async def __call__(self, request: HTTPConnection) -> None:
-        """Do nothing."""
-
-
-_bearer = _DocumentedScheme(
-    scheme_name="API token", description="A token that `make token` printed."
-)
 
 
 def register_principal_provider(provider: PrincipalProvider) -> PrincipalProvider:
@@ -69,24 +83,154 @@ def register_principal_provider(provider: PrincipalProvider) -> PrincipalProvide
     return provider
 
 
-async def require_principal(
-    request: HTTPConnection, _scheme: Annotated[None, Depends(_bearer)] = None
-) -> Principal:
+async def require_principal(request: HTTPConnection) -> Principal:
     """Identify the caller of a route or WebSocket, also stored in `request.state.principal`.
 
     On a developer's machine a call without credentials counts as the developer's; wrong credentials
     are refused there as anywhere else.
 
     Raises:
-        HTTPException: 401 when no provider knows the caller.
+        HTTPException: 401 when no provider knows the caller; 403 when the route does not serve it.
     """
     for provider in _providers:
         if principal := await provider(request):
             break
     else:
-        principal = _anonymous(request)
+        principal = _without_credentials(request)
     request.state.principal = principal
-    return principal
+    policy = _policy(request)
+    if policy.serves(principal):
+        return principal
+    if principal.served_as != PROGRAMS or PROGRAMS not in policy.kinds:
+        raise HTTPException(403, f"This is for others: it serves {policy}, and no one else.")
+    has = ", ".join(sorted(principal.scopes)) or "none"
+    raise HTTPException(
+        403,
+        f"Send a token with the scope `{policy.scope}`: that of {principal.name!r} has {has}.",
+        headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{policy.scope}"'},
+    )
+
+
+@dataclass(frozen=True)
+class Serves:
+    """Whom a route serves: what `serves` says, as a dependency that returns the principal.
+
+    The fields are the arguments of `serves`; no kinds stand for a route that is included twice and
+    says two different things.
+    """
+
+    kinds: tuple[Kind, ...] = (PROGRAMS,)
+    scope: str = DEFAULT_SCOPE
+    write_scope: str = ""
+    is_shared: bool = False
+
+    async def __call__(
+        self, principal: Annotated[Principal, Depends(require_principal)]
+    ) -> Principal:
+        """Return the principal, whom `require_principal` has found to be served."""
+        return principal
+
+    def __str__(self) -> str:
+        """Whom, for people: "programs with the scope `orders:read`, users"."""
+        programs = f"programs with the scope `{self.scope}`"
+        names = {PROGRAMS: programs, ANONYMOUS_USERS: "anonymous users", USERS: "users"}
+        return ", ".join(names.get(kind, kind) for kind in self.kinds) or "no one"
+
+    def serves(self, principal: Principal) -> bool:
+        """Whether the principal is of such a kind, and has the scope if it is a program."""
+        kind = principal.served_as
+        return kind in self.kinds and (
+            kind != PROGRAMS or not principal.scopes.isdisjoint((self.scope, ALL_SCOPES))
+        )
+
+    @property
+    def rows(self) -> str:
+        """Which rows a user gets, for people."""
+        return "shared rows" if self.is_shared else "own rows"
+
+
+def serves(
+    *kinds: Kind, scope: str = DEFAULT_SCOPE, write_scope: str = "", shared: bool = False
+) -> Any:
+    """Say whom a router or route serves: `APIRouter(dependencies=[serves(USERS)])`.
+
+    What stands nearest to the endpoint counts: a route's own line replaces its router's.
+
+    Args:
+        kinds: without any, programs.
+        scope: what a program's token has to have, for example `orders:read`.
+        write_scope: the same for requests other than GET and HEAD, for example `orders:write`.
+        shared: users get the same rows as everybody; the route need not ask who calls.
+
+    Raises:
+        ValueError: when a scope has other characters than `a-z0-9_.:-`, or no program is served.
+    """
+    for each in {scope, write_scope or scope} - {DEFAULT_SCOPE}:
+        if not re.fullmatch(r"[a-z0-9_.:-]+", each):
+            raise ValueError(f"a scope has the characters a-z0-9_.:- alone, {each!r} has others")
+        if kinds and PROGRAMS not in kinds:
+            raise ValueError(f"add PROGRAMS: the scope {each!r} is for them, and none is served")
+    return Depends(Serves(kinds or (PROGRAMS,), scope, write_scope, shared))
+
+
+async def serve_anyone() -> None:
+    """Mark the routes of a `public_router`, which ask nobody who they are."""
+
+
+GUARDS: dict[Any, Serves] = {serve_anyone: Serves((ANYONE,))}
+"""Dependencies that decide whom a route serves, if it does not take a principal."""
+
+
+def routes_and_callers(application: Starlette) -> Iterator[tuple[RouteContext, Serves | None]]:
+    """List the application's routes, and whom each serves; None where no dependency says it."""
+    for context in iter_route_contexts(application.routes):
+        yield context, _whom_it_serves(context)
+
+
+def _whom_it_serves(route: Any) -> Serves | None:
+    dependant = getattr(route, "dependant", None)
+    calls = [*_calls(dependant)] if dependant else []
+    said = [call for call in calls if isinstance(call, Serves)]
+    if not said and require_principal not in calls:
+        return next((GUARDS[call] for call in reversed(calls) if call in GUARDS), None)
+    policy, methods = said[-1] if said else Serves(), getattr(route, "methods", None)
+    if policy.write_scope and not (methods and methods <= {"GET", "HEAD"}):
+        return replace(policy, scope=policy.write_scope)
+    return policy
+
+
+def asks_who_calls(dependant: Dependant) -> bool:
+    """Whether the endpoint, or a dependency of it, takes the principal."""
+    return not isinstance(dependant.call, Serves) and any(
+        (each.name and (each.call is require_principal or isinstance(each.call, Serves)))
+        or asks_who_calls(each)
+        for each in dependant.dependencies
+    )
+
+
+def _calls(dependant: Dependant) -> Iterator[Any]:
+    for dependency in dependant.dependencies:
+        yield dependency.call
+        yield from _calls(dependency)
+
+
+def _policy(request: HTTPConnection) -> Serves:
+    """Whom the matched route serves, with what the routers say that include it."""
+    route = request.scope.get("route")
+    if not isinstance(route, APIRoute):  # the route of a WebSocket is complete
+        return _whom_it_serves(route) or Serves()
+    state = request.app.state
+    # The route is kept beside its policy, so that no other one can have its id.
+    known: dict[int, tuple[Any, Serves]] = getattr(state, "callers_of_routes", {})
+    state.callers_of_routes = known
+    if id(route) not in known:
+        # A route in the scope is as it was written, without the routers that include it.
+        for context, policy in routes_and_callers(request.app):
+            original = context.original_route
+            if policy and known.setdefault(id(original), (original, policy))[1] != policy:
+                known[id(original)] = original, Serves(())  # included twice, for different callers
+        known.setdefault(id(route), (route, _whom_it_serves(route) or Serves()))
+    return known[id(route)][1]
 
 
 def bearer_token(request: HTTPConnection) -> str | None:
@@ -101,7 +245,7 @@ def bearer_token(request: HTTPConnection) -> str | None:
     return offered[1] if offered[:1] == [WEBSOCKET_PROTOCOL] and len(offered) > 1 else None
 
 
-def _anonymous(request: HTTPConnection) -> Principal:
+def _without_credentials(request: HTTPConnection) -> Principal:
     if "authorization" in request.headers or bearer_token(request):
         raise HTTPException(
             401,
@@ -122,4 +266,4 @@ async def api_token_principal(request: HTTPConnection) -> Principal | None:
     """The principal of the API token in the request; None without a valid one."""
     token = bearer_token(request)
     found = await find_token(token) if token else None
-    return found and Principal(kind="api-token", id=str(found.id), name=found.name)
+    return found and Principal(PROGRAMS, str(found.id), found.name, scopes=found.scopes)

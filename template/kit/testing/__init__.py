@@ -13,9 +13,16 @@ if TYPE_CHECKING:
     from kit.testing._migrations import alembic, catalogue, migrate_with_rows
     from kit.testing._processes import QueueProcess, broken_contract, free_port, own_database, run_api
     from kit.testing._rows import fill_tables
-    from kit.testing._sessions import committing_workers, read_session_on, session_on
+    from kit.testing._sessions import (
+        GuardedRoute,
+        committing_workers,
+        guarded_routes,
+        read_session_on,
+        session_on,
+    )
 
 _MODULES = {
+    "GuardedRoute": "_sessions",
     "QueueProcess": "_processes",
     "alembic": "_migrations",
     "broken_contract": "_processes",
@@ -27,6 +34,7 @@ _MODULES = {
     "empty_database": "_databases",
     "fill_tables": "_rows",
     "free_port": "_processes",
+    "guarded_routes": "_sessions",
     "migrate_with_rows": "_migrations",
     "own_database": "_processes",
     "prepare_environment": "_environment",

@@ -1,11 +1,20 @@
 """Connections and sessions of the tests: everything in one transaction, rolled back at the end."""
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
+from unittest.mock import AsyncMock
+from uuid import UUID
 
 import httpx
 import pytest
+from fastapi import HTTPException
+from fastapi.requests import HTTPConnection
+from fastapi.routing import RouteContext
+from fastapi.testclient import TestClient
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
 from sqlalchemy import Connection, Engine, create_engine
@@ -17,12 +26,23 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.pool import NullPool, StaticPool
 from sqlmodel import Session
 from sqlmodel.ext.asyncio.session import AsyncSession
+from starlette.testclient import WebSocketDenialResponse
 
-from kit.admin import admin_session_maker
+from kit.admin import ADMINISTRATORS, admin_session_maker
 from kit.database import AsyncReadOnlySession, refuse_further_use
 from kit.places import service
+from kit.security import (
+    ANYONE,
+    PROGRAMS,
+    USERS,
+    Principal,
+    Serves,
+    _principals,
+    ensure_admin,
+    require_principal,
+    routes_and_callers,
+)
 from kit.security import _admin_users as passwords
-from kit.security import ensure_admin
 from kit.settings import settings
 
 
@@ -164,3 +184,78 @@ def quick_password_hashes() -> Iterator[None]:
         patch.setattr(passwords, "_hasher", quick)
         yield
     passwords._dummy_hash.cache_clear()
+
+
+@dataclass(frozen=True)
+class GuardedRoute:
+    """A route below `/api`, or another one that asks who calls."""
+
+    route: RouteContext
+    policy: Serves | None
+
+    def __str__(self) -> str:
+        """Its methods and path, as the name of a test."""
+        return f"{'/'.join(sorted(self._methods)) or 'any'} {self.route.path}"
+
+    @property
+    def _methods(self) -> set[str]:
+        return getattr(self.route, "methods", None) or set()
+
+    @property
+    def _callers(self) -> dict[str, Principal]:
+        scope = (self.policy or Serves()).scope
+        anonymous = {"is_anonymous": True}
+        return {
+            "program": Principal(PROGRAMS, "1", "one", scopes=frozenset({scope})),
+            "program with another scope": Principal(PROGRAMS, "2", "two", scopes=frozenset({"x"})),
+            "user": Principal(USERS, str(UUID(int=1)), "user"),
+            "anonymous user": Principal(USERS, str(UUID(int=2)), "anonymous", anonymous),
+        }
+
+    def says(self) -> dict[str, bool]:
+        """Whom it says to serve; a route that says nothing is for programs."""
+        policy = self.policy or Serves()
+        is_open = ANYONE in policy.kinds
+        callers = self._callers.items()
+        return {"no one": is_open} | {
+            name: is_open or policy.serves(caller) for name, caller in callers
+        }
+
+    def serves(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
+        """Whom it serves: each sends a request, and the endpoint stands back."""
+
+        async def stop(request: HTTPConnection) -> None:
+            await require_principal(request)
+            raise HTTPException(HTTPStatus.IM_A_TEAPOT)
+
+        callers = {"no one": None, **self._callers}
+        if self.policy is None or ANYONE in self.policy.kinds:
+            return dict.fromkeys(callers, True)
+        monkeypatch.setitem(service.application.dependency_overrides, require_principal, stop)
+        served = {}
+        for name, caller in callers.items():
+            monkeypatch.setattr(_principals, "_providers", [AsyncMock(return_value=caller)])
+            served[name] = self._status() == HTTPStatus.IM_A_TEAPOT
+        return served
+
+    def _status(self) -> int:
+        path = re.sub(r"\{(\w+)\}", self._example, str(self.route.path_format))
+        client = TestClient(service.application, raise_server_exceptions=False)
+        if self._methods:
+            return client.request(min(self._methods), path).status_code
+        with pytest.raises(WebSocketDenialResponse) as refused, client.websocket_connect(path):
+            pass
+        return refused.value.status_code
+
+    def _example(self, parameter: re.Match[str]) -> str:
+        convertor = self.route.param_convertors[parameter[1]]
+        return "1" if re.fullmatch(convertor.regex, "1") else str(UUID(int=1))
+
+
+def guarded_routes() -> list[GuardedRoute]:
+    """List the routes below `/api`, and others that ask who calls, administrators' apart."""
+    return [
+        GuardedRoute(route, policy)
+        for route, policy in routes_and_callers(service.application)
+        if f"{route.path}/".startswith("/api/") or (policy and ADMINISTRATORS not in policy.kinds)
+    ]

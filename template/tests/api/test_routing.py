@@ -1,27 +1,27 @@
-"""Who may use which route."""
+"""Who may use which route; `make routes` shows it as a table."""
 
 import httpx
 import pytest
 
 from app.main import app
-from kit.testing import change_settings
-
-API_ROUTES = [
-    (method.upper(), path)
-    for path, operations in app.openapi()["paths"].items()
-    for method, operation in operations.items()
-    # Those of a `public_router` have no security scheme.
-    if path.startswith("/api/") and "security" in operation
-]
+from kit.testing import GuardedRoute, change_settings, guarded_routes
 
 
-@pytest.mark.parametrize(("method", "path"), API_ROUTES)
-async def test_outside_local_every_route_of_the_api_wants_a_principal(
-    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, method: str, path: str
+@pytest.mark.parametrize("route", guarded_routes(), ids=str)
+def test_a_route_serves_whom_it_says_and_nobody_else(
+    monkeypatch: pytest.MonkeyPatch, route: GuardedRoute
 ) -> None:
     change_settings(monkeypatch, ENVIRONMENT="production")
 
-    answer = await client.request(method, path)
+    assert route.serves(monkeypatch) == route.says()
+
+
+async def test_without_credentials_the_api_answers_with_a_problem(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_settings(monkeypatch, ENVIRONMENT="production")
+
+    answer = await client.post("/api/tasks/ping")
 
     assert answer.status_code == 401
     assert answer.headers["content-type"] == "application/problem+json"

@@ -111,6 +111,13 @@ class TestApiTokens:
     ) -> None:
         assert (await admin_client.get(f"/admin/api-token/{path}")).status_code == 403
 
+    @pytest.mark.parametrize("path", ["list", "details/{}"])
+    async def test_their_scopes_are_shown(
+        self, admin_client: httpx.AsyncClient, token: ApiToken, path: str
+    ) -> None:
+        page = await admin_client.get(f"/admin/api-token/{path.format(token.id)}")
+        assert "default, tasks" in page.text
+
     async def test_wrong_keys_are_refused(self, admin_client: httpx.AsyncClient) -> None:
         answer = await admin_client.get("/admin/api-token/action/revoke?pks=1,x")
         assert answer.status_code == 400

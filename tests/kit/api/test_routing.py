@@ -12,7 +12,7 @@ from starlette.websockets import WebSocketDisconnect
 from app.core.config import settings
 from kit.errors import Problem, setup_errors
 from kit.extensions import ExtensionError, LoadedHook
-from kit.http import _routers, build_api_router, middleware_stack
+from kit.http import _routers, build_api_router, middleware_stack, setup_openapi
 from kit.security import PrincipalProvider
 from kit.security import _principals as principals
 
@@ -53,6 +53,7 @@ def http(monkeypatch: pytest.MonkeyPatch) -> TestClient:
     monkeypatch.setattr(_routers, "load_extensions", lambda _: [LoadedHook("hotel", extension)])
     application = FastAPI(middleware=middleware_stack())
     setup_errors(application)
+    setup_openapi(application)
     application.include_router(build_api_router("app.api"))
     return TestClient(application)
 

@@ -18,6 +18,10 @@ class TestCreate:
             (["create", " "], "no token was made: a token's name has 1 to 100 characters"),
             (["create", "job", "--expires", "soon"], "'soon' is not an expiry, expected for"),
             (["create", "job", "--expires", "2001-01-01"], "is in the past"),
+            (
+                ["create", "job", "--scopes", "hotel:raed"],
+                "no route has the scope hotel:raed; there",
+            ),
         ],
     )
     def test_tells_what_is_wrong(self, arguments: list[str], message: str) -> None:
@@ -29,6 +33,30 @@ class TestCreate:
         command.main(["create", "job"])
         with pytest.raises(StartupError, match="'job' is in use; revoke it"):
             command.main(["create", "job"])
+
+    @pytest.mark.parametrize(
+        ("arguments", "scopes"),
+        [
+            ([], ["default", "tasks"]),
+            (["--scopes", ""], ["default", "tasks"]),
+            (["--scopes", "example:write, example:read"], ["example:read", "example:write"]),
+            (["--scopes", "*"], ["*"]),
+        ],
+    )
+    def test_gives_the_scopes(
+        self,
+        sync_db_session: Session,
+        capsys: pytest.CaptureFixture[str],
+        arguments: list[str],
+        scopes: list[str],
+    ) -> None:
+        command.main(["create", "job", *arguments])
+        assert sync_db_session.exec(select(ApiToken)).one().scopes == scopes
+        said = capsys.readouterr().out
+        assert all(scope in said for scope in scopes)
+        assert ("routes that name no scope" in said) == (scopes == ["default", "tasks"])
+        command.main(["list"])
+        assert ", ".join(scopes) in capsys.readouterr().out
 
     def test_prints_the_token_once(
         self, sync_db_session: Session, capsys: pytest.CaptureFixture[str]

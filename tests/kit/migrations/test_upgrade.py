@@ -1,5 +1,9 @@
+from importlib import import_module
+
 import pytest
-from sqlalchemy import Column, Integer, MetaData, Table, text
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from sqlalchemy import Column, Connection, Integer, MetaData, Table, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kit.database import tables_without_row_security
@@ -27,6 +31,24 @@ async def test_the_catalogue_shows_each_difference(
     await connection.execute(text(difference))
 
     assert await connection.run_sync(catalogue) != before
+
+
+async def test_tokens_from_before_there_were_scopes_keep_all_rights(
+    connection: AsyncConnection,
+) -> None:
+    scopes = import_module("kit.migrations.versions.core_0002_scopes_of_tokens")
+    insert = "INSERT INTO api_token (name, hint, token_hash) VALUES ('{0}', 'h', '{0}')"
+
+    def run(sync: Connection) -> None:
+        with Operations.context(MigrationContext.configure(sync)):
+            scopes.downgrade()
+            sync.execute(text(insert.format("before")))
+            scopes.upgrade()
+        sync.execute(text(insert.format("after")))
+
+    await connection.run_sync(run)
+    rows = await connection.execute(text("SELECT name, scopes FROM api_token"))
+    assert {row.name: row.scopes for row in rows} == {"before": ["*"], "after": []}
 
 
 class TestRowSecurity:

@@ -31,7 +31,7 @@ class TestReadProfile:
     async def test_a_program_is_no_user(self, client: httpx.AsyncClient, api_token: str) -> None:
         answer = await client.get(ME, headers={"Authorization": f"Bearer {api_token}"})
         assert answer.status_code == 403
-        assert "send the access token" in answer.json()["detail"]
+        assert "it serves users, anonymous users" in answer.json()["detail"]
 
     async def test_a_developer_without_token_is_no_user(self, client: httpx.AsyncClient) -> None:
         assert (await client.get(ME)).status_code == 403

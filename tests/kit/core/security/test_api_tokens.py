@@ -204,7 +204,7 @@ class Clock:
 
 
 class TestTokenCache:
-    token = KnownToken(id=1, name="job", expires_at=None)
+    token = KnownToken(id=1, name="job", expires_at=None, scopes=frozenset())
 
     def test_forgets_after_its_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
         clock = Clock(monkeypatch)

@@ -9,6 +9,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app.core.config import settings
 from kit.errors._problems import setup_errors
 from kit.security import (
+    PROGRAMS,
     Principal,
     PrincipalProvider,
     create_api_token,
@@ -21,6 +22,8 @@ from kit.security import (
 )
 
 Result = TypeVar("Result")
+
+SCOPES = frozenset({"default"})
 
 
 @pytest.fixture
@@ -125,6 +128,36 @@ class TestLocal:
         }
 
 
+class TestScopes:
+    @pytest.fixture(autouse=True)
+    def _outside_local(self, production: None) -> None: ...
+
+    async def test_a_missing_one_is_named(
+        self, http: httpx.AsyncClient, db_session: AsyncSession
+    ) -> None:
+        token = await call(db_session, create_api_token, "partner", None, ["orders:read"])
+        answer = await http.get("/api/me", headers=bearer(token))
+        assert answer.status_code == 403
+        assert answer.headers["WWW-Authenticate"] == (
+            'Bearer error="insufficient_scope", scope="default"'
+        )
+        assert "scope `default`: that of 'partner' has orders:read" in answer.json()["detail"]
+
+    async def test_without_any_nothing_is_open(
+        self, http: httpx.AsyncClient, db_session: AsyncSession
+    ) -> None:
+        token = await call(db_session, create_api_token, "partner", None, [])
+        answer = await http.get("/api/me", headers=bearer(token))
+        assert (answer.status_code, "has none" in answer.json()["detail"]) == (403, True)
+
+    @pytest.mark.parametrize("scope", ["default", "*"])
+    async def test_what_opens(
+        self, http: httpx.AsyncClient, db_session: AsyncSession, scope: str
+    ) -> None:
+        token = await call(db_session, create_api_token, "partner", None, [scope])
+        assert (await http.get("/api/me", headers=bearer(token))).status_code == 200
+
+
 class TestProviders:
     async def test_another_provider_is_asked(
         self, http: httpx.AsyncClient, providers: list[PrincipalProvider], production: None
@@ -132,12 +165,16 @@ class TestProviders:
         @register_principal_provider
         async def from_cookie(request: Request) -> Principal | None:
             user = request.cookies.get("user")
-            return Principal("user", user, user.title(), {"role": "editor"}) if user else None
+            return (
+                Principal(PROGRAMS, user, user.title(), {"role": "editor"}, SCOPES)
+                if user
+                else None
+            )
 
         http.cookies.set("user", "ada")
         answer = await http.get("/api/me")
         assert answer.json() == {
-            "kind": "user",
+            "kind": "api-token",
             "id": "ada",
             "name": "Ada",
             "claims": {"role": "editor"},
