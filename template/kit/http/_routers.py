@@ -20,10 +20,11 @@ from kit.http._openapi_tags import extension_prefix
 from kit.places import service
 from kit.queue import enqueue, ping
 from kit.redis import run_redis_call
-from kit.security import require_principal
+from kit.security import limit_address, require_principal
 from kit.settings import StartupError
 
 _PROTECTED = [Depends(require_principal)]
+_PUBLIC = [Depends(limit_address)]
 
 tasks_router = APIRouter(prefix="/tasks", tags=["Tasks"])
 
@@ -141,8 +142,8 @@ def _import_modules(package: str) -> list[ModuleType]:
         ) from None
 
 
-def _routers_of(module: ModuleType) -> Iterator[tuple[APIRouter, list[params.Depends] | None]]:
-    for name, dependencies in (("router", _PROTECTED), ("public_router", None)):
+def _routers_of(module: ModuleType) -> Iterator[tuple[APIRouter, list[params.Depends]]]:
+    for name, dependencies in (("router", _PROTECTED), ("public_router", _PUBLIC)):
         if isinstance(found := getattr(module, name, None), APIRouter):
             yield found, dependencies
 

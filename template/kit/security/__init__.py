@@ -26,3 +26,4 @@ from kit.security._principals import (
     register_principal_provider,
     require_principal,
 )
+from kit.security._rate_limit import client_network, limit_address

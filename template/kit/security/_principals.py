@@ -8,13 +8,14 @@ Auth.
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from fastapi import Depends, HTTPException
 from fastapi.requests import HTTPConnection
 from fastapi.security import HTTPBearer
 
 from kit.security._api_tokens import find_token
+from kit.security._rate_limit import limit_address, limit_rate
 from kit.settings import settings
 
 
@@ -42,6 +43,9 @@ LOCAL_PRINCIPAL = Principal(kind="local", id="local", name="Local developer")
 """The principal of a call without credentials on a developer's machine."""
 
 _providers: list[PrincipalProvider] = []
+
+_IDENTIFIED = "kit.principal"
+"""Key of a request's scope: its principal, once that is known."""
 
 WEBSOCKET_PROTOCOL = "bearer"
 """The subprotocol after which a browser sends a token, since its scripts cannot set headers."""
@@ -78,14 +82,18 @@ async def require_principal(
     are refused there as anywhere else.
 
     Raises:
-        HTTPException: 401 when no provider knows the caller.
+        HTTPException: 401 when no provider knows the caller; 429 when it sends too many requests.
     """
+    if (known := request.scope.get(_IDENTIFIED)) is not None:  # before the body was read
+        return cast("Principal", known)
     for provider in _providers:
         if principal := await provider(request):
             break
     else:
+        await limit_address(request)
         principal = _anonymous(request)
-    request.state.principal = principal
+    limit_rate(f"{principal.kind}:{principal.id}")
+    request.scope[_IDENTIFIED] = request.state.principal = principal
     return principal
 
 
