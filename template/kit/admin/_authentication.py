@@ -29,13 +29,12 @@ from kit.admin._audit import AuditedSession, audit_entry, current_admin_request
 from kit.admin._login_throttle import (
     LoginAttempt,
     TooManyAttemptsError,
-    client_network,
     reserve_attempt,
 )
 from kit.admin._request_guard import client_address, requested_action
 from kit.context import root_path
 from kit.models import AdminUser, AuditAction, AuditEntry
-from kit.security import normalise_username, verify_password
+from kit.security import client_network, normalise_username, verify_password
 from kit.settings import settings
 
 SESSION_COOKIE = "admin_session"

@@ -16,7 +16,6 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 from datetime import timedelta
-from ipaddress import IPv6Address, ip_address
 
 from sqlalchemy import ColumnElement, Interval, extract, func, literal
 from sqlmodel import Session, col, select
@@ -83,20 +82,6 @@ def reserve_attempt(session: Session, attempt: LoginAttempt) -> int | None:
     entry_id = entry.id
     session.commit()
     return entry_id
-
-
-def client_network(address: str) -> str:
-    """The network that counts as one client: an IPv4 address, or an IPv6 network of 64 bits.
-
-    One IPv6 subscriber has at least that many addresses to choose from.
-    """
-    try:
-        ip = ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is None:
-        return f"{IPv6Address(int(ip) >> 64 << 64)}/64"
-    return str(getattr(ip, "ipv4_mapped", None) or ip)
 
 
 def _refuse_at_limit(session: Session, attempt: LoginAttempt) -> None:

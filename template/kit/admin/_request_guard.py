@@ -13,6 +13,7 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -32,11 +33,16 @@ CONTENT_SECURITY_POLICY = (
 )
 
 
+LOG_IN_BODY_LIMIT = 16_384
+"""Bytes of the log-in form, which anybody may send."""
+
+
 class AdminRequestGuard:
     """ASGI middleware: answers 403 to a request from another site that would change data."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
+        self._log_in = RequestBodyLimitMiddleware(app, LOG_IN_BODY_LIMIT)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -56,8 +62,9 @@ class AdminRequestGuard:
             await send(message)
 
         token = current_admin_request.set(AdminRequest(client=client_address(scope)))
+        app = self._log_in if scope["path"].endswith("/login") else self.app
         try:
-            await self.app(scope, receive, send_with_headers)
+            await app(scope, receive, send_with_headers)
         finally:
             current_admin_request.reset(token)
 

@@ -7,12 +7,15 @@ serving, and ends with status 1 when it cannot start.
 import argparse
 import asyncio
 import errno
+import json
 import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from http import HTTPStatus
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from kit.connections import refuse_more_than_the_plan
 from kit.process import configure_logging
@@ -50,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         host=settings.API_HOST,
         port=settings.API_PORT,
         fd=options.fd,
+        http=f"kit.commands.serve:{_LimitedProtocol.__name__}",
+        ws_max_size=settings.API_MAX_BODY_SIZE,
         workers=settings.API_WORKERS if options.fd is None else 1,
         log_config=None,
         root_path=settings.API_ROOT_PATH,
@@ -57,6 +62,113 @@ def main(arguments: Sequence[str] | None = None) -> None:
         server_header=False,
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
     )
+
+
+HEADERS_LIMIT = 65_536
+"""Bytes of a request that are not its body, as in h11; nginx allows half of it."""
+
+SLOWEST_BYTES_PER_SECOND = 4_096
+LINGER_SECONDS = 1
+"""How long what a refused client still sends is dropped, so that it gets to read the answer."""
+
+
+class _LimitedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with limits on the size of headers and on the time to send a request.
+
+    uvicorn has neither with this parser. Source: https://github.com/Kludex/uvicorn/issues/157
+    """
+
+    _began: float | None = None  # when the request that is arriving began
+    _received = 0
+    _body = 0
+    _arriving: RequestResponseCycle | None = None  # what serves the body that is arriving
+    _is_refused = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._began = self.loop.time()  # a client that sends nothing is late, too
+        self._refuse_when_late()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._timer.cancel()
+        super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self) -> None:
+        self._timer.cancel()
+        super().handle_websocket_upgrade()
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_refused:
+            return
+        if self._began is None:
+            self._began = self.loop.time()
+        self._received += len(data)
+        super().data_received(data)
+        # Trailers and the framing of chunks count as headers, beyond as many bytes as the body has.
+        if self._received > HEADERS_LIMIT + 2 * self._body:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+
+    def on_headers_complete(self) -> None:
+        if sum(len(name) + len(value) for name, value in self.headers) > HEADERS_LIMIT:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            raise ValueError  # so that the parser ends
+        super().on_headers_complete()
+        self._arriving = self.cycle
+
+    def on_body(self, body: bytes) -> None:
+        self._body += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._began = self._arriving = None
+        self._received = self._body = 0
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 (the base class's signature)
+        self._refuse(HTTPStatus.BAD_REQUEST)
+
+    def _refuse_when_late(self) -> None:
+        now, cycle, seconds = self.loop.time(), self._arriving, settings.API_RECEIVE_TIMEOUT
+        if self.flow.read_paused or (cycle and cycle.waiting_for_100_continue):
+            self._began = now  # the client waits for the service
+        if not (cycle and cycle.response_complete):  # else the rest is of no use
+            seconds += self._body / SLOWEST_BYTES_PER_SECOND
+        left = seconds if self._began is None else self._began + seconds - now
+        if left > 0:
+            self._timer = self.loop.call_later(left, self._refuse_when_late)
+        else:
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT)
+
+    def _refuse(self, status: HTTPStatus) -> None:
+        if self._is_refused or self.transport.is_closing():
+            return
+        self._is_refused = True
+        self._timer.cancel()
+        before: RequestResponseCycle | None = self.cycle
+        if cycle := self._arriving:
+            may_answer = not cycle.response_started
+            cycle.disconnected = True
+            cycle.message_event.set()
+        else:
+            may_answer = before is None or before.response_complete
+        if not may_answer:
+            self.transport.close()
+            return
+        document = {"type": "about:blank", "title": status.phrase, "status": status}
+        content = json.dumps(document | {"detail": REFUSALS[status]})
+        self.transport.write(
+            f"HTTP/1.1 {status} {status.phrase}\r\ncontent-type: application/problem+json\r\n"
+            f"content-length: {len(content)}\r\nconnection: close\r\n\r\n{content}".encode()
+        )
+        self.flow.resume_reading()
+        self._timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
+
+REFUSALS = {
+    HTTPStatus.BAD_REQUEST: "This is no request of HTTP.",
+    HTTPStatus.REQUEST_TIMEOUT: "The request did not arrive in time.",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: f"Send at most {HEADERS_LIMIT:,} bytes of headers.",
+}
 
 
 def refuse_taken_port(host: str, port: int, *, setting: str) -> None:

@@ -6,6 +6,7 @@ from kit.errors._problems import (
     Problem,
     UnhandledErrorMiddleware,
     document_problems,
+    logged_problem,
     problem_for,
     problem_response,
     setup_errors,

@@ -24,7 +24,7 @@ from pydantic import BaseModel, Field
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import compile_path
 from starlette.status import WS_1008_POLICY_VIOLATION, WS_1011_INTERNAL_ERROR
@@ -157,6 +157,8 @@ def problem_for(error: Exception) -> Problem:
         )
     if refusal := _refusal_by_database(error):
         return refusal
+    if isinstance(error, ClientDisconnect):
+        return Problem(HTTPStatus.BAD_REQUEST, "The request did not arrive completely.")
     if isinstance(error, PayloadTooLargeError):
         return Problem(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "This is more data than one task may have."
@@ -267,9 +269,14 @@ async def answer_validation_error(request: Request, error: Exception) -> Respons
 
 async def answer_unhandled_error(request: HTTPConnection, error: Exception) -> Response:
     """Answer any other exception, and log it: outages in a line, bugs with their stack trace."""
+    return problem_response(request, logged_problem(error))
+
+
+def logged_problem(error: Exception) -> Problem:
+    """The problem to answer for an exception, which is logged."""
     problem = problem_for(error)
     _log(error, problem.status_code)
-    return problem_response(request, problem)
+    return problem
 
 
 def setup_errors(application: FastAPI) -> None:

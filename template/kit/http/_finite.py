@@ -1,22 +1,55 @@
-"""Refuses NaN and infinity in requests: JSON has no word for them, and could not answer with one.
+"""Refuses what requests may not hold: numbers without an end, JSON without a bottom.
 
-`kit.conventions` does so for models. This does it for parameters and bodies that are no model, such
-as `weight: float` or `list[float]`, and for tables as bodies, which SQLModel does not validate.
+NaN and infinity, since JSON has no word for them, and could not answer with one: `kit.conventions`
+does so for models. This does it for parameters and bodies that are no model, such as
+`weight: float` or `list[float]`, and for tables as bodies, which SQLModel does not validate.
+
+pydantic's parser reads some 200 levels in every version of Python. To find and describe half a
+million mistakes takes seconds and 700 MB, so the number of values and that of mistakes are limited.
 """
 
 from decimal import Decimal
+from http import HTTPStatus
 from math import isfinite
 from typing import Any
 
 from fastapi._compat.v2 import ModelField
-from pydantic import AfterValidator, PydanticUserError
-from pydantic_core import PydanticKnownError
+from pydantic import AfterValidator, PydanticUserError, ValidationError
+from pydantic_core import PydanticCustomError, PydanticKnownError, from_json
 from sqlmodel import SQLModel
+from starlette import formparsers
+from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
+from starlette.requests import Request
+
+from kit.errors import Problem
+
+BYTES_OF_A_VALUE = 10
+"""A body may have one value for so many of the bytes that its route takes."""
+
+MOST_MISTAKES = 1_000
 
 _initialise = ModelField.__post_init__
 
 
 def _initialise_finite(field: ModelField) -> None:
+    _initialise_field(field)
+    adapter: Any = field._type_adapter  # noqa: SLF001
+    validate = adapter.validate_python
+
+    def validate_briefly(value: Any, **options: Any) -> Any:
+        try:
+            return validate(value, **options)
+        except ValidationError as error:
+            if (count := error.error_count()) <= MOST_MISTAKES:
+                raise
+            kind = PydanticCustomError("too_many_mistakes", f"{count} values are wrong")
+            entry: Any = {"type": kind}
+            raise ValidationError.from_exception_data(error.title, [entry]) from None
+
+    adapter.validate_python = validate_briefly
+
+
+def _initialise_field(field: ModelField) -> None:
     annotation = field.field_info.annotation
     if field.mode == "validation" and field.config is None:
         if isinstance(annotation, type) and issubclass(annotation, SQLModel):
@@ -38,3 +71,38 @@ def _refuse_infinite(row: Any) -> Any:
 
 # FastAPI hands no configuration to the types of parameters.
 ModelField.__post_init__ = _initialise_finite  # type: ignore[assignment,method-assign]
+
+
+class MalformedJSONError(Problem, ValueError):
+    """A body is no JSON, or too deep; a `ValueError` as that of Python's parser."""
+
+
+async def _parse_json(request: Any) -> Any:
+    if not hasattr(request, "_json"):
+        body = await request.body()
+        most = request.scope.get(MAX_BODY_SIZE_SCOPE_KEY, len(body)) // BYTES_OF_A_VALUE
+        if body.count(b",") > most:
+            raise Problem(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                f"Send at most {most:,} values, or commas, to this address.",
+            )
+        try:
+            request._json = from_json(body)  # noqa: SLF001
+        except ValueError as error:
+            entry = {"in": "body", "pointer": "", "detail": str(error), "code": "json_invalid"}
+            # Without the body, which the error of Python's own parser keeps.
+            raise MalformedJSONError(
+                HTTPStatus.UNPROCESSABLE_ENTITY, "The body is not valid JSON.", errors=[entry]
+            ) from None
+    return request._json  # noqa: SLF001
+
+
+def _decode(text: bytes | bytearray, encoding: str) -> str:
+    try:
+        return text.decode(encoding)
+    except (ValueError, LookupError):  # Starlette's own misses the errors of a few encodings
+        return text.decode("latin-1")
+
+
+Request.json = _parse_json  # type: ignore[assignment,method-assign]
+formparsers._user_safe_decode = _decode  # type: ignore[assignment]  # noqa: SLF001

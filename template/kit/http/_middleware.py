@@ -1,19 +1,24 @@
 """The middleware around every request, outermost first."""
 
+import gc
 import logging
+from http import HTTPStatus
 from time import perf_counter
 
 from fastapi.routing import iter_route_contexts
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.body_limit import RequestBodyLimitResponder
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import HTTPConnection
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kit.context import REQUEST_ID_HEADER, accepted_request_id, bind_request_id, unbind_request_id
-from kit.errors import UnhandledErrorMiddleware
-from kit.security import WEBSOCKET_PROTOCOL
+from kit.errors import Problem, UnhandledErrorMiddleware, logged_problem
+from kit.security import WEBSOCKET_PROTOCOL, require_principal
 from kit.settings import StartupError, settings
 
 
@@ -163,6 +168,80 @@ def _sent_request_id(scope: Scope) -> str | None:
     return None
 
 
+UNCOLLECTED_BYTES = 16_000_000
+"""Bytes of bodies after which the collector runs: it counts objects, and a cycle of references that
+keeps a megabyte, such as that of an exception's frames, has but a few."""
+
+
+class RequestBodyMiddleware:
+    """Limits a request's body, and has its caller checked before any of it is read.
+
+    FastAPI reads and parses a body before it asks dependencies, that for the principal among them.
+    Here that one is asked when the matched route begins to read, so that callers without
+    credentials get 401, not 413 or 422; the server drops what they send.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self._protected: set[int] | None = None
+        self._uncollected = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        if self._protected is None:
+            self._protected = {
+                id(context.original_route)
+                for context in iter_route_contexts(scope["app"].routes)
+                for dependency in getattr(getattr(context, "dependant", None), "dependencies", ())
+                if dependency.call is require_principal
+            }
+        body = _LimitedBody(self.app, self._protected)
+        try:
+            await body(scope, receive, send)
+        finally:
+            self._uncollected += body.total_size
+            if self._uncollected > UNCOLLECTED_BYTES:
+                self._uncollected = 0
+                gc.collect(1)
+
+
+class _LimitedBody(RequestBodyLimitResponder):
+    """Starlette's responder, which a `max_body_size` of FastAPI's routes and routers changes."""
+
+    def __init__(self, app: ASGIApp, protected: set[int]) -> None:
+        super().__init__(app, settings.API_MAX_BODY_SIZE)
+        self._unchecked = protected
+
+    async def receive_with_limit(self) -> Message:
+        if id(self.scope.get("route")) in self._unchecked:
+            self._unchecked = set()
+            if require_principal not in self.scope["app"].dependency_overrides:
+                await _check_caller(HTTPConnection(self.scope))
+        try:
+            return await super().receive_with_limit()
+        except HTTPException:
+            raise Problem(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                f"Send at most {self.max_body_size:,} bytes to this address.",
+            ) from None
+
+    async def send_with_limit(self, message: Message) -> None:
+        await self.send(message)  # Starlette would put a 413 in place of a 401
+
+
+async def _check_caller(connection: HTTPConnection) -> None:
+    try:
+        await require_principal(connection)
+    except HTTPException:
+        raise
+    except Exception as error:
+        # FastAPI calls whatever else happens while it reads a body a mistake of the caller.
+        raise logged_problem(error) from error
+
+
 def middleware_stack() -> list[Middleware]:
     """The list for `FastAPI(middleware=…)`.
 
@@ -179,7 +258,8 @@ def middleware_stack() -> list[Middleware]:
             allow_origins=settings.allowed_origins,
             allow_methods=["*"],
             allow_headers=["*"],
-            expose_headers=[REQUEST_ID_HEADER, "Retry-After"],
+            expose_headers=[REQUEST_ID_HEADER, "Retry-After", "RateLimit", "RateLimit-Policy"],
         ),
+        Middleware(RequestBodyMiddleware),
         Middleware(UnhandledErrorMiddleware),
     ]

@@ -9,7 +9,7 @@ Auth. To be known is not to be served: a route or router says whom it serves wit
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, NewType
+from typing import Annotated, Any, NewType, cast
 
 from fastapi import Depends, HTTPException
 from fastapi.dependencies.models import Dependant
@@ -18,6 +18,7 @@ from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from starlette.applications import Starlette
 
 from kit.security._api_tokens import ALL_SCOPES, DEFAULT_SCOPE, find_token
+from kit.security._rate_limit import limit_address, limit_rate
 from kit.settings import settings
 
 Kind = NewType("Kind", str)
@@ -69,6 +70,9 @@ LOCAL_PRINCIPAL = Principal(
 
 _providers: list[PrincipalProvider] = []
 
+_IDENTIFIED = "kit.principal"
+"""Key of a request's scope: its principal, once that is known."""
+
 WEBSOCKET_PROTOCOL = "bearer"
 """The subprotocol after which a browser sends a token, since its scripts cannot set headers."""
 
@@ -90,16 +94,22 @@ async def require_principal(request: HTTPConnection) -> Principal:
     are refused there as anywhere else.
 
     Raises:
-        HTTPException: 401 when no provider knows the caller; 403 when the route does not serve it.
+        HTTPException: 401 when no provider knows the caller; 403 when the route does not serve it;
+            429 when it sends too many requests.
     """
+    if (known := request.scope.get(_IDENTIFIED)) is not None:  # before the body was read
+        return cast("Principal", known)
     for provider in _providers:
         if principal := await provider(request):
             break
     else:
+        await limit_address(request)
         principal = _without_credentials(request)
+    limit_rate(f"{principal.kind}:{principal.id}")
     request.state.principal = principal
     policy = _policy(request)
     if policy.serves(principal):
+        request.scope[_IDENTIFIED] = principal
         return principal
     if principal.served_as != PROGRAMS or PROGRAMS not in policy.kinds:
         raise HTTPException(403, f"This is for others: it serves {policy}, and no one else.")
@@ -173,8 +183,9 @@ def serves(
     return Depends(Serves(kinds or (PROGRAMS,), scope, write_scope, shared))
 
 
-async def serve_anyone() -> None:
-    """Mark the routes of a `public_router`, which ask nobody who they are."""
+async def serve_anyone(request: HTTPConnection) -> None:
+    """Mark the routes of a `public_router`, which ask nobody who they are, and count the request."""
+    await limit_address(request)
 
 
 GUARDS: dict[Any, Serves] = {serve_anyone: Serves((ANYONE,))}

@@ -126,6 +126,17 @@ class Settings(ServiceSettings):
         None,
         description="Whether /scalar and /openapi.json are shown; unset, not in production.",
     )
+    API_MAX_BODY_SIZE: int = Field(
+        1_048_576, ge=0, description="Most bytes of a request's body, where no route says its own."
+    )
+    API_RECEIVE_TIMEOUT: float = Field(
+        20, gt=0, description="Seconds in which a request has to arrive, and one more per 4 kB."
+    )
+    API_RATE_LIMIT: int | None = Field(
+        None,
+        ge=0,
+        description="Most requests of one caller to /api in a minute; 0 for any, unset 3000.",
+    )
 
     # Database
     database_url_override: SecretStr | None = Field(
@@ -426,6 +437,13 @@ class Settings(ServiceSettings):
         owner publishes them.
         """
         return self.ENVIRONMENT != "production" if self.API_DOCS is None else self.API_DOCS
+
+    @property
+    def rate_limit(self) -> int:
+        """Most requests of one caller in a minute; 0 for any, as in local unless set."""
+        if self.API_RATE_LIMIT is None:
+            return 0 if self.is_local else 3000
+        return self.API_RATE_LIMIT
 
     @property
     def uses_local_postgres(self) -> bool:

@@ -137,7 +137,7 @@ class TestLogin:
             log_in(password="wrong"),
             log_in(username="nobody"),
             log_in(username="' OR 1=1 --"),
-            log_in(username="x" * 10_000, password="x" * 10_000),
+            log_in(username="x" * 5_000, password="x" * 5_000),
         ],
     )
     async def test_wrong_credentials(

@@ -13,11 +13,10 @@ from kit.admin._login_throttle import (
     USERNAME_FACTOR,
     LoginAttempt,
     TooManyAttemptsError,
-    client_network,
     reserve_attempt,
 )
 from kit.models import AdminUser, AuditAction, AuditEntry
-from kit.security import set_admin_password
+from kit.security import client_network, set_admin_password
 
 PASSWORD = "correct horse battery staple"
 LIMIT = settings.ADMIN_LOGIN_ATTEMPTS

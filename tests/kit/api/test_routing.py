@@ -13,7 +13,7 @@ from app.core.config import settings
 from kit.errors import Problem, setup_errors
 from kit.extensions import ExtensionError, LoadedHook
 from kit.http import _routers, build_api_router, middleware_stack, setup_openapi
-from kit.security import PrincipalProvider
+from kit.security import PrincipalProvider, _rate_limit
 from kit.security import _principals as principals
 
 
@@ -66,6 +66,13 @@ class TestPublicRouter:
 
     def test_its_routes_want_none(self, http: TestClient, prefix: str) -> None:
         assert http.post(f"{prefix}/public_router").status_code == 200
+
+    def test_its_routes_are_limited_by_address(
+        self, http: TestClient, prefix: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(_rate_limit, "_rate_limit", _rate_limit.RateLimit(2, 1))
+        answers = [http.post(f"{prefix}/public_router").status_code for _ in range(3)]
+        assert answers == [200, 200, 429]
 
     def test_the_api_s_document_says_so(self, http: TestClient, prefix: str) -> None:
         paths = http.get("/openapi.json").json()["paths"]
