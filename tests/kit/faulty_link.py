@@ -8,7 +8,7 @@ from kit.tests.link import Link, received
 
 
 class FaultyLink(Link):
-    """Leads to a Redis until `cut` lets nothing through any more.
+    """Leads to a Redis or PostgreSQL until `cut` lets nothing through any more.
 
     Neither side is told: what is sent vanishes, and no connection is closed. Connections that were
     open when the link was cut stay silent for ever; `mend` lets new ones through.
@@ -20,7 +20,7 @@ class FaultyLink(Link):
 
     @property
     def url(self) -> str:
-        """What stands for the server's own URL."""
+        """What stands for the URL of a Redis."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     def cut(self) -> None:

@@ -1,4 +1,4 @@
-"""The service with streams and WebSockets: `python -m kit.tests.lasting_service`."""
+"""The service with streams, WebSockets and notes: `python -m kit.tests.lasting_service`."""
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
@@ -72,6 +72,26 @@ async def note_wrongly(session: ReadSessionDep, tasks: BackgroundTasks) -> None:
 async def count(session: ReadSessionDep) -> int:
     """Read from the database."""
     return (await session.exec(select(func.count()).select_from(AuditEntry))).one()
+
+
+@router.post("/notes")
+async def note(session: SessionDep, text: str) -> None:
+    """Store a note."""
+    session.add(AuditEntry(action=AuditAction.ACTION, actor=text))
+    await session.commit()
+
+
+@router.post("/sync-notes")
+def note_in_thread(text: str) -> None:
+    """Store a note as the admin and tasks store theirs."""
+    with service.sync_session_maker.begin() as session:
+        session.add(AuditEntry(action=AuditAction.ACTION, actor=text))
+
+
+@router.get("/notes")
+async def notes(session: ReadSessionDep) -> list[str]:
+    """The notes that are stored."""
+    return [*(await session.exec(select(AuditEntry.actor))).all()]
 
 
 @router.get("/events", response_class=EventSourceResponse)

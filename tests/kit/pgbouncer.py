@@ -27,12 +27,13 @@ from kit.settings import settings
 
 
 @contextmanager
-def pgbouncer(mode: str, *, pool_size: int) -> Iterator[dict[str, str]]:
+def pgbouncer(mode: str, *, pool_size: int, port: int = 0) -> Iterator[dict[str, str]]:
     """Run a PgBouncer and give the environment that points the service at it.
 
     Args:
         mode: `session` or `transaction`.
         pool_size: server connections that it lends out for each database.
+        port: on which it listens; a free one when left out.
     """
     program = find_pgbouncer()
     # PgBouncer refuses to run as root, so what it reads has to be readable for somebody else.
@@ -42,7 +43,8 @@ def pgbouncer(mode: str, *, pool_size: int) -> Iterator[dict[str, str]]:
     if root:
         identity = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
     with tempfile.TemporaryDirectory(prefix="pgbouncer-") as folder, socket.socket() as reserved:
-        reserved.bind(("127.0.0.1", 0))
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind(("127.0.0.1", port))
         port = reserved.getsockname()[1]
         configuration = Path(folder) / "pgbouncer.ini"
         configuration.write_text(_configuration(mode, port, pool_size), encoding="utf-8")

@@ -1,5 +1,12 @@
-"""Connections outside the pools, and the name that every connection carries."""
+"""Connections outside the pools, and what every connection has: a name, and an end when it is dead.
 
+A firewall or a pooler can lose a connection without a word to either side. Whoever waits on it
+would wait for ever, and six such events would use up a pool. Hence a timeout for each statement of
+a request (`POSTGRES_COMMAND_TIMEOUT`), a watch over the sync ones (`kit.database._watch`), and the
+kernel's own probes.
+"""
+
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,16 +14,18 @@ from typing import Any
 
 from asyncpg import PostgresError  # type: ignore[import-untyped]
 from sqlalchemy import Engine, event
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from kit.database._watch import watched
 from kit.process import application_name, this_process
 from kit.settings import StartupError, settings, where_set
 
 
 def name_connections(engine: Engine) -> None:
-    """Set `service:role@host:pid` as the application name of each connection of the engine.
+    """Name each connection of the engine `service:role@host:pid`, and give it up when it is dead.
 
     The name is made when a connection is: an engine exists before its process knows its role, and
     a forked worker has another process id.
@@ -29,13 +38,57 @@ def name_connections(engine: Engine) -> None:
             given = parameters.get("server_settings", {})
             parameters["server_settings"] = given | {"application_name": name}
         else:
-            parameters["application_name"] = name
+            parameters |= {"application_name": name} | {name: value for name, _, value in _PROBES}
+            parameters["connection_factory"] = watched(parameters)
+
+    @event.listens_for(engine, "connect")
+    def _probe(connection: Any, _record: object) -> None:
+        if engine.driver == "asyncpg":
+            transport = connection.driver_connection._transport  # noqa: SLF001 (it has no other way)
+            _probe_when_idle(transport.get_extra_info("socket"))
+
+    event.listen(engine, "handle_error", _give_up)
+
+
+_PROBES = (
+    ("keepalives_idle", "TCP_KEEPIDLE", 20),  # seconds; firewalls forget after a minute or more
+    ("keepalives_interval", "TCP_KEEPINTVL", 5),
+    ("keepalives_count", "TCP_KEEPCNT", 3),
+    ("tcp_user_timeout", "TCP_USER_TIMEOUT", 10_000),  # ms that sent data stays unacknowledged
+)
+"""How the kernel finds out that an idle connection is dead: libpq's names, and the kernel's."""
+
+
+def _probe_when_idle(link: socket.socket) -> None:
+    if link.family == socket.AF_UNIX:
+        return
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for _, name, value in _PROBES:
+        if option := getattr(socket, name, None):  # macOS has not all of them
+            link.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def _give_up(context: ExceptionContext) -> None:
+    """Replace the pool's connections when one gets no answer, or leads to a read-only server.
+
+    After a failover, connections still lead to the old primary, which became a standby.
+    """
+    error, connection = context.original_exception, context.connection
+    if connection is None or connection.invalidated:
+        return
+    if getattr(error, "pgcode", None) == READ_ONLY:
+        context.is_disconnect = True
+    elif isinstance(error, TimeoutError):
+        context.is_disconnect = True
+        # At once: a graceful end would wait for the answer that does not come.
+        connection.connection.driver_connection.terminate()  # type: ignore[union-attr]
 
 
 REFUSED_LOGIN = ("28000", "28P01")
 MISSING_DATABASE = "3D000"
 NO_CONNECTION_LEFT = "53300"
 FOREIGN_STATEMENT = ("26000", "42P05")
+READ_ONLY = "25006"
 """SQLSTATE codes: https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 
 
@@ -56,7 +109,10 @@ async def connect(
     engine = create_async_engine(
         url or settings.DATABASE_URL,
         poolclass=NullPool,
-        connect_args=settings.database_connect_args if connect_args is None else connect_args,
+        # A migration may take as long as it takes.
+        connect_args=settings.database_connect_args | {"command_timeout": None}
+        if connect_args is None
+        else connect_args,
     )
     name_connections(engine.sync_engine)
     try:

@@ -35,7 +35,7 @@ class DependencyHealth(BaseModel):
     """The state of one server that the service needs."""
 
     state: Literal["up", "down"]
-    reason: Literal["timeout", "busy", "unreachable"] | None = Field(
+    reason: Literal["timeout", "busy", "unreachable", "read-only"] | None = Field(
         None, description="Why it is down; busy: every connection of this process is in use."
     )
     latency_ms: float | None = Field(None, description="Time that the check took, in milliseconds.")
@@ -87,6 +87,8 @@ class HealthCheck:
             await self._ping()
         except (PoolTimeoutError, RedisPoolBusyError):
             result = DependencyHealth(state="down", reason="busy")
+        except ReadOnlyError:
+            result = DependencyHealth(state="down", reason="read-only")
         except TimeoutError:
             result = DependencyHealth(state="down", reason="timeout")
         except Exception:  # noqa: BLE001 (after any error, the dependency counts as down)
@@ -98,10 +100,20 @@ class HealthCheck:
         return result
 
 
+class ReadOnlyError(Exception):
+    """The database takes no writes, though it answers."""
+
+
 async def ping_database() -> None:
-    """Run `SELECT 1` on one of the pool's connections, so that probes add none."""
+    """Ask the database on one of the pool's connections, so that probes add none.
+
+    Raises:
+        ReadOnlyError: when it is read-only: a standby, or Supabase's answer to a full disk.
+    """
     async with asyncio.timeout(TIMEOUT_SECONDS), service.engine.connect() as connection:
-        await connection.execute(text("SELECT 1"))
+        if await connection.scalar(text("SHOW transaction_read_only")) == "on":
+            await connection.invalidate()  # after a failover, others lead to the new primary
+            raise ReadOnlyError
 
 
 async def ping_redis() -> None:

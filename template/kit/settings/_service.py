@@ -184,6 +184,9 @@ class Settings(ServiceSettings):
     POSTGRES_POOL_TIMEOUT: float = Field(
         5, gt=0, description="Seconds to wait for a free connection before answering 503."
     )
+    POSTGRES_COMMAND_TIMEOUT: float = Field(
+        10, gt=0, description="Seconds that a request waits for a statement's end before 503."
+    )
     POSTGRES_LOCK_TIMEOUT: float = Field(
         2, gt=0, description="Seconds that a migration waits for a table in use before a retry."
     )
@@ -558,7 +561,11 @@ class Settings(ServiceSettings):
     @property
     def database_connect_args(self) -> dict[str, Any]:
         """The arguments for asyncpg beside the URL."""
-        arguments: dict[str, Any] = {"ssl": self._ssl_context(), "timeout": 10}
+        arguments: dict[str, Any] = {
+            "ssl": self._ssl_context(),
+            "timeout": 10,
+            "command_timeout": self.POSTGRES_COMMAND_TIMEOUT,
+        }
         if self.pooler_mode != "none":
             # The next query may reach another server connection, which does not know the
             # statements prepared on this one. Unnamed statements, as with caches of size 0, are

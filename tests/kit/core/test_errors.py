@@ -1,8 +1,9 @@
 """Every error has one shape, tells the caller what to do, and none tells what happened inside."""
 
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import date
 from typing import Annotated, Any, ClassVar
 
@@ -489,6 +490,39 @@ class TestCausesInTheDatabase:
         with pytest.raises((OSError, DBAPIError)) as caught:
             await _connect(url)
         assert problem_for(caught.value).status_code == 503
+
+    @pytest.mark.parametrize("code", ["XX000", "53300", "57P03"])
+    async def test_server_or_pooler_that_refuses(self, driver: str, code: str) -> None:
+        """A pooler or PostgreSQL without a connection left, and a PostgreSQL that starts."""
+        with _refusing_server(code) as port:
+            url = f"postgresql+{driver}://user:password@127.0.0.1:{port}/database"
+            with pytest.raises(DBAPIError) as caught:
+                await _connect(url)
+        assert problem_for(caught.value).status_code == 503
+
+
+@contextmanager
+def _refusing_server(code: str) -> Iterator[int]:
+    """A port that answers each login with an error, as the protocol of PostgreSQL has it."""
+    fields = b"SFATAL\0VFATAL\0C%b\0Mnot now\0\0" % code.encode()
+    answers = {True: b"N", False: b"E" + (len(fields) + 4).to_bytes(4, "big") + fields}
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def refuse() -> None:
+            with suppress(OSError):
+                while True:
+                    with listener.accept()[0] as client:
+                        while request := client.recv(1000):
+                            wants_tls = request[4:8] == (80877103).to_bytes(4, "big")
+                            client.sendall(answers[wants_tls])
+                            if not wants_tls:
+                                break
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        yield int(listener.getsockname()[1])
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
 
 
 @asynccontextmanager
