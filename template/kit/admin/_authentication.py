@@ -15,10 +15,12 @@ import anyio.to_thread
 from anyio import CapacityLimiter
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from sqladmin.authentication import AuthenticationBackend
+from sqladmin.authorization import Action, AuthorizationBackend
 from sqladmin.templating import Jinja2Templates
 from sqlalchemy import func
 from sqlalchemy.orm import sessionmaker
 from sqlmodel import Session, col, select, update
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
@@ -32,15 +34,16 @@ from kit.admin._login_throttle import (
     client_network,
     reserve_attempt,
 )
-from kit.admin._request_guard import client_address, requested_action
+from kit.admin._request_guard import SAFE_METHODS, client_address, requested_action
 from kit.context import root_path
-from kit.models import AdminUser, AuditAction, AuditEntry
+from kit.models import AdminRole, AdminUser, AuditAction, AuditEntry
 from kit.security import normalise_username, verify_password
 from kit.settings import settings
 
 SESSION_COOKIE = "admin_session"
 DEVICE_COOKIE = "admin_device"
 DEVICE_SECONDS = 180 * 24 * 3600
+READS_ONLY = "You may read here, and not change anything: ask an administrator who is an editor."
 CONCURRENT_LOGINS = 2
 """Limit for one process: a verification takes 64 MiB and a processor, waiting costs nothing."""
 
@@ -109,16 +112,23 @@ class AdminAuthentication(AuthenticationBackend):
         return False  # for which SQLAdmin shows the log-in form
 
     async def authenticate(self, request: Request) -> bool:
-        """Whether the request has a valid session; notes its administrator for the audit."""
+        """Whether the request has a valid session; notes its administrator for the audit.
+
+        Raises:
+            HTTPException: 403 for a change by a reader.
+        """
         if not request.session:
             return False
         user = await anyio.to_thread.run_sync(self._session_user, dict(request.session))
         if user is None:
             request.session.clear()
             return False
+        action = requested_action(request.url.path)
+        if not may_change(user) and (action or request.method not in SAFE_METHODS):
+            raise HTTPException(HTTPStatus.FORBIDDEN, READS_ONLY)
         if context := current_admin_request.get():
-            context.actor = user.username
-        if action := requested_action(request.url.path):
+            context.actor, context.may_change = user.username, may_change(user)
+        if action:
             keys = request.query_params.get("pks", "")
             await anyio.to_thread.run_sync(self._record_action, *action, keys)
         return True
@@ -221,6 +231,19 @@ class AdminAuthentication(AuthenticationBackend):
         return response
 
 
+class AdminAuthorization(AuthorizationBackend):
+    """SQLAdmin's authorization backend: readers see neither forms nor buttons of changes."""
+
+    def has_permission(
+        self, request: Request, identity: str, action: str, obj: Any | None = None
+    ) -> bool:
+        """Whether the administrator's role allows the action."""
+        del request, identity, obj
+        context = current_admin_request.get()
+        is_reading = action in (Action.LIST, Action.DETAILS, Action.EXPORT)
+        return is_reading or (context is not None and context.may_change)
+
+
 class _SessionOfTheService(SessionMiddleware):
     """Sets the cookie for the whole service: pages beside the admin may need its log-in, too."""
 
@@ -228,6 +251,11 @@ class _SessionOfTheService(SessionMiddleware):
         """Serve one request."""
         self.path = root_path(scope) or "/"  # the server's, which does not change while it runs
         await super().__call__(scope, receive, send)
+
+
+def may_change(user: AdminUser) -> bool:
+    """Whether the administrator's role is one that changes rows."""
+    return user.role == AdminRole.EDITOR
 
 
 async def _no_app(*_: object) -> None:

@@ -24,7 +24,7 @@ from starlette.staticfiles import StaticFiles
 
 from kit.admin import _views
 from kit.admin._audit import admin_session_maker
-from kit.admin._authentication import AdminAuthentication
+from kit.admin._authentication import AdminAuthentication, AdminAuthorization
 from kit.admin._forms import refuse_unusable_columns, service_view
 from kit.admin._request_guard import AdminRequestGuard
 from kit.discovery import import_modules
@@ -59,6 +59,7 @@ def setup_admin(app: FastAPI, package: str) -> "ServiceAdmin":
         templates_dir=str(TEMPLATES_DIR),
         middlewares=[Middleware(AdminRequestGuard)],
         authentication_backend=authentication,
+        authorization_backend=AdminAuthorization(),
     )
     app.state.admin = admin
     authentication.templates = admin.templates
