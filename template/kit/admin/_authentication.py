@@ -28,14 +28,9 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from kit.admin._audit import AuditedSession, audit_entry, current_admin_request
-from kit.admin._login_throttle import (
-    LoginAttempt,
-    TooManyAttemptsError,
-    client_network,
-    reserve_attempt,
-)
-from kit.admin._request_guard import SAFE_METHODS, client_address, requested_action
-from kit.context import root_path
+from kit.admin._login_throttle import LoginAttempt, TooManyAttemptsError, reserve_attempt
+from kit.admin._request_guard import SAFE_METHODS, requested_action
+from kit.context import client_address, client_network, is_public, reported_client, root_path
 from kit.models import AdminRole, AdminUser, AuditAction, AuditEntry
 from kit.security import normalise_username, verify_password
 from kit.settings import settings
@@ -81,7 +76,7 @@ class AdminAuthentication(AuthenticationBackend):
                 self._log_in,
                 str(form.get("username", "")),
                 str(form.get("password", "")),
-                client_network(client_address(request.scope)),
+                request.scope,
                 request.cookies.get(DEVICE_COOKIE, ""),
                 limiter=self._login_limiter,
             )
@@ -142,14 +137,16 @@ class AdminAuthentication(AuthenticationBackend):
             return None
         return await anyio.to_thread.run_sync(self._session_user, session_data)
 
-    def _log_in(self, username: str, password: str, client: str, device: str) -> AdminUser | None:
+    def _log_in(self, username: str, password: str, scope: Scope, device: str) -> AdminUser | None:
+        client = client_address(scope)
         with self._session_maker() as session:
             user = _user_named(session, username)
             attempt = LoginAttempt(
                 username=username.strip().lower(),
                 user=user,
-                client=client,
+                client=client_network(client)[:64],
                 device=self._known_device(device, user),
+                is_shared=is_public(client) and reported_client(scope) is not None,
             )
             entry_id = reserve_attempt(session, attempt)
         password_hash = user.password_hash if user and user.is_active else None
