@@ -8,13 +8,13 @@ from flower.views import BaseHandler  # type: ignore[import-untyped]
 from app.core.celery import celery_app
 from app.core.config import StartupError, settings
 from kit.connections import begin_process
-from kit.queue import receive_events
+from kit.queue import protect_pages, receive_events
 from kit.redis import run_redis_call
 
 begin_process("flower")
 
 port = settings.FLOWER_PORT
-address = "127.0.0.1" if settings.is_local else "0.0.0.0"  # noqa: S104 (inside a container)
+address = settings.FLOWER_HOST
 max_tasks = 10_000
 persistent = False
 
@@ -53,4 +53,5 @@ def _queue_length(name: str) -> dict[str, str | int]:
 
 BaseHandler.get_broker = lambda _: Broker()
 Events.run = receive_events
+protect_pages()
 # --- Yours ---

@@ -69,6 +69,7 @@ RUN_BY = {
     "make token-list": OTHERS,
     "make token-revoke name=nightly-export": OTHERS,
     "make admin-revoke username=ada": OTHERS,
+    "make admin-password username=grace role=reader": OTHERS,
     "make worker": PROCESS,
     "make beat": PROCESS,
     "make flower": PROCESS,

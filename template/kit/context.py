@@ -1,4 +1,4 @@
-"""The ids of the current request and of the running task, for log lines; a request's root path.
+"""The ids of the current request and of the running task, for log lines; a request's caller.
 
 A module that imports nothing, so that logging and models can use it.
 """
@@ -7,6 +7,7 @@ import re
 import uuid
 from collections.abc import Mapping
 from contextvars import ContextVar, Token
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 REQUEST_ID_HEADER = "X-Request-ID"
@@ -66,3 +67,63 @@ def root_path(scope: Mapping[str, Any]) -> str:
     """The path below which the service is served, as `/shop`; empty where it has a host."""
     # A mounted application's own root is longer.
     return str(scope.get("app_root_path", scope.get("root_path", "")))
+
+
+VIA = " via "
+"""Between a client's address and that of a proxy which reports it and is not named."""
+
+
+def client_address(scope: Mapping[str, Any]) -> str:
+    """The client's address; empty behind a Unix socket.
+
+    Behind a proxy of the private network that is not in `FORWARDED_ALLOW_IPS` it is
+    `203.0.113.9 via 10.0.0.7`: not to be relied on, but it tells the proxy's clients apart.
+    """
+    peer, claimed = scope["client"][0] if scope.get("client") else "", reported_client(scope)
+    return f"{claimed}{VIA}{peer}" if claimed and not is_public(peer) else peer
+
+
+def reported_client(scope: Mapping[str, Any]) -> str | None:
+    """The client that a proxy reports which is not in `FORWARDED_ALLOW_IPS`; None without one."""
+    values = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
+    if not values:
+        return None
+    hosts = [_without_port(each) for each in b",".join(values).decode("latin-1").split(",")]
+    # A named proxy's address is not here any more: the server has put one of these in its place.
+    if scope.get("client") and scope["client"][0] in hosts:
+        return None
+    address = _address(hosts[-1])  # the nearest proxy's own; callers make up the others
+    return str(address) if address else None
+
+
+def client_network(address: str) -> str:
+    """The network that counts as one client: an IPv4 address, or an IPv6 network of 64 bits.
+
+    One IPv6 subscriber has at least that many addresses to choose from.
+    """
+    client, via, proxy = address.partition(VIA)
+    ip = _address(client)
+    if isinstance(ip, IPv6Address):
+        client = f"{IPv6Address(int(ip) >> 64 << 64)}/64"
+    return f"{ip if isinstance(ip, IPv4Address) else client}{via}{proxy}"
+
+
+def is_public(address: str) -> bool:
+    """Whether anybody on the internet may have this address."""
+    ip = _address(address)
+    return ip is not None and ip.is_global
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        ip = ip_address(text)
+    except ValueError:
+        return None
+    return getattr(ip, "ipv4_mapped", None) or ip
+
+
+def _without_port(host: str) -> str:
+    host = host.strip()
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0] if host.count(":") == 1 else host

@@ -147,9 +147,9 @@ token-revoke: $(own_uv) ## revoke an API token: name=billing-job
 	$(call need,name,billing-job)
 	@$(run) python -m kit.commands.token revoke "$$name"
 
-admin-password: $(own_uv) ## set an administrator's password, or make the account: username=ada
+admin-password: $(own_uv) ## set an administrator's password, or make the account: username=ada role=reader
 	$(call need,username,ada)
-	@$(run) python -m kit.commands.admin_password set "$$username"
+	@$(run) python -m kit.commands.admin_password set "$$username" --role "$$role"
 
 admin-revoke: $(own_uv) ## disable an administrator's account: username=ada
 	$(call need,username,ada)

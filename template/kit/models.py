@@ -11,6 +11,13 @@ from sqlmodel import Field, SQLModel
 import kit.conventions  # noqa: F401 (names constraints, protects every table)
 
 
+class AdminRole(StrEnum):
+    """What an administrator may do. Stored as text, so that a new role needs no migration."""
+
+    READER = "reader"
+    EDITOR = "editor"
+
+
 class AdminUser(SQLModel, table=True):
     """A person who may log in at /admin."""
 
@@ -28,6 +35,12 @@ class AdminUser(SQLModel, table=True):
         default=True,
         sa_column_kwargs={"server_default": true()},
         description="An inactive account cannot log in; an open session ends at its next request",
+    )
+    role: str = Field(
+        default=AdminRole.EDITOR,
+        max_length=16,
+        sa_column_kwargs={"server_default": AdminRole.EDITOR.value},
+        description="One of AdminRole: a reader sees everything and changes nothing",
     )
     session_version: int = Field(
         default=1,

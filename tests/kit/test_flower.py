@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -53,11 +55,54 @@ def test_flower_asks_for_its_login(worker: QueueProcess) -> None:
     with QueueProcess(*arguments, **environment, PYTHONPATH=os.getcwd()) as flower:  # noqa: PTH109
         flower.wait_for("Visit me")
         base = f"http://127.0.0.1:{port}"
-        assert httpx.get(f"{base}/workers").status_code == 401
-        assert httpx.get(f"{base}/workers", auth=("operator", "wrong")).status_code == 401
+        for page in ("/workers", "/metrics", "/api/workers", "/api/task/types", "/broker"):
+            assert httpx.get(f"{base}{page}").status_code == 401, page
+        assert httpx.get(f"{base}/healthcheck").status_code == 200  # without it, the image's probe
 
         answer = httpx.get(f"{base}/api/workers?refresh=1", auth=login, timeout=30)
         assert any(name.startswith("celery@") for name in answer.json())
+        assert "flower_events_total" in httpx.get(f"{base}/metrics", auth=login).text
+        for page in ("/workers", "/nowhere", "/static/css/flower.css", "/healthcheck"):
+            headers = httpx.get(f"{base}{page}", auth=login).headers
+            assert settings.security_headers.keys() <= {each.title() for each in headers}, page
+            assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+
+
+def test_flower_slows_guesses_and_locks_no_known_browser_out() -> None:
+    port = free_port()
+    login = ("flower", "the right password")
+    environment = {"FLOWER_PORT": str(port), "FLOWER_PASSWORD": login[1]}
+    with (
+        QueueProcess("flower", **environment) as flower,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}") as browser,
+    ):
+        flower.wait_for("Visit me")
+        assert browser.get("/workers", auth=login).status_code == 200
+        guesses = [
+            httpx.get(f"http://127.0.0.1:{port}/api/workers", auth=("flower", f"guess {number}"))
+            for number in range(settings.ADMIN_LOGIN_ATTEMPTS + 1)
+        ]
+        assert [each.status_code for each in guesses[:-1]] == [401] * settings.ADMIN_LOGIN_ATTEMPTS
+        assert guesses[-1].status_code == 429
+        assert httpx.get(f"http://127.0.0.1:{port}/metrics", auth=login).status_code == 429
+        assert browser.get("/metrics", auth=login).status_code == 200
+        assert browser.get("/metrics", auth=("flower", "wrong")).status_code == 401
+
+
+@pytest.mark.parametrize(("host", "listens"), [(None, "127.0.0.1"), ("0.0.0.0", "0.0.0.0")])  # noqa: S104
+def test_flower_by_hand_listens_on_loopback(host: str | None, listens: str) -> None:
+    environment = PRODUCTION | {"FLOWER_PASSWORD": "a long password", "SECRET_KEY": "k" * 32}
+    if host:
+        environment["FLOWER_HOST"] = host
+    code = "import flowerconfig; print(flowerconfig.address)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == listens, done.stderr
 
 
 QUESTIONS = ("/broker", "/api/queues/length", "/workers?refresh=1", "/api/workers?refresh=1")

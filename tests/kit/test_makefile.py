@@ -119,7 +119,11 @@ def test_a_target_runs(arguments: str, expected: list[str]) -> None:
             'python -m kit.commands.token create --expires "$expires" --scopes "$scopes" "$name"',
         ),
         ("token-revoke", "name", 'python -m kit.commands.token revoke "$name"'),
-        ("admin-password", "username", 'python -m kit.commands.admin_password set "$username"'),
+        (
+            "admin-password",
+            "username",
+            'python -m kit.commands.admin_password set "$username" --role "$role"',
+        ),
         ("admin-revoke", "username", 'python -m kit.commands.admin_password revoke "$username"'),
     ],
 )

@@ -42,6 +42,7 @@ class AdminRequest:
 
     client: str
     actor: str = ""
+    may_change: bool = False
 
 
 current_admin_request: ContextVar[AdminRequest | None] = ContextVar(

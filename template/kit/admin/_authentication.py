@@ -15,10 +15,12 @@ import anyio.to_thread
 from anyio import CapacityLimiter
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from sqladmin.authentication import AuthenticationBackend
+from sqladmin.authorization import Action, AuthorizationBackend
 from sqladmin.templating import Jinja2Templates
 from sqlalchemy import func
 from sqlalchemy.orm import sessionmaker
 from sqlmodel import Session, col, select, update
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
@@ -26,20 +28,17 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from kit.admin._audit import AuditedSession, audit_entry, current_admin_request
-from kit.admin._login_throttle import (
-    LoginAttempt,
-    TooManyAttemptsError,
-    reserve_attempt,
-)
-from kit.admin._request_guard import client_address, requested_action
-from kit.context import root_path
-from kit.models import AdminUser, AuditAction, AuditEntry
-from kit.security import client_network, normalise_username, verify_password
+from kit.admin._login_throttle import LoginAttempt, TooManyAttemptsError, reserve_attempt
+from kit.admin._request_guard import SAFE_METHODS, requested_action
+from kit.context import client_address, client_network, is_public, reported_client, root_path
+from kit.models import AdminRole, AdminUser, AuditAction, AuditEntry
+from kit.security import normalise_username, verify_password
 from kit.settings import settings
 
 SESSION_COOKIE = "admin_session"
 DEVICE_COOKIE = "admin_device"
 DEVICE_SECONDS = 180 * 24 * 3600
+READS_ONLY = "You may read here, and not change anything: ask an administrator who is an editor."
 CONCURRENT_LOGINS = 2
 """Limit for one process: a verification takes 64 MiB and a processor, waiting costs nothing."""
 
@@ -77,7 +76,7 @@ class AdminAuthentication(AuthenticationBackend):
                 self._log_in,
                 str(form.get("username", "")),
                 str(form.get("password", "")),
-                client_network(client_address(request.scope)),
+                request.scope,
                 request.cookies.get(DEVICE_COOKIE, ""),
                 limiter=self._login_limiter,
             )
@@ -108,16 +107,23 @@ class AdminAuthentication(AuthenticationBackend):
         return False  # for which SQLAdmin shows the log-in form
 
     async def authenticate(self, request: Request) -> bool:
-        """Whether the request has a valid session; notes its administrator for the audit."""
+        """Whether the request has a valid session; notes its administrator for the audit.
+
+        Raises:
+            HTTPException: 403 for a change by a reader.
+        """
         if not request.session:
             return False
         user = await anyio.to_thread.run_sync(self._session_user, dict(request.session))
         if user is None:
             request.session.clear()
             return False
+        action = requested_action(request.url.path)
+        if not may_change(user) and (action or request.method not in SAFE_METHODS):
+            raise HTTPException(HTTPStatus.FORBIDDEN, READS_ONLY)
         if context := current_admin_request.get():
-            context.actor = user.username
-        if action := requested_action(request.url.path):
+            context.actor, context.may_change = user.username, may_change(user)
+        if action:
             keys = request.query_params.get("pks", "")
             await anyio.to_thread.run_sync(self._record_action, *action, keys)
         return True
@@ -131,14 +137,16 @@ class AdminAuthentication(AuthenticationBackend):
             return None
         return await anyio.to_thread.run_sync(self._session_user, session_data)
 
-    def _log_in(self, username: str, password: str, client: str, device: str) -> AdminUser | None:
+    def _log_in(self, username: str, password: str, scope: Scope, device: str) -> AdminUser | None:
+        client = client_address(scope)
         with self._session_maker() as session:
             user = _user_named(session, username)
             attempt = LoginAttempt(
                 username=username.strip().lower(),
                 user=user,
-                client=client,
+                client=client_network(client)[:64],
                 device=self._known_device(device, user),
+                is_shared=is_public(client) and reported_client(scope) is not None,
             )
             entry_id = reserve_attempt(session, attempt)
         password_hash = user.password_hash if user and user.is_active else None
@@ -220,6 +228,19 @@ class AdminAuthentication(AuthenticationBackend):
         return response
 
 
+class AdminAuthorization(AuthorizationBackend):
+    """SQLAdmin's authorization backend: readers see neither forms nor buttons of changes."""
+
+    def has_permission(
+        self, request: Request, identity: str, action: str, obj: Any | None = None
+    ) -> bool:
+        """Whether the administrator's role allows the action."""
+        del request, identity, obj
+        context = current_admin_request.get()
+        is_reading = action in (Action.LIST, Action.DETAILS, Action.EXPORT)
+        return is_reading or (context is not None and context.may_change)
+
+
 class _SessionOfTheService(SessionMiddleware):
     """Sets the cookie for the whole service: pages beside the admin may need its log-in, too."""
 
@@ -227,6 +248,11 @@ class _SessionOfTheService(SessionMiddleware):
         """Serve one request."""
         self.path = root_path(scope) or "/"  # the server's, which does not change while it runs
         await super().__call__(scope, receive, send)
+
+
+def may_change(user: AdminUser) -> bool:
+    """Whether the administrator's role is one that changes rows."""
+    return user.role == AdminRole.EDITOR
 
 
 async def _no_app(*_: object) -> None:

@@ -5,7 +5,9 @@ turns the entry into a log-in. So concurrent attempts count each other, and no c
 held while a password is verified, which is slow by intent.
 
 Two limits apply to an unknown browser. One is its network address's. The other is the username's,
-ten times as high, against guesses from many addresses. An attacker who wants to lock an
+ten times as high, against guesses from many addresses. Behind a proxy that is not named the address
+is the one that the proxy reports. Over the internet anybody can write that header: there the peer's
+own address counts, with the higher limit, since many may share it. An attacker who wants to lock an
 administrator out can only exhaust these: a browser in which the administrator has logged in before
 has a device cookie and a count of its own. A new password (`make admin-password`) resets the count.
 Source for device cookies:
@@ -50,12 +52,14 @@ class LoginAttempt:
         user: the account of that name, if there is one.
         client: as `client_network` returns it.
         device: id of a browser in which this user has logged in before, otherwise empty.
+        is_shared: whether the client is a proxy, whose callers cannot be told apart.
     """
 
     username: str
     user: AdminUser | None
     client: str
     device: str
+    is_shared: bool = False
 
 
 def reserve_attempt(session: Session, attempt: LoginAttempt) -> int | None:
@@ -96,9 +100,11 @@ def _refuse_at_limit(session: Session, attempt: LoginAttempt) -> None:
     of_client = col(AuditEntry.client) == attempt.client
     of_username = col(AuditEntry.subject_id) == _subject(attempt)
     attempts = settings.ADMIN_LOGIN_ATTEMPTS
+    of_many = attempts * USERNAME_FACTOR
+    of_one = of_many if attempt.is_shared else attempts
     if wait := max(
-        _seconds_to_wait(session, of_client, *counted, limit=attempts),
-        _seconds_to_wait(session, of_username, *counted, limit=attempts * USERNAME_FACTOR),
+        _seconds_to_wait(session, of_client, *counted, limit=of_one),
+        _seconds_to_wait(session, of_username, *counted, limit=of_many),
     ):
         raise TooManyAttemptsError(wait)
 

@@ -5,7 +5,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, HTTPException, Request
 
-from kit.admin._authentication import AdminAuthentication
+from kit.admin._authentication import READS_ONLY, AdminAuthentication, may_change
 from kit.admin._request_guard import SAFE_METHODS, is_from_our_pages
 from kit.errors import Problem
 from kit.security import GUARDS, Kind, Principal, Serves
@@ -21,7 +21,7 @@ async def require_admin(request: Request) -> Principal:
 
     Raises:
         HTTPException: 303 to the log-in; 401 where that is no answer, as for a script's request;
-            403 for a form of another site.
+            403 for a form of another site, and for a change by a reader.
     """
     authentication = cast("AdminAuthentication", request.app.state.admin.authentication_backend)
     user = await authentication.user_of_page(request)
@@ -34,9 +34,13 @@ async def require_admin(request: Request) -> Principal:
         raise Problem(
             HTTPStatus.UNAUTHORIZED, f"Log in at {log_in.path}: this is for administrators."
         )
-    if request.method not in SAFE_METHODS and not is_from_our_pages(request.headers):
-        raise Problem(HTTPStatus.FORBIDDEN, "Refused: the request comes from another site.")
-    principal = Principal(kind=ADMINISTRATORS, id=str(user.id), name=user.username)
+    if request.method not in SAFE_METHODS:
+        if not is_from_our_pages(request.headers):
+            raise Problem(HTTPStatus.FORBIDDEN, "Refused: the request comes from another site.")
+        if not may_change(user):
+            raise Problem(HTTPStatus.FORBIDDEN, READS_ONLY)
+    role = {"role": str(user.role)}
+    principal = Principal(kind=ADMINISTRATORS, id=str(user.id), name=user.username, claims=role)
     request.state.principal = principal
     return principal
 

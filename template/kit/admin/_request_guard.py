@@ -1,4 +1,4 @@
-"""Protects the admin against requests from other sites, and sets security headers.
+"""Protects the admin against requests from other sites, and refuses addresses that hold a NUL.
 
 The session cookie is `SameSite=Strict`, so a browser sends it with no request that another site
 starts. That rule counts sibling subdomains as the same site and does not protect the log-in form,
@@ -14,23 +14,18 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kit.admin._audit import AdminRequest, current_admin_request
+from kit.context import client_address
+from kit.errors import Problem, problem_response
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 # SQLAdmin calls these with GET, although they change data.
 _CHANGING_PATH = re.compile(r"/logout/?$|/(?P<identity>[^/]+)/action/(?P<action>[^/]+)/?$")
-
-# No inline script and nothing from elsewhere. SQLAdmin's widgets set styles inline. A view with one
-# of SQLAdmin's rich text editors, which come from a CDN, needs that CDN added here.
-CONTENT_SECURITY_POLICY = (
-    "default-src 'self'; img-src 'self' data:; font-src 'self' data:; "
-    "style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; "
-    "form-action 'self'; frame-ancestors 'none'"
-)
 
 
 LOG_IN_BODY_LIMIT = 16_384
@@ -38,7 +33,10 @@ LOG_IN_BODY_LIMIT = 16_384
 
 
 class AdminRequestGuard:
-    """ASGI middleware: answers 403 to a request from another site that would change data."""
+    """ASGI middleware: answers 403 to a request from another site that would change data.
+
+    A NUL, which no text of PostgreSQL can hold, is answered with 400 wherever it is in the address.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -55,10 +53,14 @@ class AdminRequestGuard:
             )
             await refusal(scope, receive, send)
             return
+        if "\0" in scope["path"] or b"%00" in scope["query_string"]:
+            problem = Problem(HTTPStatus.BAD_REQUEST, "The address holds a NUL character.")
+            await problem_response(HTTPConnection(scope), problem)(scope, receive, send)
+            return
 
         async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                _set_headers(MutableHeaders(scope=message), scope["path"])
+            if message["type"] == "http.response.start" and "/statics/" not in scope["path"]:
+                MutableHeaders(scope=message).setdefault("Cache-Control", "no-store")
             await send(message)
 
         token = current_admin_request.set(AdminRequest(client=client_address(scope)))
@@ -75,11 +77,6 @@ def requested_action(path: str) -> tuple[str, str] | None:
     return (match["identity"], match["action"]) if match and match["action"] else None
 
 
-def client_address(scope: Scope) -> str:
-    """The client's address; empty behind a Unix socket."""
-    return scope["client"][0] if scope.get("client") else ""
-
-
 def is_from_our_pages(headers: Headers) -> bool:
     """Whether a browser's request comes from a page of this service; programs pass."""
     site = headers.get("sec-fetch-site")
@@ -92,11 +89,3 @@ def is_from_our_pages(headers: Headers) -> bool:
 
 def _changes_something(scope: Scope) -> bool:
     return scope["method"] not in SAFE_METHODS or bool(_CHANGING_PATH.search(scope["path"]))
-
-
-def _set_headers(headers: MutableHeaders, path: str) -> None:
-    headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
-    headers.setdefault("X-Content-Type-Options", "nosniff")
-    headers.setdefault("Referrer-Policy", "same-origin")
-    if "/statics/" not in path:
-        headers.setdefault("Cache-Control", "no-store")

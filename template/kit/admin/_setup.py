@@ -7,6 +7,7 @@ in the service's, then in the kit's, then in SQLAdmin's own.
 
 import functools
 import inspect
+from http import HTTPStatus
 from types import ModuleType
 from typing import Any
 
@@ -17,6 +18,7 @@ from sqladmin import Admin, BaseView, ModelView
 from sqladmin.templating import Jinja2Templates
 from sqlalchemy import inspect as inspect_model
 from sqlalchemy.orm import Mapper
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
@@ -24,7 +26,7 @@ from starlette.staticfiles import StaticFiles
 
 from kit.admin import _views
 from kit.admin._audit import admin_session_maker
-from kit.admin._authentication import AdminAuthentication
+from kit.admin._authentication import AdminAuthentication, AdminAuthorization
 from kit.admin._forms import refuse_unusable_columns, service_view
 from kit.admin._request_guard import AdminRequestGuard
 from kit.discovery import import_modules
@@ -59,6 +61,7 @@ def setup_admin(app: FastAPI, package: str) -> "ServiceAdmin":
         templates_dir=str(TEMPLATES_DIR),
         middlewares=[Middleware(AdminRequestGuard)],
         authentication_backend=authentication,
+        authorization_backend=AdminAuthorization(),
     )
     app.state.admin = admin
     authentication.templates = admin.templates
@@ -131,6 +134,11 @@ class ServiceAdmin(Admin):
             run: Any = instance._run_arbitrary_query_sync  # noqa: SLF001
             run_in_thread = functools.partial(anyio.to_thread.run_sync, run)
             instance._run_arbitrary_query = run_in_thread  # type: ignore[method-assign]  # noqa: SLF001
+
+    async def _delete(self, request: Request) -> None:
+        if not request.query_params.get("pks"):
+            raise HTTPException(HTTPStatus.BAD_REQUEST, "pks has to name the rows to delete.")
+        await super()._delete(request)
 
     async def show_failure(self, request: Request, error: Exception) -> Response:
         """Answer a view's exception with a page: 503 if a server is away or busy, otherwise 500.

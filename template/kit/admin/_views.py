@@ -9,6 +9,7 @@ import anyio.to_thread
 from fastapi import HTTPException
 from markupsafe import Markup
 from sqladmin import Flash, ModelView, action
+from sqladmin.fields import SelectField
 from sqladmin.filters import BooleanFilter, OperationColumnFilter
 from sqladmin.secret import Secret
 from sqlmodel import col, select
@@ -17,7 +18,7 @@ from starlette.responses import RedirectResponse
 
 from kit.admin._audit import admin_session_maker
 from kit.admin._filters import DateRangeFilter, EnumFilterBase, IsSetFilter
-from kit.models import AdminUser, ApiToken, AuditAction, AuditEntry
+from kit.models import AdminRole, AdminUser, ApiToken, AuditAction, AuditEntry
 from kit.security import forget_known_tokens, generate_password, hash_password, normalise_username
 
 
@@ -40,7 +41,7 @@ class AdminUserAdmin(ModelView, model=AdminUser):
     icon = "fa-solid fa-user-shield"
     category = "Access"
     category_icon = "fa-solid fa-lock"
-    column_list = ("username", "is_active", "last_login_at", "created_at")
+    column_list = ("username", "role", "is_active", "last_login_at", "created_at")
     column_labels = {
         "is_active": "Active",
         "last_login_at": "Last log-in",
@@ -55,8 +56,10 @@ class AdminUserAdmin(ModelView, model=AdminUser):
         ("last_login_at", "created_at", "password_changed_at"), short_time
     )
     column_formatters_detail = column_formatters
-    form_columns = ("username", "is_active")
-    form_edit_rules = ["is_active"]
+    form_columns = ("username", "role", "is_active")
+    form_edit_rules = ["role", "is_active"]
+    form_overrides = {"role": SelectField}
+    form_args = {"role": {"choices": [(role.value, role.value.capitalize()) for role in AdminRole]}}
 
     async def on_model_change(
         self,
@@ -68,14 +71,18 @@ class AdminUserAdmin(ModelView, model=AdminUser):
         """Set the password of a new account, and end the sessions of a disabled one.
 
         Raises:
-            ValueError: for an invalid username, and when administrators would disable themselves.
+            ValueError: for an invalid username, and when administrators would disable themselves
+                or change their own role.
         """
         if is_created:
             data["username"] = normalise_username(data["username"])
             password = generate_password()
             model.password_hash = await anyio.to_thread.run_sync(hash_password, password)
             request.state.generated_password = password
-        elif model.is_active and not data["is_active"]:
+            return
+        if data["role"] != model.role:
+            _refuse_on_oneself(model, request)
+        if model.is_active and not data["is_active"]:
             _refuse_on_oneself(model, request)
             model.session_version += 1
 

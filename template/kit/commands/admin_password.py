@@ -1,7 +1,8 @@
 """Manage the accounts of the admin from the command line.
 
 `python -m kit.commands.admin_password set ada` sets a new password, and makes the account if need
-be; `… revoke ada` disables the account and ends open sessions.
+be; with `--role reader` it can only read. `… revoke ada` disables the account and ends open
+sessions.
 """
 
 import argparse
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from sqlmodel import Session
 
 from kit.commands import command_session, run_command
+from kit.models import AdminRole
 from kit.security import disable_admin, generate_password, set_admin_password
 from kit.settings import StartupError
 
@@ -23,23 +25,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     with command_session() as session:
         if options.command == "set":
-            set_password(session, options.username)
+            set_password(session, options.username, options.role)
         else:
             revoke(session, options.username)
 
 
-def set_password(session: Session, username: str) -> None:
+def set_password(session: Session, username: str, role: str | None = None) -> None:
     """Generate a password for the administrator and print it, only this once.
 
     Raises:
-        StartupError: for an invalid username.
+        StartupError: for an invalid username or role.
     """
+    if role and role not in list(AdminRole):
+        raise StartupError(
+            f"there is no role {role!r}, expected one of {', '.join(AdminRole)}: an editor changes "
+            "rows, a reader only reads."
+        )
     password = generate_password()
     try:
-        user = set_admin_password(session, username, password)
+        user = set_admin_password(session, username, password, AdminRole(role) if role else None)
     except ValueError as error:
         raise StartupError(f"no password was set: {error}.") from None
-    print(f"Password of {user.username!r} at /admin. It will not be shown again:")
+    print(f"Password of the {user.role} {user.username!r} at /admin. It will not be shown again:")
     print(password)
 
 
@@ -65,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     set_parser = commands.add_parser("set", help="set a new password; makes the account if need be")
     set_parser.add_argument("username")
+    set_parser.add_argument("--role", help="editor or reader; without it, the role stays as it is")
     revoke_parser = commands.add_parser("revoke", help="disable the account and end its sessions")
     revoke_parser.add_argument("username")
     return parser

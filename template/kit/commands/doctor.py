@@ -5,8 +5,10 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from enum import StrEnum
+from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 
 from pydantic import SecretStr
@@ -34,7 +36,7 @@ from kit.migrations import (
 )
 from kit.places import service
 from kit.process import start_local_services
-from kit.queue import RedisStatus, read_redis_status
+from kit.queue import UNNAMED_PROXY, RedisStatus, read_redis_status
 from kit.settings import (
     SUPABASE_PROJECT_HOST,
     SUPABASE_TRANSACTION_PORT,
@@ -147,6 +149,11 @@ def check_proxies() -> Iterator[Finding]:
         )
     else:
         yield fine(f"proxy: X-Forwarded-For is believed from {named or 'no one'}")
+    if not (settings.is_local or settings.ALLOWED_HOSTS):
+        yield warning(
+            "hosts: the API answers to any name, also one that someone else made up",
+            "Set ALLOWED_HOSTS to the names by which it is reached, as api.example.com.",
+        )
 
 
 def check_budgets() -> Iterator[Finding]:
@@ -294,6 +301,16 @@ def judge_redis(status: RedisStatus) -> Iterator[Finding]:
     else:
         yield fine(used)
     yield from judge_beat(status)
+    if status.unnamed_proxy and not _is_named(status.unnamed_proxy):
+        message, _, remedy = UNNAMED_PROXY.partition(". ")
+        yield warning(f"proxy: {status.unnamed_proxy} {message}", remedy)
+
+
+def _is_named(address: str) -> bool:
+    with suppress(ValueError):  # a Unix socket has no address
+        named = (ip_network(each) for each in settings.FORWARDED_ALLOW_IPS if each != "*")
+        return any(ip_address(address) in network for network in named)
+    return False
 
 
 def judge_connection_limit(status: RedisStatus) -> Iterator[Finding]:

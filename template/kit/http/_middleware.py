@@ -1,9 +1,13 @@
 """The middleware around every request, outermost first."""
 
+import asyncio
 import gc
 import logging
+import re
+from functools import lru_cache
 from http import HTTPStatus
 from time import perf_counter
+from urllib.parse import urlsplit
 
 from fastapi.routing import iter_route_contexts
 from starlette.applications import Starlette
@@ -16,10 +20,21 @@ from starlette.requests import HTTPConnection
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kit.context import REQUEST_ID_HEADER, accepted_request_id, bind_request_id, unbind_request_id
-from kit.errors import Problem, UnhandledErrorMiddleware, logged_problem
+from kit.context import (
+    REQUEST_ID_HEADER,
+    accepted_request_id,
+    bind_request_id,
+    is_public,
+    reported_client,
+    root_path,
+    unbind_request_id,
+)
+from kit.errors import Problem, UnhandledErrorMiddleware, logged_problem, problem_response
+from kit.queue import UNNAMED_PROXY, remember_unnamed_proxy
 from kit.security import WEBSOCKET_PROTOCOL, require_principal
 from kit.settings import StartupError, settings
+
+logger = logging.getLogger("app.access")
 
 
 class StartupErrorMiddleware:
@@ -59,7 +74,93 @@ class StartupErrorMiddleware:
             raise
 
 
-logger = logging.getLogger("app.access")
+# Starlette decodes a form by any of Python's codecs, of which some fail and some make half pairs.
+_ODD_FORM = re.compile(
+    rb"multipart/.*;\s*charset[*\d]*\s*="
+    rb"(?!\s*\"?(utf-?8|us-ascii|iso-8859-\d+|windows-\d+)\"?\s*(;|$))",
+    re.IGNORECASE | re.DOTALL,
+)
+# An address, or a name that no website has: a page elsewhere that reaches this machine has made a
+# name of its own point to it (DNS rebinding).
+_LOCAL_HOST = re.compile(r"[\d.]+|.*:.*|[^.]*|.+\.(localhost|local|internal|test)")
+_LONGEST_HOST = 255
+
+
+class SecurityMiddleware:
+    """Sends the security headers with every answer, and refuses hosts that are not the service's.
+
+    Health checks may come by any name: a platform uses an address that it alone knows. A proxy that
+    is not named is reported, once.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        headers = settings.security_headers.items()
+        self._headers = [(name.lower().encode(), value.encode()) for name, value in headers]
+        self._is_allowed = lru_cache(64)(is_allowed_host)
+        self._reported: dict[bool, asyncio.Task[None]] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request or connection."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"].endswith("http.response.start"):
+                present = {name.lower() for name, _ in message.get("headers", ())}
+                missing = [each for each in self._headers if each[0] not in present]
+                message["headers"] = [*message.get("headers", ()), *missing]
+            await send(message)
+
+        host, refusal = b"", None
+        for name, value in scope["headers"]:
+            if name == b"host":
+                host = value
+            elif name == b"content-type" and _ODD_FORM.match(value):
+                refusal = Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Send the form in UTF-8.")
+            elif name == b"x-forwarded-for":
+                self._report_proxy(scope)
+        is_allowed = len(host) <= _LONGEST_HOST and self._is_allowed(host)
+        if not is_allowed and not _path(scope).startswith("/health/"):
+            refusal = Problem(HTTPStatus.BAD_REQUEST, "ALLOWED_HOSTS does not list this host.")
+        if refusal is None:
+            await self.app(scope, receive, send_with_headers)
+        else:
+            # Without the request's headers, so that no page with links to that host is made of it.
+            response = problem_response(HTTPConnection({**scope, "headers": []}), refusal)
+            await response(scope, receive, send_with_headers)
+
+    def _report_proxy(self, scope: Scope) -> None:
+        peer = scope["client"][0] if scope.get("client") else "a Unix socket"
+        is_anyone = is_public(peer)  # whose report must not take the place of the proxy's
+        if is_anyone not in self._reported and reported_client(scope) is not None:
+            logger.warning("%s %s", peer, UNNAMED_PROXY)
+            self._reported[is_anyone] = asyncio.create_task(remember_unnamed_proxy(peer))
+
+
+def is_allowed_host(header: bytes) -> bool:
+    """Whether the service answers to a `Host` header; without `ALLOWED_HOSTS` to any, but in local.
+
+    In local, addresses and names that no website can have are always allowed.
+    """
+    try:
+        host = (urlsplit(f"//{header.decode('ascii')}").hostname or "").rstrip(".")
+    except ValueError:
+        return False
+    if settings.is_local and _LOCAL_HOST.fullmatch(host):
+        return True
+    if not settings.ALLOWED_HOSTS:
+        return not settings.is_local
+    return any(
+        host == each or (each[0] == "*" and host.endswith(each[1:]))
+        for each in settings.ALLOWED_HOSTS
+    )
+
+
+def _path(scope: Scope) -> str:
+    return str(scope["path"]).removeprefix(root_path(scope))
+
 
 _HEADER = REQUEST_ID_HEADER.lower().encode()
 _FIRST_FAILURE = 500
@@ -251,6 +352,7 @@ def middleware_stack() -> list[Middleware]:
     return [
         Middleware(StartupErrorMiddleware),
         Middleware(RequestContextMiddleware),
+        Middleware(SecurityMiddleware),
         # Callers authenticate with a bearer token, never with a cookie, so no credentials: with
         # them, any listed origin could act as the browser's user.
         Middleware(

@@ -1,6 +1,7 @@
 """A status report about Redis, beat and worker: for people, not for programs."""
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +10,17 @@ import redis
 from kit.connections import redis_limit
 from kit.places import service
 from kit.queue._app import BEAT_LOCK_SECONDS
-from kit.redis import DEAD_LETTERS_KEY, redis_client
+from kit.redis import DEAD_LETTERS_KEY, RedisPoolBusyError, redis_client, run_redis_call
 from kit.settings import settings
 
 HEARTBEAT_KEY = f"{settings.REDIS_KEY_PREFIX}heartbeat"
 """Holds the Unix time of the last heartbeat, see `kit.queue._tasks`."""
+UNNAMED_PROXY_KEY = f"{settings.REDIS_KEY_PREFIX}unnamed-proxy"
+UNNAMED_PROXY = (
+    "reports callers' addresses in X-Forwarded-For, but FORWARDED_ALLOW_IPS does not name it. If "
+    "it is your proxy, add its address or network there."
+)
+DAY_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,8 @@ class RedisStatus:
     """Time since a worker last ran beat's heartbeat task; None after three minutes."""
     dead_letters: int = 0
     """Tasks that were given up."""
+    unnamed_proxy: str = ""
+    """Address of a proxy that the API noticed within a day, see `UNNAMED_PROXY`."""
 
 
 def read_redis_status() -> RedisStatus:
@@ -59,7 +68,14 @@ def read_redis_status() -> RedisStatus:
         beat_lock_age_seconds=_beat_lock_age(client),
         heartbeat_age_seconds=_heartbeat_age(client),
         dead_letters=int(client.llen(DEAD_LETTERS_KEY)),
+        unnamed_proxy=str(client.get(UNNAMED_PROXY_KEY) or ""),
     )
+
+
+async def remember_unnamed_proxy(address: str) -> None:
+    """Keep the address for `make doctor`, which may run elsewhere; not where Redis is away."""
+    with suppress(redis.RedisError, RedisPoolBusyError):
+        await run_redis_call(lambda: redis_client().set(UNNAMED_PROXY_KEY, address, ex=DAY_SECONDS))
 
 
 def _beat_lock_age(client: redis.Redis) -> float | None:

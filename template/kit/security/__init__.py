@@ -40,4 +40,3 @@ from kit.security._principals import (
     serve_anyone,
     serves,
 )
-from kit.security._rate_limit import client_network, limit_address

@@ -8,7 +8,7 @@ from pwdlib import PasswordHash
 from sqlalchemy import func
 from sqlmodel import Session, col, select, update
 
-from kit.models import AdminUser, AuditAction, AuditEntry
+from kit.models import AdminRole, AdminUser, AuditAction, AuditEntry
 
 MAXIMUM_PASSWORD_LENGTH = 256
 """Characters; hashing a longer password would only keep the processor busy."""
@@ -75,11 +75,13 @@ def normalise_username(username: str) -> str:
     return normalised
 
 
-def set_admin_password(session: Session, username: str, password: str) -> AdminUser:
+def set_admin_password(
+    session: Session, username: str, password: str, role: AdminRole | None = None
+) -> AdminUser:
     """Set an administrator's password; makes the account if need be. The caller commits.
 
     Open sessions of that administrator end, a disabled account is enabled again, and earlier failed
-    log-ins no longer count.
+    log-ins no longer count. Without a role an account keeps its own, and a new one is an editor.
 
     Raises:
         ValueError: for an invalid username or password.
@@ -94,6 +96,7 @@ def set_admin_password(session: Session, username: str, password: str) -> AdminU
         user.password_changed_at = session.exec(select(func.now())).one()
         user.session_version += 1
         user.is_active = True
+    user.role = role or user.role
     session.add(user)
     session.flush()
     _record(session, AuditAction.PASSWORD, user)

@@ -13,12 +13,12 @@ import logging
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
-from ipaddress import IPv6Address, ip_address
 from math import ceil
 from typing import Any
 
 from starlette.requests import HTTPConnection
 
+from kit.context import client_address, client_network
 from kit.errors import Problem
 from kit.redis import redis_client, run_redis_call
 from kit.settings import settings
@@ -138,18 +138,4 @@ def limit_rate(caller: str) -> None:
 
 async def limit_address(request: HTTPConnection) -> None:
     """Count a request of a caller who is not identified; as a dependency of public routes too."""
-    limit_rate(client_network(request.client.host if request.client else ""))
-
-
-def client_network(address: str) -> str:
-    """The network that counts as one client: an IPv4 address, or an IPv6 network of 64 bits.
-
-    One IPv6 subscriber has at least that many addresses to choose from.
-    """
-    try:
-        ip = ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is None:
-        return f"{IPv6Address(int(ip) >> 64 << 64)}/64"
-    return str(getattr(ip, "ipv4_mapped", None) or ip)
+    limit_rate(client_network(client_address(request.scope)))

@@ -58,6 +58,15 @@ SUPABASE_PROJECT_HOST = re.compile(r"db\.[a-z0-9]+\.supabase\.co")
 https://supabase.com/docs/guides/database/connecting-to-postgres#dedicated-pooler
 """
 
+# No inline script and nothing from elsewhere. SQLAdmin's widgets and Scalar set styles inline.
+DEFAULT_CONTENT_SECURITY_POLICY = (
+    "default-src 'self'; img-src 'self' data:; font-src 'self' data:; "
+    "style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'"
+)
+
+_HOST_NAME = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|[0-9a-f:]+", re.IGNORECASE)
+
 Environment = Literal["local", "staging", "production"]
 PoolerMode = Literal["none", "session", "transaction"]
 SslMode = Literal["disable", "require", "verify-ca", "verify-full"]
@@ -70,6 +79,9 @@ def _root_path(value: str) -> str:
 
 
 RootPath = Annotated[str, AfterValidator(_root_path)]
+
+HSTS = f"max-age={365 * 24 * 3600}"
+"""Browsers ignore it where they came without TLS. Source: RFC 6797, section 8.1"""
 
 _time_zones = cache(available_timezones)  # which reads the whole time zone database
 
@@ -109,6 +121,14 @@ class Settings(ServiceSettings):
     )
     API_ROOT_PATH: RootPath = Field(
         "", description="Path below which a proxy serves the API, as /shop, and which it removes."
+    )
+    ALLOWED_HOSTS: CommaSeparated = Field(
+        [],
+        description="Names by which the API is reached, as api.example.com or *.example.com.",
+    )
+    CONTENT_SECURITY_POLICY: str = Field(
+        DEFAULT_CONTENT_SECURITY_POLICY,
+        description="What pages may load, and from where; an answer with a policy keeps its own.",
     )
     FORWARDED_ALLOW_IPS: CommaSeparated = Field(
         ["127.0.0.1"],
@@ -252,6 +272,7 @@ class Settings(ServiceSettings):
     )
 
     # Flower
+    FLOWER_HOST: str = Field("127.0.0.1", description="Address that Flower listens on.")
     FLOWER_PORT: int = Field(5555, ge=1, le=65535, description="Port of Flower's pages.")
     FLOWER_USERNAME: str = Field("flower", description="User of Flower's pages.")
     FLOWER_PASSWORD: SecretStr | None = Field(
@@ -306,6 +327,17 @@ class Settings(ServiceSettings):
                 except ValueError as error:
                     raise ValueError(f"{error}, expected as 10.0.0.5 or 10.0.0.0/8") from None
         return values
+
+    @field_validator("ALLOWED_HOSTS")
+    @classmethod
+    def _are_host_names(cls, values: list[str]) -> list[str]:
+        for value in values:
+            if not _HOST_NAME.fullmatch(value):
+                raise ValueError(
+                    f"{value!r} is no name of a host, expected api.example.com or *.example.com, "
+                    "without https:// and port"
+                )
+        return [value.lower().rstrip(".") for value in values]
 
     @field_validator("CELERY_TIMEZONE")
     @classmethod
@@ -431,6 +463,17 @@ class Settings(ServiceSettings):
         if self.is_local and not self.CORS_ORIGINS:
             return ["*"]
         return [] if self.CORS_ORIGINS == ["none"] else self.CORS_ORIGINS
+
+    @property
+    def security_headers(self) -> dict[str, str]:
+        """Headers of every answer that has none of their own, HSTS outside local among them."""
+        headers = {
+            "Content-Security-Policy": self.CONTENT_SECURITY_POLICY,
+            "X-Content-Type-Options": "nosniff",
+            "X-Frame-Options": "DENY",
+            "Referrer-Policy": "same-origin",
+        }
+        return headers if self.is_local else headers | {"Strict-Transport-Security": HSTS}
 
     @property
     def shows_api_docs(self) -> bool:

@@ -8,6 +8,7 @@ from sqlalchemy.orm import sessionmaker
 from sqlmodel import Session, select
 
 from app.core.config import settings
+from app.main import app
 from kit.admin._audit import AuditedSession
 from kit.admin._login_throttle import (
     USERNAME_FACTOR,
@@ -15,8 +16,9 @@ from kit.admin._login_throttle import (
     TooManyAttemptsError,
     reserve_attempt,
 )
+from kit.context import client_address, client_network
 from kit.models import AdminUser, AuditAction, AuditEntry
-from kit.security import client_network, set_admin_password
+from kit.security import set_admin_password
 
 PASSWORD = "correct horse battery staple"
 LIMIT = settings.ADMIN_LOGIN_ATTEMPTS
@@ -216,3 +218,49 @@ def test_attempts_at_the_same_time_count_each_other(
 )
 def test_one_client(address: str, network: str) -> None:
     assert client_network(address) == network
+
+
+@pytest.mark.parametrize(
+    ("peer", "reported", "client"),
+    [
+        ("10.0.0.7", "203.0.113.9", "203.0.113.9 via 10.0.0.7"),
+        ("127.0.0.1", "198.51.100.1, 203.0.113.9:4711", "203.0.113.9 via 127.0.0.1"),
+        ("fd00::7", "[2001:db8:1:2::9]:80", "2001:db8:1:2::/64 via fd00::7"),
+        (None, "203.0.113.9", "203.0.113.9 via "),
+        # A named proxy: the server has put an address of the header in the place of the proxy's.
+        ("203.0.113.9", "203.0.113.9:4711", "203.0.113.9"),
+        ("10.0.0.7", "unknown", "10.0.0.7"),
+        ("10.0.0.7", None, "10.0.0.7"),
+        # Anybody on the internet may write the header.
+        ("8.8.8.8", "203.0.113.9", "8.8.8.8"),
+    ],
+)
+def test_a_client_behind_a_proxy(peer: str | None, reported: str | None, client: str) -> None:
+    headers = [(b"x-forwarded-for", reported.encode())] if reported else []
+    scope = {"client": (peer, 50000) if peer else None, "headers": headers}
+    assert client_network(client_address(scope)) == client
+
+
+@pytest.mark.parametrize("proxy", ["10.0.0.7", "8.8.8.8"])
+async def test_a_proxy_that_is_not_named_locks_no_one_out(
+    sync_db_session: Session, ada: AdminUser, proxy: str
+) -> None:
+    transport = httpx.ASGITransport(app=app, client=(proxy, 50000))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+        statuses = [
+            (
+                await http.post(
+                    "/admin/login",
+                    data={"username": "ada", "password": password},
+                    headers={"X-Forwarded-For": reported},
+                )
+            ).status_code
+            for reported, password in [
+                *[("203.0.113.9", "a guess")] * (LIMIT + 1),
+                ("203.0.113.10", PASSWORD),
+            ]
+        ]
+    # Behind a public address callers are not told apart, so it may fail ten times as often.
+    assert statuses[:LIMIT] == [400] * LIMIT
+    assert statuses[LIMIT] == (400 if proxy == "8.8.8.8" else 429)
+    assert statuses[-1] == 302

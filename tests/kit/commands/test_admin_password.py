@@ -30,6 +30,14 @@ def test_makes_an_account_and_prints_its_password_once(
     assert verify_password(password, user.password_hash)
 
 
+@pytest.mark.usefixtures("capsys")
+def test_makes_an_account_that_only_reads(sync_db_session: Session) -> None:
+    command.main(["set", "ada", "--role", "reader"])
+    assert sync_db_session.exec(select(AdminUser)).one().role == "reader"
+    with pytest.raises(StartupError, match="no role 'owner', expected one of reader, editor"):
+        command.main(["set", "ada", "--role", "owner"])
+
+
 def test_revokes(sync_db_session: Session, capsys: pytest.CaptureFixture[str]) -> None:
     command.main(["set", "ada"])
     command.main(["revoke", "ada"])

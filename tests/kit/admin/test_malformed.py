@@ -1,0 +1,81 @@
+"""What no page of the admin sends: malformed addresses and forms are 4xx, never a failure."""
+
+import httpx
+import pytest
+from sqladmin import ModelView
+
+from app.main import app
+from kit.admin import model_views
+
+ODD = [
+    "%00",
+    "a%00b",
+    "%ED%A0%80",
+    "%FF",
+    "9" * 30,
+    "-1",
+    "abc",
+    "1,2",
+    "",
+    "1;2",
+    "NaN",
+    "%0A",
+    ",,",
+]
+
+
+@pytest.mark.parametrize("view", model_views(app), ids=lambda view: view.identity)
+async def test_addresses(admin_client: httpx.AsyncClient, view: ModelView) -> None:
+    base = f"/admin/{view.identity}"
+    parameters = ["search", "page", "pageSize", "sortBy", *(f"{name}" for name in filters(view))]
+    asked = [
+        ("DELETE", f"{base}/delete"),
+        ("POST", f"{base}/import"),
+        ("GET", f"{base}/ajax/lookup"),
+    ]
+    for odd in ODD:
+        asked += [("GET", f"{base}/{page}/{odd}") for page in ("details", "edit", "export")]
+        asked += [("POST", f"{base}/edit/{odd}"), ("DELETE", f"{base}/delete?pks={odd}")]
+        asked += [("GET", f"{base}/list?{name}={odd}") for name in parameters]
+        actions = view._custom_actions_in_list
+        asked += [("GET", f"{base}/action/{name}?pks={odd}") for name in actions]
+        asked += [
+            ("GET", f"{base}/ajax/lookup?name={name}&term={odd}") for name in view._form_ajax_refs
+        ]
+    failed = []
+    for method, path in asked:
+        answer = await admin_client.request(method, path)
+        if answer.status_code >= 500:
+            failed.append((answer.status_code, method, path))
+    assert not failed
+
+
+def filters(view: ModelView) -> list[str]:
+    return [each.parameter_name for each in view.get_filters()]
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("multipart/form-data; boundary=B; charset=undefined", b"--B--"),
+        ("multipart/form-data", b"x"),
+        (
+            "multipart/form-data; boundary=B",
+            b"--B\r\nContent-Disposition: form-data\r\n\r\nx\r\n--B--",
+        ),
+        ("application/x-www-form-urlencoded", b"username=%00&password=%00"),
+        ("application/x-www-form-urlencoded", b"username=%ED%A0%80&password=%FF"),
+        ("application/x-www-form-urlencoded", b"\xff\xfe=\xff"),
+        ("application/json", b"{"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/admin/login", "/admin/admin-user/create"])
+async def test_forms(admin_client: httpx.AsyncClient, path: str, kind: str, body: bytes) -> None:
+    answer = await admin_client.post(path, content=body, headers={"Content-Type": kind})
+    assert 400 <= answer.status_code < 500
+
+
+async def test_a_nul_in_an_address_is_explained(admin_client: httpx.AsyncClient) -> None:
+    answer = await admin_client.get("/admin/api-token/action/revoke?pks=%00")
+    assert answer.status_code == 400
+    assert "NUL" in answer.text
