@@ -200,7 +200,17 @@ RESERVED = {
     ),
     **dict.fromkeys(("admin", "alembic", "api", "audit"), "tables"),
     **dict.fromkeys(
-        ("base", "core", "core_0001", "core_0002", "current", "head", "heads", "service"),
+        (
+            "base",
+            "core",
+            "core_0001",
+            "core_0002",
+            "core_0003",
+            "current",
+            "head",
+            "heads",
+            "service",
+        ),
         "migrations",
     ),
     **dict.fromkeys(("partials", "sqladmin"), "templates"),

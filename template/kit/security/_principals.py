@@ -184,7 +184,7 @@ def serves(
 
 
 async def serve_anyone(request: HTTPConnection) -> None:
-    """Mark the routes of a `public_router`, which ask nobody who they are, and count the request."""
+    """Count a request of a route that asks nobody who they are, of a `public_router`."""
     await limit_address(request)
 
 

@@ -11,7 +11,13 @@ if TYPE_CHECKING:
     from kit.testing._databases import create_database, drop_database, empty_database
     from kit.testing._environment import change_settings, prepare_environment
     from kit.testing._migrations import alembic, catalogue, migrate_with_rows
-    from kit.testing._processes import QueueProcess, broken_contract, free_port, own_database, run_api
+    from kit.testing._processes import (
+        QueueProcess,
+        broken_contract,
+        free_port,
+        own_database,
+        run_api,
+    )
     from kit.testing._rows import fill_tables
     from kit.testing._sessions import (
         GuardedRoute,

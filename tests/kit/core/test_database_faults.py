@@ -26,10 +26,10 @@ from kit.database import _watch, name_connections
 from kit.devservices import temporary_servers
 from kit.errors import is_outage
 from kit.testing import own_database, run_api
-from kit.testing._processes import at_start
 from kit.tests.background import Background
 from kit.tests.faulty_link import FaultyLink
 from kit.tests.pgbouncer import pgbouncer
+from kit.tests.watched_service import at_start
 
 pytestmark = [pytest.mark.slow, pytest.mark.load]
 

@@ -137,7 +137,7 @@ def test_each_branch_gets_its_tables_and_nothing_else(project: Path, fresh_datab
     assert extension.parent == project / "app" / "extensions" / "probe_inn" / "migrations"
     assert variables(extension)["revision"].startswith("probe_inn_")
     assert variables(extension)["branch_labels"] == ("probe_inn",)
-    assert variables(extension)["depends_on"] == "core_0002"
+    assert variables(extension)["depends_on"] == "core_0003"
     assert extension.read_text().count("op.create_table(") == 1
     assert "ALTER TABLE probe_inn_room ENABLE ROW LEVEL SECURITY" in extension.read_text()
 
