@@ -211,7 +211,7 @@ class TestService:
 
 async def provider(request: object) -> Principal | None:
     name = request.headers.get("X-Caller")  # type: ignore[attr-defined]
-    return name and Principal("test", name, name)
+    return name and Principal("api-token", name, name, scopes=frozenset({"*"}))
 
 
 @pytest.mark.parametrize(
