@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kit.testing._databases import create_database, drop_database, empty_database
     from kit.testing._environment import change_settings, prepare_environment
-    from kit.testing._migrations import alembic, catalogue
+    from kit.testing._migrations import alembic, catalogue, differences
     from kit.testing._processes import QueueProcess, own_database, run_api
     from kit.testing._redis_servers import RedisServer, free_port
     from kit.testing._sessions import committing_workers, read_session_on, session_on
@@ -23,6 +23,7 @@ _MODULES = {
     "change_settings": "_environment",
     "committing_workers": "_sessions",
     "create_database": "_databases",
+    "differences": "_migrations",
     "drop_database": "_databases",
     "empty_database": "_databases",
     "free_port": "_redis_servers",
