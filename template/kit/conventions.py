@@ -7,8 +7,11 @@ table's owner sees rows, and the owner is the user that this service connects as
 Source: https://supabase.com/docs/guides/database/postgres/row-level-security
 """
 
+from collections.abc import Sequence
+
 from pydantic import BaseModel
-from sqlalchemy import DDL, Connection, Table, event, text
+from sqlalchemy import DDL, Connection, MetaData, Table, event, text
+from sqlalchemy.schema import CreateSchema
 from sqlmodel import SQLModel
 
 # Has to be set before the first table is declared: SQLAlchemy names a constraint when it attaches
@@ -51,6 +54,14 @@ _ENABLE = DDL("ALTER TABLE %(fullname)s ENABLE ROW LEVEL SECURITY")  # type: ign
 @event.listens_for(Table, "after_create")
 def _enable_after_create(table: Table, connection: Connection, **_options: object) -> None:
     connection.execute(_ENABLE.against(table))
+
+
+@event.listens_for(MetaData, "before_create")
+def _create_schemas(
+    _metadata: MetaData, connection: Connection, tables: Sequence[Table], **_options: object
+) -> None:
+    for schema in sorted({table.schema for table in tables if table.schema}):
+        connection.execute(CreateSchema(schema, if_not_exists=True))
 
 
 def tables_without_row_security(connection: Connection) -> list[str]:

@@ -1,28 +1,45 @@
-"""Completes the revision that `alembic revision --autogenerate` writes, and chooses its branch."""
+"""Completes the revision that `alembic revision --autogenerate` writes, and tries it."""
 
+import logging
 import secrets
-from collections.abc import Iterator, Mapping
+import textwrap
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
-from alembic.autogenerate import render
+import sqlalchemy as sa
+from alembic.autogenerate import render, renderers
 from alembic.autogenerate.api import AutogenContext
-from alembic.autogenerate.rewriter import Rewriter
-from alembic.operations import ops
+from alembic.operations import Operations, ops
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from alembic.util import CommandError
-from sqlalchemy import Enum, MetaData
-from sqlalchemy.dialects.postgresql import CreateEnumType, DropEnumType
-from sqlalchemy.types import TypeDecorator
-from sqlmodel import SQLModel
+from alembic.util import CommandError, rev_id
+from sqlalchemy.dialects.postgresql import ENUM
+from sqlalchemy.exc import CompileError
+from sqlalchemy.sql.schema import ScalarElementColumnDefault
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from kit.extensions import enabled_extensions
-from kit.migrations._branches import CORE, SERVICE, explain_fork, heads_of, version_location
-
-row_security_rewriter = Rewriter()
+from kit.migrations._branches import (
+    CORE,
+    DIALECT,
+    SERVICE,
+    History,
+    Owners,
+    enumeration_of,
+    enumerations,
+    explain_fork,
+    heads_of,
+    type_name,
+    undecorated,
+    version_location,
+)
+from kit.migrations._scratch_database import NOT_OF_MODELS, compare_with_models, read_objects
 
 REVISION_ID_LENGTH = 32
 """Characters that fit into the column of `alembic_version`."""
+
+logger = logging.getLogger("alembic")
+quote = DIALECT.identifier_preparer.quote
 
 
 class RevisionRequest(NamedTuple):
@@ -31,105 +48,101 @@ class RevisionRequest(NamedTuple):
     branch: str
     """`service`, or the extension that `-x extension=…` names."""
     is_autogenerate: bool
-    creators: Mapping[str, str]
-    """The branch that created each table, by the table's name."""
+    history: History | None
+    """Of the scratch database that the models are compared with, if they are."""
+
+
+class Note(ops.MigrateOperation):
+    """A comment in a revision, which is also logged when it is written."""
+
+    def __init__(self, note: str) -> None:
+        self.note = note
+
+    def to_diff_tuple(self) -> tuple[str, str]:
+        """What `alembic check` prints of it."""
+        return ("note", self.note)
+
+
+class OutsideTransaction(ops.OpContainer):
+    """Operations in an `autocommit_block()`."""
+
+
+@renderers.dispatch_for(Note)
+def _render_note(_context: AutogenContext, operation: Note) -> list[str]:
+    return [f"# {line}" for line in textwrap.wrap(operation.note, 90, break_on_hyphens=False)]
+
+
+@renderers.dispatch_for(OutsideTransaction)
+def _render_outside(context: AutogenContext, block: OutsideTransaction) -> list[str]:
+    lines = [line for each in block.ops for line in render.render_op(context, each)]
+    return ["with op.get_context().autocommit_block():", *lines, ""]
 
 
 def complete_revision(
     request: RevisionRequest,
     script: ScriptDirectory,
-    metadata: MetaData,
+    metadata: sa.MetaData,
     context: MigrationContext,
     _current: object,
     directives: list[ops.MigrationScript],
 ) -> None:
-    """Set a new revision's branch, folder, id and dependencies, and add row level security.
+    """Set a new revision's branch, folder, id and dependencies, and complete what it does.
 
     Values from the command line, such as `--head` or `--rev-id`, stay as they are.
 
     Raises:
         CommandError: when the extension is not enabled, its name is too long for a revision id, or
-            the branch has several heads.
+            the branch has several heads; when a table refers to one that has no migration yet, or
+            what differs has to be written by hand.
     """
-    revision = directives[0]
-    owners = Owners(metadata, request.creators)
-    notices = []
+    revision, connection = directives[0], context.connection
+    owners = Owners(metadata, request.history or History({}, set(), set()))
+    left_out: set[str] = set()
+    if request.branch not in (CORE, SERVICE):
+        _refuse_unusable_extension(request.branch)
+    if request.history and connection:
+        up, down = revision.upgrade_ops_list[0], revision.downgrade_ops_list[0]
+        _change_enumerations(up, down, metadata, connection)
+        if request.branch not in (CORE, SERVICE):
+            left_out = _keep_tables_of(request.branch, revision, owners)
+        _refuse_missing_tables(revision, owners, request.history)
+        _complete_operations(up, down, metadata, connection)
+        _try(up, down, metadata, context, is_whole=not left_out)
+    notices = [f"Left out, not of the extension {request.branch}: {name}." for name in left_out]
     if request.branch == SERVICE:
         notices += _mention_extensions(revision, owners)
-    elif request.branch != CORE:
-        _refuse_unusable_extension(request.branch)
-        notices += _keep_tables_of(request.branch, revision, owners)
     if request.is_autogenerate and not _operations(revision):
-        notices.append("The models and the migrations agree: no revision is needed.")
+        notices += [] if left_out else _agreement(connection)
         directives.clear()
     else:
         _place(revision, request.branch, script)
         if revision.depends_on is None:
             revision.depends_on = _dependencies(revision, request.branch, script, owners)
-        _make_enumerations(revision, metadata, context)
-        row_security_rewriter(context, (), directives)
-    if context.config is not None:
-        for notice in notices:
+        if request.is_autogenerate:
+            directives += _indexes_apart(revision, request.branch)
+    for notice in notices:
+        if context.config is not None:
             context.config.print_stdout(notice)
 
 
 def render_item(kind: str, item: object, context: AutogenContext) -> str | Literal[False]:
-    """Render a type that is not SQLAlchemy's, such as SQLModel's `UTCDateTime` or an owner's.
+    """Render a type so that a revision neither imports a model nor makes a type by the way.
 
-    A decorated type is rendered as the type of the database's column, so a revision imports no
-    model; for any other, the revision imports its module.
+    A decorated type is rendered as the type of the database's column. An enumeration has statements
+    of its own: Alembic creates it with a table alone, once for each column, and drops none. For any
+    other type that is not SQLAlchemy's, the revision imports its module.
     """
-    if kind != "type" or type(item).__module__.startswith("sqlalchemy."):
+    if kind != "type":
         return False
     if isinstance(item, TypeDecorator):
-        dialect = context.migration_context.dialect
-        return render._repr_type(item.load_dialect_impl(dialect), context)  # noqa: SLF001
-    context.imports.add(f"import {type(item).__module__}")
+        return render._repr_type(undecorated(item), context)  # noqa: SLF001
+    if isinstance(item, sa.Enum) and item.native_enum:
+        context.imports.add("from sqlalchemy.dialects import postgresql")
+        enumeration = ENUM(*item.enums, name=item.name, schema=item.schema, create_type=False)
+        return f"postgresql.{enumeration!r}"
+    if not type(item).__module__.startswith("sqlalchemy."):
+        context.imports.add(f"import {type(item).__module__}")
     return False
-
-
-class Owners:
-    """Finds the branch that a table belongs to.
-
-    A table belongs to the extension that contains its model. One without a model, such as an
-    association table, belongs to the extension that it refers to; one that was removed from the
-    models belongs to the branch that created it. Core's tables and the service's own are in the
-    same package, so there the branch that created a table decides, too.
-    """
-
-    def __init__(self, metadata: MetaData, creators: Mapping[str, str]) -> None:
-        self._metadata = metadata
-        self._creators = creators
-        self._modules = {
-            model.__table__.key: model.__module__
-            for model in _subclasses(SQLModel)
-            if hasattr(model, "__table__")
-        }
-
-    def owner(self, table: str) -> str:
-        """Branch of a table: an extension's name, `core` or `service`."""
-        extension = self._extension(table)
-        if extension is None and table in self._metadata.tables and table not in self._modules:
-            extensions = {self._extension(other) for other in self.referred(table)} - {None}
-            extension = extensions.pop() if len(extensions) == 1 else None
-        return extension or self._creators.get(table, SERVICE)
-
-    def referred(self, table: str) -> set[str]:
-        """Tables that a table's foreign keys refer to."""
-        found = self._metadata.tables.get(table)
-        if found is None:
-            return set()
-        return {key.column.table.key for key in found.foreign_keys} - {table}
-
-    def _extension(self, table: str) -> str | None:
-        parts = self._modules.get(table, "").split(".")
-        return parts[2] if parts[:2] == ["app", "extensions"] else None
-
-
-def _subclasses(model: type[Any]) -> Iterator[Any]:
-    for child in model.__subclasses__():
-        yield child
-        yield from _subclasses(child)
 
 
 def _refuse_unusable_extension(extension: str) -> None:
@@ -152,6 +165,11 @@ def _operations(revision: ops.MigrationScript) -> list[ops.MigrateOperation]:
     return [operation for upgrade in revision.upgrade_ops_list for operation in upgrade.ops]
 
 
+def _flat(operations: Sequence[ops.MigrateOperation]) -> Iterator[ops.MigrateOperation]:
+    for each in operations:
+        yield from _flat(each.ops) if isinstance(each, ops.ModifyTableOps) else [each]
+
+
 def _tables(revision: ops.MigrationScript) -> set[str]:
     return {table for operation in _operations(revision) if (table := _table_of(operation))}
 
@@ -162,47 +180,28 @@ def _table_of(operation: ops.MigrateOperation) -> str | None:
     return f"{schema}.{name}" if schema and name else name
 
 
-def _keep_tables_of(extension: str, revision: ops.MigrationScript, owners: Owners) -> list[str]:
+def _keep_tables_of(extension: str, revision: ops.MigrationScript, owners: Owners) -> set[str]:
     left_out = {table for table in _tables(revision) if owners.owner(table) != extension}
     for container in (*revision.upgrade_ops_list, *revision.downgrade_ops_list):
-        container.ops = [
-            operation for operation in container.ops if _table_of(operation) not in left_out
-        ]
-    if not left_out:
-        return []
-    return [f"Left out, not of the extension {extension}: {', '.join(sorted(left_out))}."]
+        container.ops = [each for each in container.ops if _table_of(each) not in left_out]
+    return left_out
 
 
-def _make_enumerations(
-    revision: ops.MigrationScript, metadata: MetaData, context: MigrationContext
-) -> None:
-    """Create and drop the types that PostgreSQL has for enumerations of one column.
-
-    Alembic creates them with a table alone, and drops none.
-    """
-    types = [column.type for table in metadata.tables.values() for column in table.columns]
-    names = [each.name for each in types if isinstance(each, Enum)]
-    for up, down in zip(revision.upgrade_ops_list, revision.downgrade_ops_list, strict=True):
-        tables = [each for each in up.ops if isinstance(each, ops.CreateTableOp)]
-        new = [column for table in tables for column in table.columns]
-        changes = [each for each in up.ops if isinstance(each, ops.ModifyTableOps)]
-        added = [
-            each.column
-            for change in changes
-            for each in change.ops
-            if isinstance(each, ops.AddColumnOp)
-        ]
-        for column in [*new, *added]:
-            type_ = getattr(column, "type", None)
-            if not isinstance(type_, Enum) or not type_.native_enum or names.count(type_.name) != 1:
-                continue
-            native = type_.dialect_impl(context.dialect)
-            down.ops.append(
-                ops.ExecuteSQLOp(str(DropEnumType(native).compile(dialect=context.dialect)))
+def _refuse_missing_tables(revision: ops.MigrationScript, owners: Owners, history: History) -> None:
+    tables = _tables(revision)
+    for table in sorted(tables):
+        for other in sorted(owners.referred(table) - history.tables - tables):
+            owner = owners.owner(other)
+            chosen = "" if owner == SERVICE else f" extension={owner}"
+            both = (
+                f" {other} refers back, so neither can come first: leave one of the foreign keys "
+                "out of its model until both tables have a migration."
             )
-            if any(column is each for each in added):
-                create = CreateEnumType(native).compile(dialect=context.dialect)
-                up.ops.insert(0, ops.ExecuteSQLOp(str(create)))
+            raise CommandError(
+                f"{table} refers to {other}, which has no migration yet. First run "
+                f'`make db-migrate{chosen} message="…"`.'
+                + (both if owners.referred(other) & tables else "")
+            )
 
 
 def _mention_extensions(revision: ops.MigrationScript, owners: Owners) -> list[str]:
@@ -213,6 +212,376 @@ def _mention_extensions(revision: ops.MigrationScript, owners: Owners) -> list[s
         f'`make db-migrate extension={extension} message="…"` first.'
         for extension in sorted(extensions)
     ]
+
+
+def _agreement(connection: sa.Connection | None) -> list[str]:
+    objects = sorted(read_objects(connection)) if connection else []
+    others = [each for each in objects if each.startswith(NOT_OF_MODELS)]
+    return [
+        "The models and the migrations agree: no revision is needed.",
+        *(f"Not compared, as no model describes it: {each.splitlines()[0]}" for each in others),
+    ]
+
+
+# Members of enumerations
+
+
+def _change_enumerations(
+    up: ops.UpgradeOps, down: ops.DowngradeOps, metadata: sa.MetaData, connection: sa.Connection
+) -> None:
+    """Change members first, and back last, when the tables are as they were."""
+    stored = _stored_enumerations(connection)
+    for name, (after, columns) in enumerations(metadata).items():
+        before, table = stored.get(name, after), columns[0].table
+        if before != after:
+            users = connection.execute(USERS, {"name": name}).all()
+            change, back = _change_members(name, before, after, users)
+            up.ops.insert(0, ops.ModifyTableOps(table.name, change, schema=table.schema))
+            down.ops.append(ops.ModifyTableOps(table.name, back, schema=table.schema))
+
+
+def _stored_enumerations(connection: sa.Connection) -> dict[str, list[str]]:
+    inspector: Any = sa.inspect(connection)  # PostgreSQL's
+    return {
+        type_name(sa.Enum(name=each["name"], schema=each["schema"])): each["labels"]
+        for each in inspector.get_enums("*")
+    }
+
+
+USERS = sa.text("""
+    SELECT attrelid::regclass::text, quote_ident(attname),
+        CASE atttypid WHEN typarray THEN '[]' ELSE '' END, pg_get_expr(adbin, adrelid)
+    FROM pg_type JOIN pg_attribute ON atttypid IN (pg_type.oid, typarray)
+    JOIN pg_class ON pg_class.oid = attrelid AND relkind IN ('r', 'p') AND NOT relispartition
+    LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+    WHERE pg_type.oid = to_regtype(:name) AND NOT attisdropped ORDER BY 1, 2
+""")
+"""Table, column, brackets of an array, and default of each column of a type."""
+
+
+def _change_members(
+    name: str, before: list[str], after: list[str], users: Sequence[Any]
+) -> tuple[list[ops.MigrateOperation], list[ops.MigrateOperation]]:
+    """Change the members of a type, and change them back."""
+    gone = [each for each in before if each not in after]
+    new = [each for each in after if each not in before]
+    if len(before) == len(after) and [after[before.index(each)] for each in gone] == new:
+        pairs = [*zip(gone, new, strict=True)]
+        rename = f"ALTER TYPE {name} RENAME VALUE {{}} TO {{}}".format
+        note = Note(
+            f"Rows that have {', '.join(gone)} have {', '.join(new)} then. If that is another "
+            "member rather than a new name, remove the one in a revision, and add the other in the "
+            "next."
+        )
+        return (
+            [note, *(_sql(rename(_literal(old), _literal(other))) for old, other in pairs)],
+            [_sql(rename(_literal(other), _literal(old))) for old, other in pairs],
+        )
+    back = [*_replace_type(name, before, new, users)]
+    if gone or [each for each in after if each in before] != before:
+        return [*_replace_type(name, after, gone, users)], back
+    # PostgreSQL lets no statement use a new member in the transaction that added it.
+    additions = [
+        _sql(
+            f"ALTER TYPE {name} ADD VALUE IF NOT EXISTS {_literal(each)} "
+            + (f"AFTER {_literal(after[place - 1])}" if place else f"BEFORE {_literal(before[0])}")
+        )
+        for place, each in enumerate(after)
+        if each in new
+    ]
+    return [OutsideTransaction(additions)], back
+
+
+def _replace_type(
+    name: str, members: list[str], gone: list[str], users: Sequence[Any]
+) -> Iterator[ops.MigrateOperation]:
+    """Give columns a new type of the same name; it fails while a row has a member that goes."""
+    if gone:
+        places = ", ".join(f"{table}.{column}" for table, column, *_ in users)
+        yield Note(
+            f"Fails, and changes nothing, while a row has {' or '.join(gone)}. Give such rows "
+            f"another member here first, with an UPDATE of {places}."
+        )
+    schema, _, plain = name.rpartition(".")
+    old = quote(plain.strip('"') + "_before")
+    yield _sql(f"ALTER TYPE {name} RENAME TO {old}")
+    yield _sql(_create_enumeration(name, members))
+    for table, column, array, default in users:
+        alter = f"ALTER TABLE {table} ALTER COLUMN {column}"
+        if default:
+            yield _sql(f"{alter} DROP DEFAULT")
+        yield _sql(f"{alter} TYPE {name}{array} USING {column}::text{array}::{name}{array}")
+        if default:
+            yield _sql(f"{alter} SET DEFAULT {default}")
+    yield _sql(f"DROP TYPE {schema}{schema and '.'}{old}")
+
+
+def _create_enumeration(name: str, members: Sequence[str]) -> str:
+    return f"CREATE TYPE {name} AS ENUM ({', '.join(map(_literal, members))})"
+
+
+def _sql(statement: str) -> ops.ExecuteSQLOp:
+    return ops.ExecuteSQLOp(statement)
+
+
+def _literal(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+# Beside what Alembic writes
+
+
+def _complete_operations(
+    up: ops.UpgradeOps, down: ops.DowngradeOps, metadata: sa.MetaData, connection: sa.Connection
+) -> None:
+    """Add types, schemas and row level security, and what rows that are there need."""
+    stored, declared = _stored_enumerations(connection), enumerations(metadata)
+    new = {name: each for name, each in _enumerations_in(up).items() if name not in stored}
+    unused = [name for name in _enumerations_in(down) if name in stored.keys() - declared.keys()]
+    named = [_table_in_sql(each) for each in up.ops if isinstance(each, ops.CreateTableOp)]
+    schemas = {each.rpartition(".")[0] for each in (*named, *new)} - {""}
+    schemas -= {quote(each) for each in sa.inspect(connection).get_schema_names()}
+    up.ops = [
+        *(_sql(f"CREATE SCHEMA IF NOT EXISTS {each}") for each in sorted(schemas)),
+        *(_sql(_create_enumeration(*each)) for each in new.items()),
+        *(part for each in up.ops for part in _complete(each, up)),
+        *(_sql(f"DROP TYPE {each}") for each in unused),
+    ]
+    down.ops = [
+        *(_sql(_create_enumeration(each, stored[each])) for each in unused),
+        *(part for each in down.ops for part in (each, *_row_security(each))),
+        *(_sql(f"DROP TYPE {each}") for each in new),
+        *(_sql(f"DROP SCHEMA {each}") for each in sorted(schemas)),
+    ]
+
+
+def _enumerations_in(container: ops.OpContainer) -> dict[str, list[str]]:
+    """The enumerations of the columns that operations create or change."""
+    types: list[Any] = []
+    for each in _flat(container.ops):
+        if isinstance(each, ops.CreateTableOp):
+            types += [column.type for column in each.columns if isinstance(column, sa.Column)]
+        elif isinstance(each, ops.AddColumnOp):
+            types.append(each.column.type)
+        elif isinstance(each, ops.AlterColumnOp):
+            types.append(each.modify_type)
+    return {type_name(each): each.enums for each in map(enumeration_of, types) if each}
+
+
+# SQLAlchemy's event in kit/conventions.py would do it too; here a reader can see it.
+def _row_security(operation: ops.MigrateOperation) -> list[ops.MigrateOperation]:
+    if not isinstance(operation, ops.CreateTableOp):
+        return []
+    return [_sql(f"ALTER TABLE {_table_in_sql(operation)} ENABLE ROW LEVEL SECURITY")]
+
+
+def _table_in_sql(operation: Any) -> str:
+    return ".".join(map(quote, filter(None, (operation.schema, operation.table_name))))
+
+
+def _complete(
+    operation: ops.MigrateOperation, up: ops.UpgradeOps
+) -> Iterator[ops.MigrateOperation]:
+    """Complete an operation with what follows it, and note what rows lose."""
+    created = [each for each in up.ops if isinstance(each, ops.CreateTableOp)]
+    if isinstance(operation, ops.DropTableOp):
+        for each in created:
+            if _column_names(each) == _column_names(operation.reverse()):
+                yield Note(
+                    f"The rows of {operation.table_name} are lost. If it is called "
+                    f"{each.table_name} now, write op.rename_table(…) instead, and rename its "
+                    "primary key with ALTER TABLE … RENAME CONSTRAINT."
+                )
+    if isinstance(operation, ops.ModifyTableOps):
+        dropped = [each for each in operation.ops if isinstance(each, ops.DropColumnOp)]
+        table = _table_in_sql(operation)
+        if table not in map(_table_in_sql, created):
+            operation.ops = [
+                part for each in operation.ops for part in _complete_change(each, table, dropped)
+            ]
+    yield from (operation, *_row_security(operation))
+
+
+def _column_names(table: ops.CreateTableOp) -> list[str]:
+    return sorted(each.name for each in table.columns if isinstance(each, sa.Column))
+
+
+def _complete_change(
+    operation: ops.MigrateOperation, table: str, dropped: list[ops.DropColumnOp]
+) -> Iterator[ops.MigrateOperation]:
+    """Complete an operation on a table that is there."""
+    if isinstance(operation, ops.AddColumnOp):
+        for each in dropped:
+            if _type_in_sql(each.to_column().type) == _type_in_sql(operation.column.type):
+                yield Note(
+                    f"The values of {table}.{each.column_name} are lost. If it is called "
+                    f"{operation.column.name} now, write op.alter_column(…, new_column_name=…) "
+                    "instead of adding one and dropping the other."
+                )
+        yield from _fill_column(operation, table)
+    elif isinstance(operation, ops.CreateIndexOp):
+        operation.kw["postgresql_concurrently"] = True
+        # One whose building was broken off stays, invalid.
+        left = ops.DropIndexOp.from_index(operation.to_index())
+        left.if_exists = True
+        yield OutsideTransaction([left, operation])
+    else:
+        if isinstance(operation, ops.AlterColumnOp):
+            yield from _note_alteration(operation, table)
+        yield operation
+
+
+def _fill_column(operation: ops.AddColumnOp, table: str) -> Iterator[ops.MigrateOperation]:
+    """Add a column with a default for the rows that are there, if it needs one."""
+    column = operation.column
+    default = _constant_default(column)
+    if column.nullable or column.server_default or column.computed or column.identity:
+        yield operation
+    elif default is None:
+        yield Note(
+            f"Fails while {table} has rows. Give the model a default that is a constant, or a "
+            "server_default; or write nullable=True here, then an UPDATE that fills it, then "
+            "op.alter_column(…, nullable=False)."
+        )
+        yield operation
+    else:
+        filled = sa.Column(
+            column.name,
+            column.type,
+            server_default=sa.text(default),
+            nullable=False,
+            comment=column.comment,
+        )
+        yield Note(
+            f"Rows that are there get {default}. Code that does not know {column.name} yet can "
+            "insert rows if the model has a server_default."
+        )
+        yield ops.AddColumnOp(operation.table_name, filled, schema=operation.schema)
+        yield ops.AlterColumnOp(
+            operation.table_name, column.name, schema=operation.schema, modify_server_default=None
+        )
+
+
+def _constant_default(column: sa.Column[Any]) -> str | None:
+    if not isinstance(column.default, ScalarElementColumnDefault):
+        return None
+    value = sa.literal(column.default.arg, column.type)
+    try:
+        return str(value.compile(dialect=DIALECT, compile_kwargs={"literal_binds": True}))
+    except CompileError:
+        return None
+
+
+def _type_in_sql(type_: TypeEngine[Any]) -> str:
+    return type_.compile(dialect=DIALECT)
+
+
+def _note_alteration(operation: ops.AlterColumnOp, table: str) -> Iterator[ops.MigrateOperation]:
+    column, old, new = operation.column_name, operation.existing_type, operation.modify_type
+    if operation.modify_nullable is False:
+        yield Note(f"Fails while a row of {table} has no {column}. Fill it first, with an UPDATE.")
+    if old is not None and new is not None and not _is_wider(new, old):
+        yield Note(
+            f"Makes {_type_in_sql(new)} of each {_type_in_sql(old)} of {table}.{column}: fails "
+            "where one does not fit, and rounds fractions. Look for such rows first, or fill a new "
+            "column instead. PostgreSQL may have to know how: postgresql_using=…"
+        )
+
+
+def _is_wider(new: TypeEngine[Any], old: TypeEngine[Any]) -> bool:
+    new = undecorated(new)
+    if isinstance(new, sa.String) and isinstance(old, sa.String):
+        return new.length is None or (old.length is not None and old.length <= new.length)
+    return isinstance(new, sa.BigInteger) and isinstance(old, sa.Integer)
+
+
+def _indexes_apart(revision: ops.MigrationScript, branch: str) -> list[ops.MigrationScript]:
+    """Move indexes of existing tables to a revision of their own, unless they are all there is.
+
+    If one could not be built, what stands beside it would stay applied and could not be repeated.
+    """
+    up, down = revision.upgrade_ops_list[0], revision.downgrade_ops_list[0]
+    blocks = {
+        part.index_name: each
+        for each in _flat(up.ops)
+        if isinstance(each, OutsideTransaction)
+        for part in each.ops
+        if isinstance(part, ops.CreateIndexOp)
+    }
+    drops = [
+        each
+        for each in _flat(down.ops)
+        if isinstance(each, ops.DropIndexOp) and each.index_name in blocks
+    ]
+    if len(blocks) in (0, len([*_flat(up.ops)])):
+        return []
+    for change in (*up.ops, *down.ops):
+        if isinstance(change, ops.ModifyTableOps):
+            change.ops = [each for each in change.ops if each not in (*blocks.values(), *drops)]
+    is_extension_s = branch not in (CORE, SERVICE)
+    apart = ops.MigrationScript(
+        _extension_revision_id(branch) if is_extension_s else rev_id(),
+        ops.UpgradeOps([*blocks.values()]),
+        ops.DowngradeOps(drops),
+        message=f"{revision.message}: indexes",
+        head=revision.rev_id,
+        version_path=revision.version_path,
+    )
+    return [apart]
+
+
+# Trying it
+
+
+def _try(
+    up: ops.UpgradeOps,
+    down: ops.DowngradeOps,
+    metadata: sa.MetaData,
+    context: MigrationContext,
+    *,
+    is_whole: bool,
+) -> None:
+    """Run a revision up and down on the scratch database, and note what fails or still differs.
+
+    Raises:
+        CommandError: when Alembic finds nothing to do, and yet something differs.
+    """
+    connection = context.connection
+    assert connection is not None  # noqa: S101 (the scratch database's)
+    before = read_objects(connection)
+    failure = _run(up, context, connection)
+    differing = compare_with_models(connection, metadata) if is_whole and not failure else []
+    if failure:
+        up.ops.insert(0, Note(f"Fails as it is: {failure}"))
+    elif failure := _run(down, context, connection):
+        down.ops.insert(0, Note(f"Fails as it is: {failure}"))
+    elif left := read_objects(connection) ^ before:
+        down.ops.insert(0, Note(f"Leaves a difference: {'; '.join(sorted(left))}"))
+    if differing and not up.ops:
+        raise CommandError(
+            "Write a revision by hand, with `uv run alembic revision --message …`. Alembic does "
+            "not write this: " + "; ".join(differing)
+        )
+    up.ops += [Note(f"Alembic does not write this; add it: {each}") for each in differing]
+    for each in _flat([*up.ops, *down.ops]):
+        if isinstance(each, Note):
+            logger.warning("%s", each.note)
+
+
+def _run(container: ops.OpContainer, context: MigrationContext, connection: sa.Connection) -> str:
+    """Run operations as they will be written; what fails, if any does."""
+    rendering = AutogenContext(context, autogenerate=False)
+    body = render._render_cmd_body(container, rendering)  # noqa: SLF001
+    code = "\n".join(["import sqlalchemy as sa", *rendering.imports, body])
+    connection.rollback()
+    trial = MigrationContext.configure(connection, opts={"transaction_per_migration": True})
+    try:
+        with trial.begin_transaction(_per_migration=True):
+            exec(code, {"op": Operations(trial)})  # noqa: S102 (the revision that is written)
+    except Exception as error:  # noqa: BLE001 (whatever it is, it will be in the revision)
+        connection.rollback()
+        return str(getattr(error, "orig", error)).rpartition("'>: ")[2].splitlines()[0]
+    return ""
 
 
 def _place(revision: ops.MigrationScript, branch: str, script: ScriptDirectory) -> None:
@@ -232,12 +601,12 @@ def _place(revision: ops.MigrationScript, branch: str, script: ScriptDirectory) 
 def _dependencies(
     revision: ops.MigrationScript, branch: str, script: ScriptDirectory, owners: Owners
 ) -> list[str]:
-    """Heads of core, and of the branches whose tables the revision changes or refers to."""
+    """Heads of core, and of the branches whose tables the revision changes or builds on."""
     if branch == CORE:
         return []
     touched = _tables(revision)
-    referred = {other for table in touched for other in owners.referred(table)}
-    branches = {CORE, *map(owners.owner, touched | referred)} - {branch, SERVICE}
+    related = {other for table in touched for other in owners.related(table)}
+    branches = {CORE, *map(owners.owner, touched | related)} - {branch}
     heads = {head.revision for other in branches for head in heads_of(script, other)}
     builds_on = {
         ancestor.revision
@@ -245,13 +614,3 @@ def _dependencies(
         for ancestor in script.iterate_revisions(head.revision, "base")
     }
     return sorted(heads - builds_on)
-
-
-# SQLAlchemy's event in kit/conventions.py would do it too; here a reader can see it.
-@row_security_rewriter.rewrites(ops.CreateTableOp)
-def _enable_row_security(
-    context: MigrationContext, _revision: object, operation: ops.CreateTableOp
-) -> list[ops.MigrateOperation]:
-    quote = context.dialect.identifier_preparer.quote
-    name = ".".join(quote(part) for part in (operation.schema, operation.table_name) if part)
-    return [operation, ops.ExecuteSQLOp(f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY")]

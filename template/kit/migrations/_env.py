@@ -15,11 +15,13 @@ from alembic.script import Script
 from alembic.util import CommandError
 from dotenv import load_dotenv
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from kit.database import connect
 from kit.migrations._autogenerate import RevisionRequest, complete_revision, render_item
 from kit.migrations._branches import (
     SERVICE,
+    History,
     load_metadata,
     refuse_missing_dependencies,
     version_locations,
@@ -66,18 +68,30 @@ class AlembicCommand:
             self.run_without_database()
         else:
             start_local_services()
-            asyncio.run(self.run_async_migrations())
+            try:
+                asyncio.run(self.run_async_migrations())
+            except DBAPIError as error:
+                cause = f"{error.orig}".rpartition("'>: ")[2]
+                raise CommandError(f"{cause}\nin {error.statement}") from None
 
-    def configure(self, creators: dict[str, str] | None = None, **where: Any) -> None:
+    def configure(self, history: History | None = None, **where: Any) -> None:
         """Set up Alembic's context; `where` names the database, if any."""
+
+        def is_ours(_name: str | None, kind: str, parents: Any) -> bool:
+            table = parents.get("schema_qualified_table_name")
+            return kind != "table" or history is None or table in history.tables
+
         request = RevisionRequest(
             branch=self.x_arguments.get("extension") or SERVICE,
             is_autogenerate=self.is_autogenerate,
-            creators=creators or {},
+            history=history,
         )
         context.configure(
             target_metadata=self.metadata,
             compare_server_default=True,
+            include_schemas=True,
+            include_name=is_ours,
+            autogenerate_plugins=["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"],
             render_item=render_item,
             process_revision_directives=partial(
                 complete_revision, request, self.script, self.metadata
@@ -88,8 +102,8 @@ class AlembicCommand:
 
     def compare(self, connection: Connection) -> None:
         """Compare the models with a new database that has all migrations."""
-        creators = migrate_scratch(connection, self.script)
-        self.configure(creators, connection=connection)
+        history = migrate_scratch(connection, self.script)
+        self.configure(history, connection=connection)
         context.run_migrations()
 
     def migrate(self, connection: Connection) -> None:

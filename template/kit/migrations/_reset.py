@@ -9,8 +9,13 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, inspect, text
 
 from kit.extensions import enabled_extensions
-from kit.migrations._autogenerate import Owners
-from kit.migrations._branches import extension_of, heads_of
+from kit.migrations._branches import (
+    History,
+    Owners,
+    extension_of,
+    heads_of,
+    load_metadata,
+)
 from kit.migrations._state import applied_tips, read_note, read_rows, write_note
 from kit.migrations._upgrade import lock_migrations, upgrade_to_heads
 from kit.settings import StartupError, settings
@@ -36,8 +41,8 @@ DROP_STATEMENTS = """
         FROM pg_proc
     )
     SELECT format('DROP %s IF EXISTS %s CASCADE', kind, name)
-    FROM objects
-    WHERE namespace = 'public'::regnamespace
+    FROM objects JOIN pg_namespace ON pg_namespace.oid = namespace
+    WHERE nspname = ANY(CAST(:schemas AS text[]))
       AND (classid, oid) NOT IN (SELECT classid, objid FROM of_postgresql_extensions)
 """
 
@@ -65,7 +70,7 @@ def is_of_unknown_origin(connection: Connection) -> bool:
 
 
 def reset_database(connection: Connection, script: ScriptDirectory) -> None:
-    """Drop all objects of the schema `public` and run all migrations.
+    """Drop all objects of `public` and the models' other schemas, and run all migrations.
 
     In one transaction, unless a revision leaves it: then a failure may leave the database empty.
 
@@ -77,7 +82,9 @@ def reset_database(connection: Connection, script: ScriptDirectory) -> None:
 
 def _drop_everything(connection: Connection) -> None:
     refuse_production(connection)
-    for statement in connection.scalars(text(DROP_STATEMENTS)).all():
+    schemas = {table.schema or "public" for table in load_metadata().tables.values()}
+    statements = connection.scalars(text(DROP_STATEMENTS), {"schemas": ["public", *schemas]})
+    for statement in statements.all():
         connection.exec_driver_sql(statement)
 
 
@@ -122,7 +129,7 @@ def adopt_forgotten(connection: Connection, script: ScriptDirectory, metadata: M
     note, rows = read_note(connection), read_rows(connection)
     tips = set(applied_tips(script, rows))
     branches = {label for tip in tips for label in script.get_revision(tip).branch_labels}
-    owners = Owners(metadata, {})
+    owners = Owners(metadata, History({}, set(), set()))
     existing = set(inspect(connection).get_table_names()) if rows else set()
     for extension in sorted({*enabled_extensions()} - branches):
         tables = {table for table in metadata.tables if owners.owner(table) == extension}

@@ -10,16 +10,106 @@ from contextlib import asynccontextmanager
 
 from alembic.runtime.migration import MigrationInfo
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, MetaData, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kit.database import connect
-from kit.migrations._state import VERSION_TABLE
+from kit.migrations._branches import History, enumerations
 from kit.migrations._upgrade import upgrade_to_heads
 from kit.process import temporary_postgres
 from kit.settings import LOOPBACK_HOSTS, settings
+
+OURS = """
+    WITH schemas AS (
+        SELECT oid, nspname FROM pg_namespace
+        WHERE nspname <> 'information_schema' AND nspname NOT LIKE 'pg\\_%'
+    ), members AS (
+        SELECT objid FROM pg_depend WHERE deptype = 'e'
+        UNION ALL SELECT oid FROM pg_class WHERE relispartition
+    ), tables AS (
+        SELECT pg_class.*, concat(nullif(nspname || '.', 'public.'), relname) AS key
+        FROM pg_class JOIN schemas ON schemas.oid = relnamespace
+        WHERE relkind IN ('r', 'p') AND relname <> 'alembic_version'
+          AND pg_class.oid NOT IN (TABLE members)
+    )
+"""
+"""Without what belongs to PostgreSQL extensions, and without partitions, which no model has."""
+
+REFERENCES = """
+    SELECT tables.key, array_agg(other.key) FROM tables
+    LEFT JOIN pg_constraint ON conrelid = tables.oid AND contype = 'f'
+    LEFT JOIN tables AS other ON other.oid = confrelid GROUP BY tables.key
+"""
+"""Each table, and those that it refers to."""
+
+OBJECTS = {
+    "schemas": "SELECT nspname FROM schemas",
+    # Without a column's position: a table made by several migrations may have another order. A
+    # serial column's sequence keeps its name when the table is renamed.
+    "columns": """
+        SELECT format('%s.%s %s%s default %s identity %s generated %s collation %s%s',
+            tables.oid::regclass, attname, format_type(atttypid, atttypmod),
+            CASE WHEN attnotnull THEN ' not null' ELSE '' END,
+            CASE WHEN pg_get_serial_sequence(tables.oid::regclass::text, attname) IS NULL
+                THEN coalesce(pg_get_expr(adbin, adrelid), 'none') ELSE 'serial' END,
+            attidentity, attgenerated, attcollation::regcollation,
+            ' -- ' || col_description(attrelid, attnum))
+        FROM pg_attribute JOIN tables ON tables.oid = attrelid
+        LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+        WHERE attnum > 0 AND NOT attisdropped
+    """,
+    "comments": """
+        SELECT format('%s -- %s', oid::regclass, obj_description(oid, 'pg_class'))
+        FROM tables WHERE obj_description(oid, 'pg_class') IS NOT NULL
+    """,
+    # Not those of NOT NULL, which are among the columns and keep their names there, too.
+    "constraints": """
+        SELECT format('ALTER TABLE %s ADD CONSTRAINT %I %s', conrelid::regclass, conname,
+            pg_get_constraintdef(pg_constraint.oid))
+        FROM pg_constraint JOIN tables ON tables.oid = conrelid WHERE contype <> 'n'
+    """,
+    "indexes": """
+        SELECT pg_get_indexdef(indexrelid) FROM pg_index JOIN tables ON tables.oid = indrelid
+        WHERE indexrelid NOT IN (SELECT conindid FROM pg_constraint)
+    """,
+    "row security": """
+        SELECT format('%s %s %s', oid::regclass, relrowsecurity, relforcerowsecurity)
+        FROM tables
+    """,
+    "sequences": """
+        SELECT format('%s %s %s', seqrelid::regclass, seqtypid::regtype, seqincrement)
+        FROM pg_sequence JOIN pg_class ON pg_class.oid = seqrelid
+        JOIN schemas ON schemas.oid = relnamespace
+        WHERE seqrelid NOT IN (SELECT objid FROM pg_depend WHERE refobjsubid > 0)
+          AND seqrelid NOT IN (TABLE members)
+    """,
+    "enumerations": """
+        SELECT enumtypid::regtype || ': ' || string_agg(enumlabel, ' ' ORDER BY enumsortorder)
+        FROM pg_enum WHERE enumtypid NOT IN (TABLE members) GROUP BY enumtypid
+    """,
+    "policies": "SELECT pg_policies::text FROM pg_policies",
+    "triggers": """
+        SELECT pg_get_triggerdef(pg_trigger.oid)
+        FROM pg_trigger JOIN tables ON tables.oid = tgrelid WHERE NOT tgisinternal
+    """,
+    "views": """
+        SELECT format('%s %s', pg_class.oid::regclass, pg_get_viewdef(pg_class.oid))
+        FROM pg_class JOIN schemas ON schemas.oid = relnamespace
+        WHERE relkind IN ('v', 'm') AND pg_class.oid NOT IN (TABLE members)
+    """,
+    "routines": """
+        SELECT pg_get_functiondef(pg_proc.oid)
+        FROM pg_proc JOIN schemas ON schemas.oid = pronamespace
+        WHERE prokind IN ('f', 'p') AND pg_proc.oid NOT IN (TABLE members)
+    """,
+    "extensions": "SELECT extname || ' ' || extversion FROM pg_extension",
+}
+"""For each kind of object, the query that describes them."""
+
+NOT_OF_MODELS = ("policies", "triggers", "views", "routines", "extensions")
+"""Kinds that a revision may add though no model has them."""
 
 
 @asynccontextmanager
@@ -72,20 +162,53 @@ async def _run(statement: str) -> None:
         await connection.execute(text(statement))
 
 
-def migrate_scratch(connection: Connection, script: ScriptDirectory) -> dict[str, str]:
-    """Bring an empty database to the heads.
+def migrate_scratch(connection: Connection, script: ScriptDirectory) -> History:
+    """Bring an empty database to the heads."""
+    history = History({}, set(), set())
+
+    def note_tables(*, step: MigrationInfo, **_rest: object) -> None:
+        revision = script.get_revision(str(step.up_revision_id))
+        tables = connection.execute(text(OURS + REFERENCES)).all()
+        history.tables.clear()
+        for table, others in tables:
+            history.tables.add(table)
+            history.creators.setdefault(table, min(revision.branch_labels, default=""))
+            history.references.update((table, other) for other in others if other)
+
+    upgrade_to_heads(connection, script, on_version_apply=note_tables)
+    return history
+
+
+def read_objects(connection: Connection) -> set[str]:
+    """Describe every object of the service, a line each, without Alembic's own table."""
+    return {
+        f"{kind}: {description}"
+        for kind, query in OBJECTS.items()
+        for description in connection.scalars(text(OURS + query))
+    }
+
+
+def compare_with_models(connection: Connection, metadata: MetaData) -> list[str]:
+    """Compare the objects of a migrated database with those that the models make in it.
+
+    The models' tables are made anew beside all else that the revisions made, such as a function
+    that a column's default calls; then that is rolled back.
 
     Returns:
-        For each table the label of the branch whose revision created it.
+        What differs, with the side that lacks it. A revision may add what no model describes.
     """
-    creators: dict[str, str] = {}
-
-    def note_new_tables(*, step: MigrationInfo, **_rest: object) -> None:
-        tables = set(inspect(connection).get_table_names()) - {VERSION_TABLE}
-        revision = script.get_revision(str(step.up_revision_id))
-        branch = min(revision.branch_labels, default="")
-        for table in tables - creators.keys():
-            creators[table] = branch
-
-    upgrade_to_heads(connection, script, on_version_apply=note_new_tables)
-    return creators
+    migrated = read_objects(connection)
+    quote = connection.dialect.identifier_preparer
+    with connection.begin_nested() as transaction:
+        for table in metadata.tables.values():
+            connection.exec_driver_sql(f"DROP TABLE IF EXISTS {quote.format_table(table)} CASCADE")
+        for name in enumerations(metadata):
+            connection.exec_driver_sql(f"DROP TYPE IF EXISTS {name} CASCADE")
+        metadata.create_all(connection)
+        made = read_objects(connection)
+        transaction.rollback()
+    surplus = {each for each in migrated - made if not each.startswith(NOT_OF_MODELS)}
+    return sorted(
+        [f"the migrations lack {each}" for each in made - migrated]
+        + [f"the models lack {each}" for each in surplus]
+    )

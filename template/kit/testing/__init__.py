@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kit.testing._databases import create_database, drop_database, empty_database
     from kit.testing._environment import change_settings, prepare_environment
-    from kit.testing._migrations import alembic, catalogue, migrate_with_rows
+    from kit.testing._migrations import alembic, catalogue, differences, migrate_with_rows
     from kit.testing._processes import (
         QueueProcess,
         broken_contract,
@@ -36,6 +36,7 @@ _MODULES = {
     "change_settings": "_environment",
     "committing_workers": "_sessions",
     "create_database": "_databases",
+    "differences": "_migrations",
     "drop_database": "_databases",
     "empty_database": "_databases",
     "fill_tables": "_rows",

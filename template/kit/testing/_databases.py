@@ -4,9 +4,10 @@ import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import Connection, create_engine, inspect, text
 from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.pool import NullPool
+from sqlalchemy.schema import DropSchema
 
 from kit.migrations import init_db
 from kit.places import service
@@ -62,10 +63,12 @@ def drop_database(name: str) -> None:
 
 
 def empty_database(name: str) -> None:
-    """Empty a test database, by dropping its schema `public`."""
+    """Empty a test database, by dropping its schemas."""
     refuse_other_databases(str(database_engine(name).url))
     with database_engine(name).connect() as connection:
-        connection.execute(text("DROP SCHEMA public CASCADE"))
+        for schema in inspect(connection).get_schema_names():
+            if schema != "information_schema":
+                connection.execute(DropSchema(schema, cascade=True))
         connection.execute(text("CREATE SCHEMA public"))
 
 

@@ -1,4 +1,4 @@
-"""Run Alembic as a command, and read a database's objects from PostgreSQL's catalogue."""
+"""Run Alembic as a command, and compare a database's objects."""
 
 import os
 import subprocess
@@ -8,54 +8,18 @@ from typing import NamedTuple
 
 import pytest
 from alembic.script import Script, ScriptDirectory
-from sqlalchemy import Connection, MetaData, text
+from sqlalchemy import Connection, MetaData
 from sqlalchemy.exc import DBAPIError
 
-from kit.migrations import missing_revisions, run_revision
+from kit.migrations import (
+    compare_with_models,
+    load_metadata,
+    missing_revisions,
+    read_objects,
+    run_revision,
+)
 from kit.settings import BASE_DIR, settings
 from kit.testing._rows import fill_tables
-
-QUERIES = {
-    # Without a column's position: a table made by several migrations may have another order.
-    "columns": """
-        SELECT format('%s.%s %s%s default %s', attrelid::regclass, attname,
-            format_type(atttypid, atttypmod), CASE WHEN attnotnull THEN ' not null' ELSE '' END,
-            coalesce(pg_get_expr(adbin, adrelid), 'none'))
-          || format(' identity %s generated %s collation %s', attidentity, attgenerated,
-            attcollation::regcollation) || coalesce(' -- ' || col_description(attrelid, attnum), '')
-        FROM pg_attribute
-        JOIN pg_class ON pg_class.oid = attrelid
-        LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
-        WHERE attnum > 0 AND NOT attisdropped AND relnamespace = 'public'::regnamespace
-          AND relkind IN ('r', 'p', 'v', 'm')
-    """,
-    "constraints": """
-        SELECT format('%s %s %s', conrelid::regclass, conname, pg_get_constraintdef(oid))
-        FROM pg_constraint WHERE connamespace = 'public'::regnamespace
-    """,
-    "indexes": "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'",
-    "row security": """
-        SELECT format('%s %s %s', oid::regclass, relrowsecurity, relforcerowsecurity)
-        FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace
-    """,
-    "sequences": """
-        SELECT format('%s %s %s', sequencename, data_type, increment_by)
-        FROM pg_sequences WHERE schemaname = 'public'
-    """,
-    "enumerations": """
-        SELECT enumtypid::regtype || ': ' || string_agg(enumlabel, ' ' ORDER BY enumsortorder)
-        FROM pg_enum GROUP BY enumtypid
-    """,
-    "triggers": "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal",
-    "views": "SELECT viewname || definition FROM pg_views WHERE schemaname = 'public'",
-    "routines": """
-        SELECT pg_get_functiondef(pg_proc.oid) FROM pg_proc
-        WHERE pronamespace = 'public'::regnamespace AND prokind IN ('f', 'p') AND NOT EXISTS (
-            SELECT FROM pg_depend WHERE objid = pg_proc.oid AND deptype = 'e'
-        )
-    """,
-    "extensions": "SELECT extname || ' ' || extversion FROM pg_extension",
-}
 
 
 SAMPLE = """{"info": {"sample": "'DE' || n"}}"""
@@ -112,13 +76,16 @@ def _compare(revision: Script, problem: str, expected: set[str], found: set[str]
 
 
 def catalogue(connection: Connection) -> set[str]:
-    """List every column, constraint, index and so on, a line each; without Alembic's own table."""
-    return {
-        f"{kind}: {line}"
-        for kind, query in QUERIES.items()
-        for line in connection.scalars(text(query))
-        if "alembic_version" not in line
-    }
+    """List every table, column, constraint, index and so on, a line each; without Alembic's own."""
+    return set(read_objects(connection))
+
+
+def differences(connection: Connection) -> list[str]:
+    """List what differs between a migrated database and the models.
+
+    `make db-migrate` writes what is missing, or says what to write by hand.
+    """
+    return compare_with_models(connection, load_metadata())
 
 
 class Outcome(NamedTuple):

@@ -48,7 +48,7 @@ depends_on = None
 def upgrade() -> None:
     op.create_table(
         "probe_{name}",
-        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("number", name=op.f("pk_probe_{name}")),
     )
     op.execute("ALTER TABLE probe_{name} ENABLE ROW LEVEL SECURITY")

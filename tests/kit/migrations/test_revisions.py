@@ -1,0 +1,490 @@
+"""What a revision says, runs and leaves; each command in this process, on models of its own."""
+
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic.config import CommandLine, Config
+from alembic.script import ScriptDirectory
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.orm import registry
+from sqlalchemy.pool import NullPool
+from sqlalchemy.types import UserDefinedType
+from sqlmodel import Field, SQLModel
+
+from app.core.config import BASE_DIR, settings
+from kit.conventions import NAMING_CONVENTION
+from kit.migrations import _autogenerate, _branches, _env, _reset
+from kit.migrations._scratch_database import read_objects
+
+
+class World:
+    """A service with a branch of its own and the extension `probe`, without any other table."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[], Any]):
+        self.folder = folder
+        self.metadata = sa.MetaData()
+        self._read = read
+        self.engine = sa.create_engine(settings.SYNC_DATABASE_URL, poolclass=NullPool)
+        for branch in ("core", "service", "probe"):
+            (folder / branch).mkdir()
+        for module in (_autogenerate, _branches):
+            monkeypatch.setattr(module, "version_location", folder.__truediv__)
+            monkeypatch.setattr(module, "enabled_extensions", lambda: ["probe"])
+        monkeypatch.setattr(Config, "print_stdout", lambda _, *said: sys.stdout.write(f"{said}"))
+        monkeypatch.setattr(_env, "load_metadata", lambda: self.metadata)
+        monkeypatch.setattr(_env, "version_locations", lambda: [*folder.iterdir()])
+
+    def base(self) -> None:
+        """A class for new models, in place of all that were there."""
+        self.metadata = sa.MetaData(naming_convention=NAMING_CONVENTION)
+
+        class Base(SQLModel, registry=registry(metadata=self.metadata)):
+            pass
+
+        Base.metadata = self.metadata
+        self.current = Base
+        self.models: list[Any] = []
+
+    def run(self, *arguments: str) -> str:
+        self._read()
+        CommandLine().main(["-c", str(BASE_DIR / "alembic.ini"), *arguments])
+        output = self._read()
+        return str(output.out + output.err)
+
+    def refused(self, *arguments: str) -> str:
+        with pytest.raises(SystemExit):
+            self.run(*arguments)
+        output = self._read()
+        return str(output.out + output.err)
+
+    def migrate(self, *options: str) -> str:
+        """The code of the revisions that `make db-migrate` writes."""
+        before = {*self.folder.rglob("*.py")}
+        self.said = self.run(*options, "revision", "--autogenerate", "-m", "probe")
+        new = sorted(
+            {*self.folder.rglob("*.py")} - before, key=lambda path: path.stat().st_mtime_ns
+        )
+        return "\n".join(path.read_text() for path in new)
+
+    def up(self) -> None:
+        self.run("upgrade", "heads")
+
+    def down(self, to: str = "service@-1") -> None:
+        self.run("-x", "yes", "downgrade", to)
+
+    def up_down_up(self, *, check: bool = True) -> None:
+        """And the objects are as before after each."""
+        before = self.objects()
+        self.up()
+        after = self.objects()
+        self.down()
+        assert self.objects() == before
+        self.up()
+        assert self.objects() == after
+        if check:
+            self.run("check")
+
+    def sql(self, statement: str) -> list[Any]:
+        with self.engine.begin() as connection:
+            result = connection.execute(sa.text(statement))
+            return [*result.scalars()] if result.returns_rows else []
+
+    def objects(self) -> set[str]:
+        with self.engine.connect() as connection:
+            return read_objects(connection)
+
+
+@pytest.fixture
+def world(
+    tmp_path: Path,
+    fresh_database: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> World:
+    return World(tmp_path, monkeypatch, capfd.readouterr)
+
+
+def enumeration(name: str, *members: str) -> Any:
+    return StrEnum(name, {member: member for member in members})
+
+
+def probe(world: World, *, fields: dict[str, Any], table: str = "probe", **options: Any) -> None:
+    """Declare a model with these fields, each a type and a `Field`."""
+    annotations = {name: kind for name, (kind, _) in fields.items()}
+    values = {name: field for name, (_, field) in fields.items()}
+    key = {"id": Field(default=None, primary_key=True)}
+    body = {"__annotations__": {"id": int | None, **annotations}, **key, **values, **options}
+    body = {"__module__": __name__, "__tablename__": table, **body}
+    made: Any = type(SQLModel)
+    world.models.append(made(table.title(), (world.current,), body, table=True))
+
+
+class TestEnumerations:
+    def declare(self, world: World, *members: str, default: str = "", **options: Any) -> None:
+        mood = enumeration("Mood", *members)
+        type_ = sa.Enum(mood, name="mood", **options)
+        world.base()
+        probe(
+            world,
+            fields={
+                "mood": (
+                    mood,
+                    Field(sa_type=type_, sa_column_kwargs={"server_default": default or None}),
+                )
+            },
+        )
+        probe(
+            world,
+            table="other",
+            fields={"moods": (list, Field(sa_type=postgresql.ARRAY(type_)))},
+        )
+
+    def test_one_of_two_tables_and_an_array(self, world: World) -> None:
+        self.declare(world, "calm", "wild")
+        assert world.migrate().count("CREATE TYPE mood AS ENUM ('calm', 'wild')") == 1
+        world.up_down_up()
+        world.base()
+        assert "DROP TYPE mood" in world.migrate()
+        world.up_down_up()
+
+    def test_members_added_and_used_by_a_later_revision(self, world: World) -> None:
+        self.declare(world, "calm", "wild", default="calm")
+        world.migrate()
+        world.up()
+        self.declare(world, "new", "calm", "odd", "wild", "last", default="calm")
+        code = world.migrate()
+        assert "autocommit_block" in code
+        world.up_down_up()
+        world.sql("INSERT INTO other (moods) VALUES ('{odd,last}')")
+        world.refused("-x", "yes", "downgrade", "service@-1")
+        assert world.sql("SELECT moods::text FROM other") == ["{odd,last}"]
+        world.sql("DELETE FROM other")
+        self.declare(world, "new", "calm", "odd", "wild", "last", default="odd")
+        world.migrate()
+        world.up_down_up()
+        world.down("base")
+        world.up()
+
+    def test_a_member_that_looks_renamed(self, world: World) -> None:
+        self.declare(world, "calm", "wild")
+        world.migrate()
+        world.up()
+        world.sql("INSERT INTO probe (mood) VALUES ('wild')")
+        self.declare(world, "calm", "lively")
+        assert "RENAME VALUE 'wild' TO 'lively'" in world.migrate()
+        assert "Rows that have wild have lively then" in world.said
+        world.up_down_up()
+        assert world.sql("SELECT mood::text FROM probe") == ["lively"]
+
+    def test_a_member_removed_that_a_row_has(self, world: World) -> None:
+        self.declare(world, "calm", "odd", "wild", default="calm")
+        world.migrate()
+        world.up()
+        world.sql("INSERT INTO probe (mood) VALUES ('odd')")
+        self.declare(world, "calm", "wild", default="calm")
+        world.migrate()
+        assert "while a row has odd" in world.said
+        assert 'invalid input value for enum mood: "odd"' in world.refused("upgrade", "heads")
+        assert world.sql("SELECT mood::text FROM probe") == ["odd"]
+        world.sql("UPDATE probe SET mood = 'wild'")
+        world.up_down_up()
+
+    def test_as_text(self, world: World) -> None:
+        for members in (("calm",), ("calm", "lively")):
+            world.base()
+            type_ = sa.Enum(enumeration("Mood", *members), native_enum=False)
+            probe(world, fields={"mood": (str, Field(sa_type=type_))})
+            assert "sa.Enum(" in world.migrate()
+            world.up_down_up()
+
+    def test_in_another_schema_and_added_to_rows(self, world: World) -> None:
+        world.base()
+        probe(world, fields={})
+        world.migrate()
+        world.up()
+        world.sql("INSERT INTO probe DEFAULT VALUES")
+        world.base()
+        mood = enumeration("Mood", "it's", "calm")
+        type_ = sa.Enum(mood, name="Mood Of", schema="ledger")
+        probe(world, fields={"mood": (mood, Field(sa_type=type_, default=mood.calm))})
+        world.migrate()
+        world.up_down_up()
+        assert world.sql("SELECT mood::text FROM probe") == ["calm"]
+
+    def test_two_of_one_name(self, world: World) -> None:
+        world.base()
+        for table, member in (("probe", "calm"), ("other", "wild")):
+            mood = enumeration("Mood", member)
+            probe(world, table=table, fields={"mood": (mood, Field())})
+        said = world.refused("revision", "--autogenerate")
+        assert "name one of the enumerations of" in said
+
+
+class TestRows:
+    def test_columns_added_to_rows(self, world: World) -> None:
+        world.base()
+        probe(world, fields={})
+        world.migrate()
+        world.up()
+        world.sql("INSERT INTO probe DEFAULT VALUES")
+        world.base()
+        probe(world, fields={"is_gift": (bool, False), "grams": (int, 7), "title": (str, "it's")})
+        world.migrate()
+        world.up_down_up()
+        assert world.sql("SELECT grams FROM probe WHERE NOT is_gift AND title = 'it''s'") == [7]
+        world.base()
+        probe(
+            world,
+            fields={
+                "is_gift": (bool, False),
+                "grams": (int, 7),
+                "title": (str, "it's"),
+                "code": (str, Field()),
+            },
+        )
+        world.migrate()
+        assert "Fails while probe has rows" in world.said
+
+    def test_what_rows_lose(self, world: World) -> None:
+        world.base()
+        probe(
+            world,
+            fields={
+                "old": (str | None, None),
+                "title": (str | None, Field(max_length=200)),
+                "grams": (int, Field(sa_type=sa.BigInteger)),
+                "wide": (str, Field(max_length=20)),
+            },
+        )
+        world.migrate()
+        world.up()
+        world.base()
+        probe(
+            world,
+            fields={
+                "new": (str | None, None),
+                "title": (str, Field(max_length=20)),
+                "grams": (int, Field()),
+                "wide": (str, Field(max_length=200)),
+            },
+        )
+        code = world.migrate()
+        for note in (
+            "The values of probe.old are lost. If it is called new now",
+            "Fails while a row of probe has no title",
+            "Makes VARCHAR(20) of each VARCHAR(200) of probe.title",
+            "Makes INTEGER of each BIGINT of probe.grams",
+        ):
+            assert note in world.said
+        assert "of probe.wide" not in world.said
+        assert code.count("# ") >= 4
+        world.up_down_up()
+
+    def test_a_table_that_looks_renamed(self, world: World) -> None:
+        for table in ("probe", "other"):
+            world.base()
+            probe(world, table=table, fields={"title": (str, Field())})
+            world.migrate()
+            world.up_down_up()
+        assert "If it is called other now" in world.said
+
+    def test_an_index_on_a_table_that_is_there(self, world: World) -> None:
+        world.base()
+        probe(world, fields={"title": (str, Field())})
+        world.migrate()
+        world.up()
+        world.base()
+        probe(
+            world,
+            fields={"title": (str, Field(unique=True, index=True)), "kind": (str | None, None)},
+        )
+        code = world.migrate()
+        assert code.count("down_revision") == 2
+        world.sql("INSERT INTO probe (title) VALUES ('twice'), ('twice')")
+        world.refused("upgrade", "heads")
+        world.sql("DELETE FROM probe")
+        world.up()
+        world.run("check")
+        world.down()
+        world.up_down_up()
+
+
+class TestOtherSchemas:
+    def test_it_is_made_and_compared(self, world: World) -> None:
+        for more in ({}, {"grams": (int, 1)}):
+            world.base()
+            probe(world, fields=more, __table_args__={"schema": "ledger"})
+            assert "op." in world.migrate()
+            world.up_down_up()
+            assert "agree" in (world.migrate(), world.said)[1]
+        world.down("base")
+        assert not [each for each in world.objects() if "ledger" in each]
+
+    def test_a_reset_empties_it(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(_reset, "load_metadata", lambda: world.metadata)
+        world.base()
+        probe(world, fields={}, __table_args__={"schema": "ledger"})
+        world.migrate()
+        world.up()
+        world.sql("INSERT INTO ledger.probe DEFAULT VALUES")
+        script = ScriptDirectory(BASE_DIR / "alembic", version_locations=[*world.folder.iterdir()])
+        with world.engine.connect() as connection:
+            _reset.reset_database(connection, script)
+        assert world.sql("SELECT count(*) FROM ledger.probe") == [0]
+
+
+class TestBranches:
+    def declare(self, world: World, *references: tuple[str, str]) -> None:
+        """Tables, each with the one that it refers to, if any; rooms are the extension's."""
+        world.base()
+        for table, other in references:
+            key = sa.ForeignKey(f"{other}.id", use_alter=table == "guest")
+            field = Field(default=None, sa_column_args=(key,) if other else ())
+            more = {"__module__": "app.extensions.probe.models"} if table == "room" else {}
+            probe(world, table=table, fields={"other_id": (int | None, field)}, **more)
+
+    def test_both_ways(self, world: World) -> None:
+        self.declare(world, ("guest", ""))
+        world.migrate()
+        self.declare(world, ("guest", ""), ("room", "guest"))
+        assert 'depends_on = "' in world.migrate("-x", "extension=probe"), world.said
+        self.declare(world, ("guest", "room"), ("room", "guest"))
+        assert 'depends_on = "probe_' in world.migrate()
+        world.up()
+        world.run("check")
+        self.declare(world, ("guest", ""), ("room", ""))
+        world.migrate("-x", "extension=probe")
+        assert 'depends_on = "probe_' in world.migrate()
+        self.declare(world, ("room", ""))
+        world.migrate()
+        world.up()
+        world.run("check")
+        world.down("service@base")
+        world.up()
+        world.down("base")
+        assert not [each for each in world.objects() if "guest" in each or "room" in each]
+
+    def test_neither_can_come_first(self, world: World) -> None:
+        self.declare(world, ("guest", "room"), ("room", "guest"))
+        said = world.refused("-x", "extension=probe", "revision", "--autogenerate")
+        assert "room refers to guest, which has no migration yet" in said
+        assert "guest refers back" in said
+
+
+BY_HAND = """
+import sqlalchemy as sa
+from alembic import op
+
+revision = "by_hand"
+down_revision = {before!r}
+branch_labels = None
+depends_on = None
+
+
+async def fill(connection):
+    await connection.execute(sa.text("INSERT INTO probe (title, price) VALUES ('a', '7')"))
+
+
+def upgrade() -> None:
+    op.execute("CREATE EXTENSION pg_trgm")
+    op.execute("CREATE INDEX ix_probe_title ON probe USING gin (title gin_trgm_ops)")
+    op.execute("CREATE FUNCTION code() RETURNS text LANGUAGE sql AS 'SELECT ''x''::text'")
+    op.execute("ALTER TABLE probe ADD code text DEFAULT code() NOT NULL")
+    op.execute("CREATE VIEW titles AS SELECT title FROM probe")
+    op.execute(
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'"
+    )
+    op.execute(
+        "CREATE TRIGGER note BEFORE UPDATE ON probe FOR EACH ROW EXECUTE FUNCTION note()"
+    )
+    op.run_async(fill)
+    op.alter_column("probe", "price", type_=sa.Integer(), postgresql_using="price::integer")
+    op.execute("CREATE POLICY everybody ON probe FOR SELECT USING (true)")
+
+
+def downgrade() -> None:
+    op.execute("DROP POLICY everybody ON probe")
+    op.alter_column("probe", "price", type_=sa.String())
+    op.execute("DROP TRIGGER note ON probe")
+    op.execute("DROP FUNCTION note")
+    op.execute("DROP VIEW titles")
+    op.drop_column("probe", "code")
+    op.execute("DROP FUNCTION code")
+    op.drop_index("ix_probe_title", "probe")
+    op.execute("DROP EXTENSION pg_trgm")
+"""
+
+
+class TestByHand:
+    def test_what_no_model_describes(self, world: World) -> None:
+        world.base()
+        probe(world, fields={"title": (str, Field()), "price": (str, Field())})
+        world.migrate()
+        world.up()
+        [first] = world.folder.rglob("*.py")
+        before = first.read_text().partition('revision = "')[2].partition('"')[0]
+        (first.parent / "by_hand.py").write_text(BY_HAND.format(before=before))
+        world.up_down_up(check=False)
+        assert "Detected removed index" in world.migrate() + world.said
+        world.base()
+        trigrams: Any = {"postgresql_using": "gin", "postgresql_ops": {"title": "gin_trgm_ops"}}
+        probe(
+            world,
+            fields={
+                "title": (str, Field()),
+                "price": (int, Field()),
+                "code": (
+                    str,
+                    Field(sa_type=sa.Text, sa_column_kwargs={"server_default": sa.text("code()")}),
+                ),
+            },
+            __table_args__=(sa.Index("ix_probe_title", "title", **trigrams),),
+        )
+        for file in {*world.folder.rglob("*.py")} - {first, first.parent / "by_hand.py"}:
+            file.unlink()
+        assert not world.migrate()
+        assert "agree" in world.said
+        for unseen in ("views: titles", "triggers: ", "policies: ", "extensions: pg_trgm"):
+            assert f"Not compared, as no model describes it: {unseen}" in world.said
+
+    def test_what_alembic_does_not_write(self, world: World) -> None:
+        """A check of the same name, other than before."""
+        for limit in (1, 2):
+            world.base()
+            check = sa.CheckConstraint(f"grams > {limit}", name="grams")
+            probe(world, fields={"grams": (int, 3)}, __table_args__=(check,))
+            if limit == 1:
+                assert "ck_probe_grams" in world.migrate()
+                world.up()
+        said = world.refused("revision", "--autogenerate", "-m", "probe")
+        assert "Write a revision by hand" in said
+        assert "ADD CONSTRAINT ck_probe_grams CHECK ((grams > 2))" in said
+        assert "ADD CONSTRAINT ck_probe_grams CHECK ((grams > 2))" in world.refused("check")
+
+
+class Polygon(UserDefinedType[str]):
+    """A type that is not SQLAlchemy's, as of another library."""
+
+    cache_ok = True
+
+    def __init__(self, precision: int = 1) -> None:
+        self.precision = precision
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.precision})"
+
+    def get_col_spec(self, **_options: Any) -> str:
+        return "polygon"
+
+
+def test_types_of_others_are_imported(world: World) -> None:
+    world.base()
+    probe(world, fields={"area": (str, Field(sa_type=Polygon(2)))})
+    code = world.migrate()
+    assert f"import {__name__}" in code
+    assert f"{__name__}.Polygon(2)" in code
