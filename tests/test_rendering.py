@@ -115,6 +115,18 @@ def test_its_own_tool_finds_nothing_wrong(
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("path", [".gitlab-ci.yml", ".github/workflows/ci.yml"])
+def test_ci_runs_every_test_that_a_service_has_of_migrations(
+    render_fast: Render, path: str
+) -> None:
+    """Two heads, for one, come with a merge of two branches that were right each."""
+    for found in distinct(render_fast, path):
+        steps = (line.strip() for line in found.read_text(encoding="utf-8").splitlines())
+        assert {"- make test-all", "- run: make test-all"} & set(steps)
+    test = render_fast() / "tests/migrations/test_upgrade.py"
+    assert "def test_no_branch_has_two_heads" in test.read_text(encoding="utf-8")
+
+
 def test_fast_rendering_gives_the_same(template: Path, render_fast: Render, tmp_path: Path) -> None:
     """The matrix renders without git: nothing but the recorded source may differ by that."""
     fast = render_fast("fast")

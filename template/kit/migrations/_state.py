@@ -54,10 +54,8 @@ def read_state(
     """Compare the migrations of the database with the revisions of the code."""
     rows = read_rows(connection)
     known = {revision.revision for revision in script.walk_revisions()}
-    noted = read_note(connection).get("applied", [])
-    # An extension whose revision no other depends on any more, after an edit, is in the note alone.
-    unknown = sorted({*rows, *filter(extension_of, noted)} - known)
-    noted = noted if unknown else []
+    unknown = sorted(set(rows) - known)
+    noted = read_note(connection).get("applied", []) if unknown else []
     applied = applied_tips(script, [row for row in (*rows, *noted) if row in known])
     return MigrationState(
         applied=frozenset(applied),
@@ -90,7 +88,7 @@ def note_applied(
     """
     if ctx.as_sql or ctx.script is None or ctx.connection is None:
         return
-    note = read_note(ctx.connection) | {"applied": applied_tips(ctx.script, heads)}
+    note = _with_applied(read_note(ctx.connection), ctx.script, heads)
     is_first = step.is_upgrade and not step.is_stamp and not step.source_revision_ids
     if is_first or settings.ENVIRONMENT == "production":
         was_production = note.get("environment") == "production"
@@ -101,13 +99,25 @@ def note_applied(
 def complete_note(connection: Connection, script: ScriptDirectory) -> None:
     """Note what is applied, and that production uses the database, if there was nothing to do."""
     note, rows = read_note(connection), read_rows(connection)
-    complete = dict(note)
-    if not set(rows) - {revision.revision for revision in script.walk_revisions()}:
-        complete.setdefault("applied", applied_tips(script, rows))
+    is_known = not set(rows) - {revision.revision for revision in script.walk_revisions()}
+    complete = _with_applied(note, script, rows) if is_known else dict(note)
     if settings.ENVIRONMENT == "production":
         complete["environment"] = "production"
     if rows and complete != note:
         write_note(connection, complete)
+
+
+def _with_applied(
+    note: dict[str, Any], script: ScriptDirectory, rows: Collection[str]
+) -> dict[str, Any]:
+    """Note what these rows imply; an extension that none implies, after an edit, is forgotten."""
+    known = {revision.revision for revision in script.walk_revisions()}
+    forgotten = dict(note.get("forgotten", {}))
+    for tip in set(note.get("applied", [])) - known:
+        if extension := extension_of(tip):
+            forgotten[extension] = [tip]
+    complete = note | {"applied": applied_tips(script, rows)}
+    return complete | {"forgotten": forgotten} if forgotten else complete
 
 
 def read_note(connection: Connection) -> dict[str, Any]:

@@ -17,7 +17,14 @@ from kit.migrations._reset import (
     refuse_production,
     reset_database,
 )
-from kit.migrations._state import note_applied, read_note, read_state, write_note
+from kit.migrations._state import (
+    MigrationState,
+    complete_note,
+    note_applied,
+    read_note,
+    read_state,
+    write_note,
+)
 from kit.migrations._upgrade import run_revision, upgrade_to_heads
 from kit.testing._databases import database_engine
 from kit.testing._environment import change_settings
@@ -322,27 +329,46 @@ class TestForget:
             await connection.run_sync(upgrade_to_heads, script_directory())
             assert await connection.scalar(text("SELECT count(*) FROM example_note")) == 0
 
-    async def test_one_that_no_row_implies_any_more_is_named_and_can_be_forgotten(
+    async def test_those_that_no_row_implies_any_more_can_be_forgotten_one_by_one(
         self, fresh_database: str
     ) -> None:
         """As after `depends_on` was edited in a revision that needed the extension's."""
         await init_db()
-        async with connect() as connection, connection.begin():
-            note = await connection.run_sync(read_note)
-            note["applied"] += ["departed_0001", "gone_0001"]
-            await connection.run_sync(write_note, note)
+        await self.note_applied("departed_0001", "gone_0001")
 
         await self.forget("departed")
 
-        async with connect() as connection:
-            state = await connection.run_sync(read_state, script_directory(), load_metadata())
-        assert state.orphans == ["gone"]
-        assert not state.is_ahead
+        assert (await self.state()).orphans == ["gone"]
         await self.forget("gone")
-        async with connect() as connection:
-            state = await connection.run_sync(read_state, script_directory(), load_metadata())
+        state = await self.state()
         assert not state.unknown
         assert not state.missing
+
+    async def test_one_that_no_row_implies_any_more_is_forgotten_by_an_upgrade(
+        self, fresh_database: str
+    ) -> None:
+        await init_db()
+        await self.note_applied("departed_0001")
+        async with connect() as connection, connection.begin():
+            await connection.run_sync(complete_note, script_directory())  # as `db-upgrade` does
+            note = await connection.run_sync(read_note)
+
+        assert "departed_0001" not in note["applied"]
+        assert note["forgotten"] == {"departed": ["departed_0001"]}
+        with pytest.raises(StartupError, match="no revision of an extension 'departed'"):
+            await self.forget("departed")
+
+    @staticmethod
+    async def note_applied(*revisions: str) -> None:
+        async with connect() as connection, connection.begin():
+            note = await connection.run_sync(read_note)
+            note["applied"] += revisions
+            await connection.run_sync(write_note, note)
+
+    @staticmethod
+    async def state() -> MigrationState:
+        async with connect() as connection:
+            return await connection.run_sync(read_state, script_directory(), load_metadata())
 
     @staticmethod
     async def forget(extension: str) -> None:

@@ -127,7 +127,7 @@ def test_one_step_back_from_nothing_is_refused(script: ScriptDirectory) -> None:
         (["after"], "service@-3"),
     ],
 )
-def test_steps_back_over_a_fork_name_where_it_began(
+def test_one_step_back_over_a_fork_names_where_it_began(
     script: ScriptDirectory, tmp_path: Path, rows: list[str], target: str
 ) -> None:
     write_revision(tmp_path, "ccc", "aaa", None, None)
