@@ -92,6 +92,11 @@ def test_help_is_the_default_and_lists_every_target() -> None:
             ['uv run alembic merge --message "${message:-join}" hotel@heads'],
         ),
         ("db-lint since=main", ['uv run python -m kit.commands.db lint --since "$since"']),
+        ("db-rehearse", ["uv run python -m kit.testing.rehearsal"]),
+        (
+            "db-rehearse rows=9 after=3f2a",
+            ['uv run python -m kit.testing.rehearsal --rows "$rows" --after "$after"'],
+        ),
         ("db-reset", ["uv run python -m kit.commands.db reset"]),
         ("db-status", ["uv run python -m kit.commands.db status"]),
         ("up", ["docker compose up --build --detach"]),
