@@ -176,9 +176,9 @@ def _refuse_what_has_no_dependencies(router: APIRouter, module: ModuleType) -> N
     for route in iter_route_contexts(router.routes):
         if not hasattr(route, "dependant"):
             raise StartupError(
-                f"{module.__file__}: move {route.path!r} to `public_router` or into app/main.py: a "
-                "mounted application, or what `add_route` adds, would serve everybody, also in "
-                "`router`."
+                f"{module.__file__}: make {route.path!r} a route of FastAPI's, or mount it outside "
+                "of /api in app/main.py: no dependency reaches a mounted application or what "
+                "`add_route` adds, so it would serve anyone."
             )
 
 

@@ -188,7 +188,7 @@ def test_what_dependencies_do_not_reach_is_refused(
         router.mount("/old", FastAPI())
     else:
         router.add_route("/old", answer)
-    with pytest.raises(StartupError, match=r"app/api/shop\.py: move '/old' to `public_router`"):
+    with pytest.raises(StartupError, match=r"app/api/shop\.py: make '/old' a route of FastAPI"):
         routes(application)
 
 
