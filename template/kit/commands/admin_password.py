@@ -20,20 +20,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         StartupError: when it cannot be done; the message says why.
     """
-    options = _parser().parse_args(arguments)
+    parser = argparse.ArgumentParser(
+        prog="python -m kit.commands.admin_password", description=__doc__
+    )
+    parser.add_argument("command", choices=["set", "revoke"])
+    parser.add_argument("username")
+    options = parser.parse_args(arguments)
+    run = set_password if options.command == "set" else revoke
     with command_session() as session:
-        if options.command == "set":
-            set_password(session, options.username)
-        else:
-            revoke(session, options.username)
+        run(session, options.username)
 
 
 def set_password(session: Session, username: str) -> None:
-    """Generate a password for the administrator and print it, only this once.
-
-    Raises:
-        StartupError: for an invalid username.
-    """
+    """Generate a password for the administrator and print it, only this once."""
     password = generate_password()
     try:
         user = set_admin_password(session, username, password)
@@ -44,11 +43,7 @@ def set_password(session: Session, username: str) -> None:
 
 
 def revoke(session: Session, username: str) -> None:
-    """Disable the administrator's account.
-
-    Raises:
-        StartupError: when there is no active account of this name.
-    """
+    """Disable the administrator's account."""
     try:
         disabled = disable_admin(session, username)
     except ValueError as error:
@@ -56,18 +51,6 @@ def revoke(session: Session, username: str) -> None:
     if not disabled:
         raise StartupError(f"there is no active administrator {username!r}.")
     print(f"{username!r} can no longer log in, and open sessions have ended.")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m kit.commands.admin_password", description="Accounts of the admin."
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    set_parser = commands.add_parser("set", help="set a new password; makes the account if need be")
-    set_parser.add_argument("username")
-    revoke_parser = commands.add_parser("revoke", help="disable the account and end its sessions")
-    revoke_parser.add_argument("username")
-    return parser
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """The task queue: Celery on the process's Redis connections, schedules, and the kit's own tasks."""
 
-from kit.queue._app import TaskQueue, configuration, enqueue
-from kit.queue._flower_events import receive_events
+from kit.queue._app import TaskQueue, configuration, enqueue, receive_events
 from kit.queue._schedules import collect_schedules
-from kit.queue._status import RedisStatus, read_redis_status
-from kit.queue._tasks import HEARTBEAT_SECONDS, heartbeat, ping
+from kit.queue._tasks import HEARTBEAT_SECONDS, RedisStatus, heartbeat, ping, read_redis_status

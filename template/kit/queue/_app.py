@@ -14,6 +14,7 @@ from typing import Any
 from celery import Celery, Task, signals
 from celery.canvas import Signature
 from celery.concurrency import get_implementation
+from celery.events import EventReceiver
 from celery.result import AsyncResult
 from redis import Redis
 
@@ -57,6 +58,9 @@ BEAT_LOCK_SECONDS = 4 * BEAT_LOOP_SECONDS
 
 RedBeat's default is 25 minutes.
 """
+
+FLOWER_PAUSE_SECONDS = 5
+"""Pause between two attempts of Flower to reach a Redis that is away."""
 
 RESTORE_INTERVAL = 10
 """Seconds between two sweeps for tasks that were not finished within the visibility timeout."""
@@ -257,3 +261,24 @@ def _end_task(task: Task[..., Any], **_: Any) -> None:
         )
     unbind_request_id(task.request.get("request_id_token"))
     unbind_task_id()
+
+
+def receive_events(events: Any) -> None:
+    """Receive events of workers and tasks until the process ends, in Flower's thread for that.
+
+    Flower's own doubles its pause with each attempt, without a limit: when Redis comes back, it may
+    miss events for as long again as Redis was away.
+
+    Args:
+        events: Flower's `Events`.
+    """
+    while True:
+        try:
+            with service.celery_app.connection() as connection:
+                handlers = {"*": events.on_event}
+                receiver = EventReceiver(connection, handlers=handlers, app=service.celery_app)
+                receiver.capture(limit=None, timeout=None, wakeup=True)
+        except Exception as error:  # noqa: BLE001 (after any error, events have to be received)
+            pause = FLOWER_PAUSE_SECONDS
+            logger.warning("Redis is lost (%s); Flower tries again in %d s", error, pause)
+            time.sleep(pause)
