@@ -421,8 +421,8 @@ class Backend(SyncBackendMixin, _CeleryBackend):  # type: ignore[misc]
                 the task fails with it.
         """
         payload = super().encode(data)
-        if not _is_result(data):
-            return payload
+        if not isinstance(data, dict) or data.get("status") != states.SUCCESS:
+            return payload  # without a result, as that of a failed task
         if len(payload) > settings.CELERY_PAYLOAD_LIMIT:
             raise EncodeError(
                 f"the task's result has {len(payload)} bytes, more than the "
@@ -491,10 +491,6 @@ class Control(CeleryControl):
     """Celery's remote control with the mailbox above."""
 
     Mailbox = Mailbox
-
-
-def _is_result(data: Any) -> bool:
-    return isinstance(data, dict) and data.get("status") == states.SUCCESS
 
 
 TRANSPORT_ALIASES["redis"] = TRANSPORT_ALIASES["rediss"] = f"{__name__}:Transport"
