@@ -15,6 +15,9 @@ from kit.discovery import last_line_in
 from kit.settings import BASE_DIR, StartupError, extension_problems, settings, where_set
 
 HOOKS = ("models", "api", "admin", "tasks", "message_handlers")
+PARTS = (*HOOKS, "settings", "migrations", "templates", "tests")
+"""Modules and folders of an extension that have a meaning."""
+
 EXTENSIONS_DIR = BASE_DIR / "app" / "extensions"
 
 
@@ -99,12 +102,17 @@ def _refuse_wrong_settings() -> None:
         raise StartupError(*problems)
 
 
+def close_part(path: Path) -> str:
+    """The part of an extension that a module or folder was probably meant to be, or nothing."""
+    names = [] if path.stem in PARTS else difflib.get_close_matches(path.stem, PARTS, cutoff=0.8)
+    return names[0] if names else ""
+
+
 def _refuse_misspelling(extension: str, hook: str) -> None:
     """Refuse a module whose name is almost the missing hook's: nothing would ever load it."""
-    entries = {path.stem: path for path in extension_dir(extension).glob("[!_.]*")}
-    names = [name for name, path in entries.items() if path.suffix == ".py" or path.is_dir()]
-    for name in difflib.get_close_matches(hook, set(names) - set(HOOKS), n=1, cutoff=0.8):
-        raise ExtensionError(
-            f"extension {extension!r} is broken: app/extensions/{extension}/{entries[name].name} "
-            f"is no hook, so nothing loads it. Rename it; did you mean {hook}?"
-        )
+    for path in extension_dir(extension).glob("[!_.]*"):
+        if close_part(path) == hook and (path.suffix == ".py" or path.is_dir()):
+            raise ExtensionError(
+                f"extension {extension!r} is broken: app/extensions/{extension}/{path.name} "
+                f"is no hook, so nothing loads it. Rename it; did you mean {hook}?"
+            )

@@ -112,12 +112,22 @@ async def publish(session: AsyncSession, name: str, payload: Mapping[str, Any]) 
     Raises:
         sqlalchemy.exc.SQLAlchemyError: when the flush of the sender's own rows fails.
     """
-    await session.run_sync(partial(_publish, name=name, payload=payload))
+    call: Any = publish_sync  # whose session is SQLModel's, as this one's is
+    await session.run_sync(call, name, payload)
 
 
 def publish_sync(session: Session, name: str, payload: Mapping[str, Any]) -> None:
     """Publish a message from a task or any other sync code; see `publish`."""
-    _publish(session, name=name, payload=payload)
+    registered = _handlers_of(name)
+    if not registered:
+        return
+    # Outside of the handlers' savepoints: an error in the sender's own rows is the sender's.
+    session.flush()
+    for handler in registered:
+        if not handler.after_commit:
+            _run_in_savepoint(handler, Message(name, payload, session))
+    if any(handler.after_commit for handler in registered):
+        _wait_for_commit(session, partial(_run_after_commit, name, payload))
 
 
 def call_after_commit(session: AsyncSession | Session, call: Callable[[], object]) -> None:
@@ -138,24 +148,6 @@ def setup_message_handlers() -> None:
     if find_spec("app.message_handlers"):
         import_module("app.message_handlers")
     load_extensions("message_handlers")
-
-
-def _publish(
-    session: Any,
-    *,
-    name: str,
-    payload: Mapping[str, Any],
-) -> None:
-    registered = _handlers_of(name)
-    if not registered:
-        return
-    # Outside of the handlers' savepoints: an error in the sender's own rows is the sender's.
-    session.flush()
-    for handler in registered:
-        if not handler.after_commit:
-            _run_in_savepoint(handler, Message(name, payload, session))
-    if any(handler.after_commit for handler in registered):
-        _wait_for_commit(session, partial(_run_after_commit, name, payload))
 
 
 def _handlers_of(name: str) -> list[_Registered]:

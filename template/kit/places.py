@@ -3,8 +3,6 @@
 Looked up when they are used, never at import: the modules that make these objects import the kit.
 """
 
-# mypy: disable-error-code="no-any-return"
-
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -19,9 +17,45 @@ if TYPE_CHECKING:
     from sqlmodel import Session
     from sqlmodel.ext.asyncio.session import AsyncSession
 
+PLACES = {
+    "application": ("main", "app"),
+    "celery_app": ("core.celery", "celery_app"),
+    "engine": ("core.database", "engine"),
+    "sync_engine": ("core.database", "sync_engine"),
+    "async_session_maker": ("core.database", "async_session_maker"),
+    "read_session_maker": ("core.database", "read_session_maker"),
+    "sync_session_maker": ("core.database", "sync_session_maker"),
+    "templates": ("core.templates", "templates"),
+    "tag_descriptions": ("core.openapi_tags", "DESCRIPTIONS"),
+    "tag_groups": ("core.openapi_tags", "GROUPS"),
+}
+"""Module in `app/` and name there, of each object below."""
+
 
 class Service:
     """The service's own modules, and the objects that the kit takes from them."""
+
+    application: "FastAPI"
+    celery_app: "Celery"
+    engine: "AsyncEngine"
+    """asyncpg, for requests."""
+    sync_engine: "Engine"
+    """psycopg2, for the admin and for tasks."""
+    async_session_maker: "async_sessionmaker[AsyncSession]"
+    read_session_maker: "async_sessionmaker[AsyncSession]"
+    sync_session_maker: "sessionmaker[Session]"
+    templates: "Jinja2Templates"
+    tag_descriptions: dict[str, str]
+    """The service's own tags, in their order."""
+    tag_groups: dict[str, list[str]]
+    """Groups of the navigation, with their tags."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Look an object up at its place."""
+        if name not in PLACES:
+            raise AttributeError(f"the kit knows no {name!r} of the service")
+        module, attribute = PLACES[name]
+        return getattr(self.module(module), attribute)
 
     def module(self, name: str) -> ModuleType:
         """A module of the service, for example `models` for `app.models`."""
@@ -31,59 +65,6 @@ class Service:
         """Import the modules that have an effect on import, such as handlers of Celery signals."""
         for name in ("core.celery", "core.admin", "core.database", "core.templates"):
             self.module(name)
-
-    @property
-    def application(self) -> "FastAPI":
-        """`app.main.app`."""
-        return self._get("main", "app")
-
-    @property
-    def celery_app(self) -> "Celery":
-        """`app.core.celery.celery_app`."""
-        return self._get("core.celery", "celery_app")
-
-    @property
-    def engine(self) -> "AsyncEngine":
-        """`app.core.database.engine`: asyncpg, for requests."""
-        return self._get("core.database", "engine")
-
-    @property
-    def sync_engine(self) -> "Engine":
-        """`app.core.database.sync_engine`: psycopg2, for the admin and for tasks."""
-        return self._get("core.database", "sync_engine")
-
-    @property
-    def async_session_maker(self) -> "async_sessionmaker[AsyncSession]":
-        """`app.core.database.async_session_maker`."""
-        return self._get("core.database", "async_session_maker")
-
-    @property
-    def read_session_maker(self) -> "async_sessionmaker[AsyncSession]":
-        """`app.core.database.read_session_maker`."""
-        return self._get("core.database", "read_session_maker")
-
-    @property
-    def sync_session_maker(self) -> "sessionmaker[Session]":
-        """`app.core.database.sync_session_maker`."""
-        return self._get("core.database", "sync_session_maker")
-
-    @property
-    def templates(self) -> "Jinja2Templates":
-        """`app.core.templates.templates`."""
-        return self._get("core.templates", "templates")
-
-    @property
-    def tag_descriptions(self) -> dict[str, str]:
-        """`app.core.openapi_tags.DESCRIPTIONS`: the service's own tags, in their order."""
-        return self._get("core.openapi_tags", "DESCRIPTIONS")
-
-    @property
-    def tag_groups(self) -> dict[str, list[str]]:
-        """`app.core.openapi_tags.GROUPS`: groups of the navigation, with their tags."""
-        return self._get("core.openapi_tags", "GROUPS")
-
-    def _get(self, module: str, name: str) -> Any:
-        return getattr(self.module(module), name)
 
 
 service = Service()

@@ -3,7 +3,6 @@
 They check the source, and the names that the service registers when it is imported.
 """
 
-from kit.architecture import _collisions as collisions
 from kit.architecture import _imports as imports
 from kit.architecture import _names as names
 
@@ -21,9 +20,9 @@ RULES = (
     names.schedules_without_name,
     names.schedules_elsewhere,
     names.settings_without_name,
-    collisions.colliding_routes,
-    collisions.colliding_admin_views,
-    collisions.colliding_tags,
-    collisions.colliding_tasks,
-    collisions.colliding_schedules,
+    names.colliding_routes,
+    names.colliding_admin_views,
+    names.colliding_tags,
+    names.colliding_tasks,
+    names.colliding_schedules,
 )

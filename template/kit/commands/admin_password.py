@@ -51,11 +51,7 @@ def set_password(session: Session, username: str, role: str | None = None) -> No
 
 
 def revoke(session: Session, username: str) -> None:
-    """Disable the administrator's account.
-
-    Raises:
-        StartupError: when there is no active account of this name.
-    """
+    """Disable the administrator's account."""
     try:
         disabled = disable_admin(session, username)
     except ValueError as error:

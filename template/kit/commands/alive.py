@@ -41,8 +41,7 @@ def is_connected(role: str, host: str) -> bool:
     clients = redis_clients(client)
     if clients is None:
         return bool(client.ping())
-    names = [each.process for each in clients if each.process]
-    return any((name.role, name.host) == (role, host) for name in names)
+    return any(name and (name.role, name.host) == (role, host) for name in clients)
 
 
 if __name__ == "__main__":

@@ -44,8 +44,8 @@ def as_json(census: Census) -> dict[str, Any]:
     """Convert one server's connections to JSON values, for programs."""
     return {
         "in_use": census.in_use,
-        "limit": census.limit,
-        "limit_name": census.limit_name,
+        "limit": census.plan.limit,
+        "limit_name": census.plan.limit_name,
         "plan": {"total": census.plan.total, "sum": census.plan.spelled_out()},
         "over": census.is_over,
         "note": census.note or None,
@@ -78,13 +78,12 @@ def _row(holder: Holder) -> tuple[str, ...]:
 
 
 def _aligned(row: tuple[str, ...], widths: list[int]) -> str:
-    role, host, pid, holds, may_hold = row
-    words = [role.ljust(widths[0]), host.ljust(widths[1]), pid.rjust(widths[2])]
-    return "  ".join([*words, holds.rjust(widths[3]), may_hold]).rstrip()
+    form = "{:<{}}  {:<{}}  {:>{}}  {:>{}}  {:<{}}"
+    return form.format(*chain(*zip(row, widths, strict=True))).rstrip()
 
 
 def _summary(census: Census) -> list[str]:
-    in_use = f"  in use: {census.in_use} of {census.limit_name} {census.limit}"
+    in_use = f"  in use: {census.in_use} of {census.plan.limit_name} {census.plan.limit}"
     known = [] if census.in_use is None else [in_use + " OVER" * census.is_crowded]
     note = [f"  {census.note}"] if census.note else []
     plan = f"  plan: {census.plan.spelled_out()}{' OVER' * census.plan.is_exceeded}"

@@ -193,20 +193,16 @@ def check_secrets() -> Iterator[Finding]:
     weak = [name for name in SECRETS if _is_weak(getattr(settings, name))]
     for name in weak:
         found = warning if settings.is_local else problem
+        server = {"POSTGRES_PASSWORD": "database", "REDIS_PASSWORD": "Redis"}.get(name)
+        where = f" at the {server}, then here" if server else ""
         yield found(
             f"{name} could be guessed: it has fewer than {SHORTEST_SECRET} characters, or few "
             "different ones",
-            f"Set a random one{where_to_change(name)}; `python3 -c "
+            f"Set a random one{where}; `python3 -c "
             '"import secrets; print(secrets.token_urlsafe(24))"` prints one.',
         )
     if not weak:
         yield fine("secrets: none that is set could be guessed")
-
-
-def where_to_change(name: str) -> str:
-    """The server at which a secret has to be changed first, if it is not the service's alone."""
-    servers = {"POSTGRES_PASSWORD": "database", "REDIS_PASSWORD": "Redis"}
-    return f" at the {servers[name]}, then here" if name in servers else ""
 
 
 def _is_weak(secret: SecretStr | None) -> bool:

@@ -8,9 +8,12 @@ from kit.connections._budget import (
     redis_remedy,
     refuse_more_than_the_plan,
 )
-from kit.connections._census import Census, Holder, count_postgres, count_redis
 from kit.connections._processes import (
+    Census,
+    Holder,
     begin_process,
+    count_postgres,
+    count_redis,
     redis_clients,
     redis_limit,
     refuse_more_than_redis_gives,

@@ -1,4 +1,4 @@
-"""The processes that are connected to Redis, and whether it has room for one more.
+"""The processes that are connected to Redis and PostgreSQL, and whether there is room for one more.
 
 The settings define how many processes there should be; one that was started beside them, for
 example by `docker compose up --scale`, is only seen here.
@@ -7,22 +7,28 @@ example by `docker compose up --scale`, is only seen here.
 import logging
 import multiprocessing
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, NamedTuple, get_args
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, get_args
 
 import redis
 from kombu.exceptions import LimitExceeded
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from kit.connections._budget import (
     LABELS,
     Budget,
     Line,
+    postgres_allowance,
+    postgres_budget,
     postgres_pool_size,
     redis_allowance,
+    redis_budget,
     refuse_more_than_the_plan,
 )
 from kit.process import (
+    POSTGRES_SERVICE_BYTES,
     ProcessName,
     Role,
     client_name,
@@ -34,18 +40,14 @@ from kit.process import (
 from kit.redis import redis_client
 from kit.settings import StartupError, settings, where_set
 
-
-class RedisClient(NamedTuple):
-    """One connection to Redis."""
-
-    id: int
-    """Assigned by the server, in ascending order."""
-    process: ProcessName | None
-    """The process that holds it; None for a client without a name of this form."""
+logger = logging.getLogger(__name__)
 
 
-def redis_clients(client: redis.Redis) -> list[RedisClient] | None:
-    """List every connection to Redis; None where the plan forbids `CLIENT LIST`.
+def redis_clients(client: redis.Redis) -> dict[ProcessName | None, list[int]] | None:
+    """Ids of all connections to Redis, by the process that holds them.
+
+    The server assigns ids in ascending order. Clients without a name of a process are under None.
+    The whole is None where the plan forbids `CLIENT LIST`.
 
     Raises:
         redis.RedisError: when Redis cannot be reached.
@@ -54,29 +56,10 @@ def redis_clients(client: redis.Redis) -> list[RedisClient] | None:
         rows = client.client_list()
     except redis.ResponseError:
         return None
-    return [RedisClient(int(row["id"]), parse_process_name(row["name"])) for row in rows]
-
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ConnectedProcess:
-    """A process that holds connections to Redis."""
-
-    name: ProcessName
-    connections: int
-    first_id: int
-    """Number of its oldest connection; the server assigns them in ascending order."""
-
-
-def connected_processes(clients: Iterable[RedisClient]) -> list[ConnectedProcess]:
-    """Group connections by the processes of this and other services; other clients are left out."""
-    ids: dict[ProcessName, list[int]] = {}
-    for client in clients:
-        if client.process:
-            ids.setdefault(client.process, []).append(client.id)
-    return [ConnectedProcess(name, len(each), min(each)) for name, each in ids.items()]
+    ids: dict[ProcessName | None, list[int]] = {}
+    for row in rows:
+        ids.setdefault(parse_process_name(row["name"]), []).append(int(row["id"]))
+    return ids
 
 
 def redis_limit(client: redis.Redis) -> tuple[int, str]:
@@ -112,15 +95,18 @@ def refuse_more_than_redis_gives(*, children: int | None = None, starting: int =
     try:
         client = redis_client()
         limit, limit_name = redis_limit(client)
-        processes = connected_processes(redis_clients(client) or ())
+        processes = redis_clients(client) or {}
     except (redis.RedisError, LimitExceeded) as error:
         logger.info("connected processes were not counted: %s", error)
         return
-    own_name = parse_process_name(client_name(settings, this_process.role))
-    own = next((each for each in processes if each.name == own_name), None)
+    own = processes.get(parse_process_name(client_name(settings, this_process.role)))
     if own is None:  # a proxy that hides names
         return
-    before = [each for each in processes if each.first_id < own.first_id]
+    before = {
+        name: len(ids)
+        for name, ids in processes.items()
+        if name is not None and min(ids) < min(own)
+    }
     allowance = redis_allowance(settings, this_process.role, children=children)
     budget = Budget(_lines(before, allowance, starting), limit, limit_name)
     if budget.is_exceeded:
@@ -131,21 +117,21 @@ def refuse_more_than_redis_gives(*, children: int | None = None, starting: int =
         )
 
 
-def _lines(before: list[ConnectedProcess], own_allowance: int, starting: int) -> tuple[Line, ...]:
+def _lines(before: dict[ProcessName, int], own_allowance: int, starting: int) -> tuple[Line, ...]:
     """The processes of this service by role; other services with the connections that they hold."""
     roles: Counter[tuple[Role, int]] = Counter()
     others = children = 0
     own_service = service_name(settings)
-    for process in before:
-        role: Role | None = next((r for r in get_args(Role) if r == process.name.role), None)
-        if process.name.service != own_service or role is None:
-            others += process.connections
+    for name, connections in before.items():
+        role: Role | None = next((r for r in get_args(Role) if r == name.role), None)
+        if name.service != own_service or role is None:
+            others += connections
         elif role == "worker-child":
             children += 1
         elif role != "command":  # short-lived; one is always counted
             allowance = redis_allowance(settings, role)
             # Two containers that share a host's name may share a process id too.
-            roles[role, allowance] += -(-process.connections // allowance)
+            roles[role, allowance] += -(-connections // allowance)
     expected = settings.CELERY_WORKER_CHILDREN * sum(
         count for (role, _), count in roles.items() if role == "worker"
     )
@@ -193,3 +179,106 @@ def _refuse_undeclared_workers() -> None:
             "divided, and start with `python -m kit.commands.serve`.",
             error.message,
         ) from None
+
+
+# Without the right to see another user's sessions, their names are visible but not their kind.
+POSTGRES_CLIENTS = text(
+    "SELECT coalesce(application_name, '') FROM pg_stat_activity "
+    "WHERE datname IS NOT NULL AND coalesce(backend_type, 'client backend') = 'client backend'"
+)
+
+
+@dataclass(frozen=True)
+class Holder:
+    """One process of this service, or all other clients together."""
+
+    role: str
+    host: str
+    pid: int | None
+    connections: int
+    allowance: int | None
+    """Connections that it may hold; None for others."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it holds more connections than it may."""
+        return self.allowance is not None and self.connections > self.allowance
+
+
+@dataclass(frozen=True)
+class Census:
+    """The connections to one server, and the budget of the processes that the settings name."""
+
+    holders: tuple[Holder, ...]
+    in_use: int | None
+    """None where the server does not see the connections that the limit counts."""
+    plan: Budget
+    """Its limit is the server's, where that is lower than the settings'."""
+    note: str = ""
+    """The part that is not known, and why."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether a process, all connections, or the budget exceed their limit."""
+        over = [self.is_crowded, self.plan.is_exceeded, *(each.is_over for each in self.holders)]
+        return any(over)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether more connections are in use than the limit."""
+        return self.in_use is not None and self.in_use > self.plan.limit
+
+
+def count_redis(client: redis.Redis) -> Census:
+    """Count the connections to Redis, by the process that holds them.
+
+    Raises:
+        redis.RedisError: when it cannot be reached.
+    """
+    limit, limit_name = redis_limit(client)
+    plan = replace(redis_budget(settings), limit=limit, limit_name=limit_name)
+    clients = redis_clients(client)
+    if clients is None:
+        in_use = client.info("clients")["connected_clients"]
+        note = "this Redis does not show whose they are: it forbids CLIENT LIST"
+        return Census((), in_use, plan, note)
+    allowances = {role: redis_allowance(settings, role) for role in get_args(Role)}
+    # A prefork worker's allowance includes its children's, which hold their own part here.
+    allowances["worker"] = redis_allowance(settings, "worker", children=0)
+    # A command uses one connection at a time, so the budget counts one; its pool is as all others.
+    allowances["command"] = settings.REDIS_POOL_SIZE
+    held = {name: len(ids) for name, ids in clients.items()}
+    holders = _holders(held, service_name(settings), allowances)
+    return Census(holders, sum(held.values()), plan)
+
+
+async def count_postgres(connection: AsyncConnection) -> Census:
+    """Count the connections to PostgreSQL, this one included, by the process that holds them."""
+    names = list(await connection.scalars(POSTGRES_CLIENTS))
+    plan = postgres_budget(settings)
+    if settings.pooler_mode != "none":
+        note = (
+            f"behind the pooler in {settings.pooler_mode} mode PostgreSQL sees the pooler's "
+            f"connections, {len(names)} now, not whose they are"
+        )
+        return Census((), None, plan, note)
+    allowances = {role: postgres_allowance(settings, role) for role in get_args(Role)}
+    service = service_name(settings)[:POSTGRES_SERVICE_BYTES]
+    held = Counter(map(parse_process_name, names))
+    holders = _holders(held, service, allowances)
+    return Census(holders, len(names), plan)
+
+
+def _holders(
+    held: Mapping[ProcessName | None, int], service: str, allowances: Mapping[Role, int]
+) -> tuple[Holder, ...]:
+    """Each process of the service in the order of its role, then all other clients."""
+    holders = [
+        Holder(role, name.host, name.pid, connections, allowance)
+        for role, allowance in allowances.items()
+        for name, connections in sorted((name, n) for name, n in held.items() if name)
+        if (name.service, name.role) == (service, role)
+    ]
+    if others := sum(held.values()) - sum(each.connections for each in holders):
+        holders.append(Holder("others", "", None, others, None))
+    return tuple(holders)

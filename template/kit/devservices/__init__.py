@@ -15,8 +15,15 @@ Development data is kept in `.data/`. Run as root, PostgreSQL (which refuses to 
 """
 
 from kit.devservices._binaries import find_valkey
-from kit.devservices._data import Credentials, DevServicesError, local_credentials
+from kit.devservices._data import (
+    Addresses,
+    Credentials,
+    DevServicesError,
+    PostgresAddress,
+    RedisAddress,
+    addresses,
+    local_credentials,
+)
 from kit.devservices._lease import Lease, lease, temporary_servers
 from kit.devservices._processes import signal_at_end_of_parent
-from kit.devservices._reservation import Addresses, PostgresAddress, RedisAddress, addresses
 from kit.devservices._runner import Changes, Program, run_together

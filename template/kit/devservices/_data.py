@@ -1,18 +1,28 @@
-"""Files in `.data/`: generated once and kept, such as the logins of this machine's service."""
+"""Files in `.data/`: generated once and kept. Logins of this machine's service, and addresses.
 
+So a database URL is known, and stays the same, before a server is started.
+"""
+
+import errno
 import fcntl
 import json
 import os
+import random
 import secrets
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import ClassVar
 
 
 class DevServicesError(Exception):
-    """A development server cannot be started; the message says which, why and what to do."""
+    """A development server cannot be started; the message says which, why and what to do.
+
+    All functions of this room raise it.
+    """
 
 
 class PortTakenError(DevServicesError):
@@ -23,11 +33,7 @@ _POLL_SECONDS = 0.02
 
 
 def data_directory(base_dir: Path) -> Path:
-    """The project's `.data/`, made when missing: not readable by others and ignored by git.
-
-    Raises:
-        DevServicesError: when it cannot be written, usually because another user made it.
-    """
+    """The project's `.data/`, made when missing: not readable by others and ignored by git."""
     directory = base_dir / ".data"
     try:
         # Root's PostgreSQL runs as another user, who has to pass through but need not list.
@@ -44,11 +50,7 @@ def data_directory(base_dir: Path) -> Path:
 
 
 def load_or_generate(path: Path, generate: Callable[[], Mapping[str, object]]) -> dict[str, object]:
-    """Load the JSON object in `path`; the first time, generate and write it.
-
-    Raises:
-        DevServicesError: when the file cannot be read or is not a JSON object.
-    """
+    """Load the JSON object in `path`; the first time, generate and write it."""
     try:
         with locked(path.with_suffix(".lock"), seconds=10):
             if not path.exists():
@@ -111,9 +113,6 @@ def _write(path: Path, content: Mapping[str, object]) -> None:
     unfinished.rename(path)
 
 
-FILE_NAME = "credentials.json"
-
-
 @dataclass(frozen=True, repr=False)
 class Credentials:
     """A developer's credentials, which stay the same until `.data/credentials.json` is removed."""
@@ -131,15 +130,15 @@ def local_credentials(base_dir: Path) -> Credentials:
     Raises:
         DevServicesError: when `.data/credentials.json` cannot be written or read.
     """
-    path = data_directory(base_dir) / FILE_NAME
+    path = data_directory(base_dir) / "credentials.json"
     content = load_or_generate(path, lambda: asdict(_generate()))
     texts = {key: value for key, value in content.items() if isinstance(value, str)}
-    missing = {field.name for field in fields(Credentials)} - texts.keys()
-    if missing:
+    names = [each.name for each in fields(Credentials)]
+    if missing := set(names) - texts.keys():
         raise DevServicesError(
             f"{path} lacks {', '.join(sorted(missing))}. Remove it to have it made again."
         )
-    return Credentials(**{field.name: texts[field.name] for field in fields(Credentials)})
+    return Credentials(**{name: texts[name] for name in names})
 
 
 def _generate() -> Credentials:
@@ -149,4 +148,124 @@ def _generate() -> Credentials:
         admin_password=secrets.token_urlsafe(12),
         flower_password=secrets.token_urlsafe(12),
         api_token=f"api_{secrets.token_urlsafe(32)}",
+    )
+
+
+HOST = "127.0.0.1"
+ADDRESSES_FILE = "services.json"
+
+# Below the ports that systems assign to outgoing connections (Linux: from 32768), which could
+# occupy a reserved port while its server is down.
+_PORTS = range(20000, 32768)
+
+
+@dataclass(frozen=True)
+class Address:
+    """Address and login of a server."""
+
+    title: ClassVar[str]
+    key: ClassVar[str]
+
+    port: int
+    password: str = field(repr=False)
+    username: str
+    host: str = field(default=HOST, kw_only=True)
+
+
+@dataclass(frozen=True)
+class PostgresAddress(Address):
+    """Address and login of PostgreSQL."""
+
+    title = "PostgreSQL"
+    key = "postgres"
+
+    username: str = "postgres"
+
+    @property
+    def url(self) -> str:
+        """`postgresql://username:password@host:port`, to be followed by a database's name."""
+        return f"postgresql://{self.username}:{self.password}@{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class RedisAddress(Address):
+    """Address and login of Valkey, which speaks Redis's protocol."""
+
+    title = "Valkey"
+    key = "redis"
+
+    username: str = "default"
+
+    @property
+    def url(self) -> str:
+        """`redis://username:password@host:port/0`."""
+        return f"redis://{self.username}:{self.password}@{self.host}:{self.port}/0"
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Addresses of both servers."""
+
+    postgres: PostgresAddress
+    redis: RedisAddress
+
+
+def addresses(base_dir: Path) -> Addresses:
+    """The addresses reserved for the project in `base_dir`; chosen when there are none yet.
+
+    Raises:
+        DevServicesError: when `.data/services.json` cannot be written or read.
+    """
+    return addresses_in(data_directory(base_dir))
+
+
+def addresses_in(data: Path) -> Addresses:
+    """The addresses in `services.json` in the directory `data`; see `addresses`."""
+    path = data / ADDRESSES_FILE
+    content = load_or_generate(path, lambda: asdict(_reserve()))
+    try:
+        return Addresses(
+            postgres=PostgresAddress(**content["postgres"]),  # type: ignore[arg-type]
+            redis=RedisAddress(**content["redis"]),  # type: ignore[arg-type]
+        )
+    except (KeyError, TypeError) as error:
+        raise DevServicesError(
+            f"{path} is not as it was written ({error}). Remove it to have it made again."
+        ) from error
+
+
+def port_is_free(port: int) -> bool:
+    """Whether a server can listen on this port of 127.0.0.1 now."""
+    with socket.socket() as probe:
+        # As servers set it: a port with connections in TIME_WAIT counts as free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise
+        return True
+
+
+def refuse_taken_port(address: Address, data: Path) -> None:
+    """Check that a reserved port is free for its server.
+
+    Raises:
+        PortTakenError: when another program listens there; the message says how to choose another.
+    """
+    if not port_is_free(address.port):
+        raise PortTakenError(
+            f"port {address.port} of {HOST}, reserved for this project's {address.title}, is used "
+            f'by another program. End that program, or choose another port: "port" of '
+            f'"{address.key}" in {data / ADDRESSES_FILE}.'
+        )
+
+
+def _reserve() -> Addresses:
+    # Hexadecimal digits need no encoding in a URL and no quoting in SQL.
+    free = (port for port in random.sample(_PORTS, len(_PORTS)) if port_is_free(port))
+    first, second = next(free), next(free)
+    return Addresses(
+        PostgresAddress(first, secrets.token_hex(16)), RedisAddress(second, secrets.token_hex(16))
     )

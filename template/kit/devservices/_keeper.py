@@ -23,11 +23,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from kit.devservices._data import DevServicesError, PortTakenError, locked
+from kit.devservices._data import DevServicesError, PortTakenError, addresses_in, locked
 from kit.devservices._lease import LOG_NAME, SOCKET_NAME
 from kit.devservices._postgres import start_postgres
 from kit.devservices._processes import STOP_SECONDS, Server, describe_status
-from kit.devservices._reservation import addresses_in
 from kit.devservices._valkey import start_valkey
 
 LOCK_NAME = "keeper.lock"

@@ -7,13 +7,18 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Self
 
-from kit.devservices._data import DevServicesError, PortTakenError, data_directory, locked
+from kit.devservices._data import (
+    Addresses,
+    DevServicesError,
+    PortTakenError,
+    addresses_in,
+    data_directory,
+    locked,
+)
 from kit.devservices._processes import unprivileged_identity
-from kit.devservices._reservation import Addresses, addresses_in
 from kit.devservices._unprivileged_access import reachable_temporary_directory
 
 SOCKET_NAME = "keeper.sock"
@@ -26,7 +31,7 @@ _LONGEST_SOCKET_PATH = 100
 """Bytes; the kernels' limits are 104 (macOS) and 108 (Linux)."""
 
 
-class Lease:
+class Lease(AbstractContextManager["Lease"]):
     """A lease on running servers; they stop when the last one is released or its process ends.
 
     Forked children share the lease. It is a context manager, which releases it at the end.
@@ -51,9 +56,6 @@ class Lease:
             while self._connection.recv(4096):
                 pass
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.release()
 
@@ -62,9 +64,6 @@ def lease(base_dir: Path, *, postgres: bool = True, redis: bool = True) -> Lease
     """Start the development servers of the project in `base_dir`, and wait until they are ready.
 
     All processes share one set of servers.
-
-    Raises:
-        DevServicesError: when a server cannot be started; the message says what to do.
     """
     data = data_directory(base_dir)
     try:
@@ -81,11 +80,7 @@ def lease(base_dir: Path, *, postgres: bool = True, redis: bool = True) -> Lease
 
 
 def start_keeper(data: Path, names: Sequence[str], *, temporary: bool = False) -> Lease:
-    """Start a keeper for the directory `data`; returns the first lease, with its servers ready.
-
-    Raises:
-        DevServicesError: when a server cannot be started; the message says what to do.
-    """
+    """Start a keeper for the directory `data`; returns the first lease, with its servers ready."""
     ours, keepers = socket.socketpair()
     command = [sys.executable, "-m", "kit.devservices._keeper", str(data), str(keepers.fileno())]
     log_descriptor = os.open(data / LOG_NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

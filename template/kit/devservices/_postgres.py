@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kit.devservices._binaries import PostgresPrograms, find_postgres
-from kit.devservices._data import DevServicesError
+from kit.devservices._data import DevServicesError, PostgresAddress
 from kit.devservices._processes import (
     Identity,
     Server,
     start_server,
     unprivileged_identity,
 )
-from kit.devservices._reservation import PostgresAddress
 from kit.devservices._unprivileged_access import reachable_data_directory, reachable_programs
 
 READY_SECONDS = 60
@@ -26,12 +25,7 @@ _UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writ
 
 
 def start_postgres(data: Path, address: PostgresAddress, *, lock: int, temporary: bool) -> Server:
-    """Start the server of the data directory `data / "pg"` and wait until it accepts connections.
-
-    Raises:
-        DevServicesError: when there are no programs, the port is taken, the data is of another
-            major version, or the server does not start; the message says what to do.
-    """
+    """Start the server of the data in `data / "pg"` and wait until it accepts connections."""
     identity = unprivileged_identity()
     programs = reachable_programs(find_postgres(), identity)
     directory = reachable_data_directory(data / "pg", identity)

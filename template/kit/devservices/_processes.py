@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-from kit.devservices._data import DevServicesError
-from kit.devservices._reservation import PostgresAddress, RedisAddress, refuse_taken_port
+from kit.devservices._data import Address, DevServicesError, refuse_taken_port
 
 STOP_SECONDS = 20
 """Grace period for a server to end by itself before it is killed."""
@@ -56,7 +55,7 @@ class Server:
 def start_server(
     command: Sequence[str | Path],
     *,
-    address: PostgresAddress | RedisAddress,
+    address: Address,
     data: Path,
     lock: int,
     stop_signal: signal.Signals,

@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from itertools import cycle
 from typing import IO, Any
 
 from kit.devservices._lease import Lease
@@ -114,6 +115,7 @@ class _Runner:
         changes: Changes | None,
     ) -> None:
         self._programs = programs
+        self._restarted = [program.name for program in programs if program.restarts]
         self._lease = lease
         self._announcement = announcement
         self._changes = changes
@@ -127,11 +129,10 @@ class _Runner:
         self._failure: str | None = None
         width = max(len(program.name) for program in programs)
         coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        form = "\033[{colour}m{name} |\033[0m " if coloured else "{name} | "
         self._prefixes = {
-            program.name: f"\033[{colour}m{program.name:<{width}} |\033[0m "
-            if coloured
-            else f"{program.name:<{width}} | "
-            for program, colour in zip(programs, _COLOURS * len(programs), strict=False)
+            program.name: form.format(name=program.name.ljust(width), colour=colour)
+            for program, colour in zip(programs, cycle(_COLOURS), strict=False)
         }
 
     async def run(self) -> int:
@@ -162,7 +163,7 @@ class _Runner:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-            await self._end_all()
+            await asyncio.gather(*map(self._end, self._processes))
             for ancestor in ancestors:
                 os.close(ancestor)
         return 1 if self._failure else 0
@@ -231,9 +232,8 @@ class _Runner:
 
     async def _restart_at(self, changes: AsyncIterator[str]) -> None:
         async for names in changes:
-            restarted = [program.name for program in self._programs if program.restarts]
-            self._print(f"{names} changed: restarting {', '.join(restarted)}.")
-            for name in restarted:
+            self._print(f"{names} changed: restarting {', '.join(self._restarted)}.")
+            for name in self._restarted:
                 self._changed[name].set()
 
     def _start(self, program: Program) -> subprocess.Popen[bytes]:
@@ -282,20 +282,16 @@ class _Runner:
             pass
 
     def _notice_ended(self) -> None:
-        restart = {program.name for program in self._programs if program.restarts}
         for name, process in self._processes.items():
             status = process.poll()
             if status is not None and not self._ended[name].is_set():
                 self._ended[name].set()
-                if name not in restart:
+                if name not in self._restarted:
                     self._fail(f"{name} {describe_status(status)}")
 
     async def _announce(self) -> None:
         await asyncio.gather(*[_answers(program.url) for program in self._programs if program.url])
         self._print(self._announcement)
-
-    async def _end_all(self) -> None:
-        await asyncio.gather(*map(self._end, self._processes))
 
     async def _end(self, name: str) -> None:
         process = self._processes[name]

@@ -6,9 +6,9 @@ there, unlike `/var/tmp`, where another user could have prepared files.
 """
 
 import hashlib
-import os
 import shutil
 import stat
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -63,16 +63,11 @@ def _copy_programs(tree: Path, destination: Path) -> None:
     libraries = package.with_name(f"{package.name}.libs")
     if libraries.exists():
         shutil.copytree(libraries, destination / libraries.name)
-    _open_to_others(destination)
+    subprocess.run(["chmod", "-R", "u=rwX,go=rX", destination], check=True)
 
 
 def reachable_data_directory(wanted: Path, identity: Identity) -> Path:
-    """Directory of PostgreSQL's data: `wanted`, or another that `wanted` is made a link to.
-
-    Raises:
-        DevServicesError: when `wanted` links to the data of another project, as it does after
-            the project was moved or copied.
-    """
+    """Directory of PostgreSQL's data: `wanted`, or another that `wanted` is made a link to."""
     if not identity or (not wanted.is_symlink() and _others_can_enter(wanted.parent)):
         return wanted
     elsewhere = STATE_DIRECTORY / f"data-{_digest(str(wanted))}"
@@ -117,15 +112,6 @@ def _others_can_enter(directory: Path) -> bool:
 def _make_state_directory() -> None:
     STATE_DIRECTORY.mkdir(exist_ok=True)
     STATE_DIRECTORY.chmod(0o755)  # whatever the umask
-
-
-def _open_to_others(tree: Path) -> None:
-    for parent, _, names in os.walk(tree):
-        Path(parent).chmod(0o755)
-        for name in names:
-            path = Path(parent, name)
-            if not path.is_symlink():
-                path.chmod(0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644)
 
 
 def _digest(text: str) -> str:

@@ -5,19 +5,14 @@ import socket
 from pathlib import Path
 
 from kit.devservices._binaries import find_valkey
+from kit.devservices._data import RedisAddress
 from kit.devservices._processes import Server, start_server
-from kit.devservices._reservation import RedisAddress
 
 READY_SECONDS = 30
 
 
 def start_valkey(data: Path, address: RedisAddress, *, lock: int, temporary: bool) -> Server:
-    """Start the server of the directory `data / "valkey"` and wait until it accepts commands.
-
-    Raises:
-        DevServicesError: when there is no program, the port is taken or the server does not
-            start; the message says what to do.
-    """
+    """Start the server of the directory `data / "valkey"` and wait until it accepts commands."""
     directory = data / "valkey"
     directory.mkdir(mode=0o700, exist_ok=True)
     return start_server(

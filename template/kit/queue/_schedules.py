@@ -67,7 +67,9 @@ def _read(module_name: str) -> dict[str, Any]:
     except Exception as error:
         line = traceback.extract_tb(error.__traceback__)[-1].lineno
         line = error.lineno if isinstance(error, SyntaxError) else line
-        raise ScheduleError(f"{file} is broken at line {line}: {_words(error)}. Fix it.") from error
+        raise ScheduleError(
+            f"{file} is broken at line {line}: {type(error).__name__}: {error}. Fix it."
+        ) from error
     schedules = getattr(module, "SCHEDULES", None)
     if not isinstance(schedules, dict):
         raise ScheduleError(
@@ -106,7 +108,3 @@ def _is_schedule(value: object) -> bool:
     if isinstance(value, timedelta):
         return value > timedelta()
     return isinstance(value, crontab | interval | rrule)
-
-
-def _words(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"

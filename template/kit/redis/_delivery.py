@@ -8,6 +8,7 @@ one that did not arrive is redelivered after the visibility timeout.
 """
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,12 +32,7 @@ class DelayTooLongError(TaskRefusedError):
     """A task is to wait so long that it would be redelivered to a second worker meanwhile."""
 
 
-def refuse_large_payload(
-    name: str,
-    args: Any,
-    kwargs: Any,
-    options: Mapping[str, Any],
-) -> None:
+def refuse_large_payload(name: str, args: Any, kwargs: Any, options: Mapping[str, Any]) -> None:
     """Check the size of a task's arguments, and of those of the tasks linked to it, as sent.
 
     Raises:
@@ -126,12 +122,7 @@ class Delivery:
 
 
 def take_message(
-    client: redis.Redis,
-    queue_keys: Sequence[str],
-    *,
-    unacknowledged_key: str,
-    times_key: str,
-    now: float,
+    client: redis.Redis, queue_keys: Sequence[str], unacknowledged_key: str, times_key: str
 ) -> Delivery | None:
     """Take the oldest message of the first queue that has any, and note it as unacknowledged.
 
@@ -140,7 +131,6 @@ def take_message(
         queue_keys: whole keys of the queues, in the order in which they are tried.
         unacknowledged_key: whole key of kombu's hash of unacknowledged messages.
         times_key: whole key of the sorted set with the times at which they were taken.
-        now: Unix time, in seconds.
 
     Returns:
         None when all queues are empty.
@@ -150,5 +140,5 @@ def take_message(
         RedisPoolBusyError: when no connection is free in time; nothing was taken.
     """
     take = client.register_script(_TAKE)
-    answer = take(keys=[unacknowledged_key, times_key, *queue_keys], args=[now])
+    answer = take(keys=[unacknowledged_key, times_key, *queue_keys], args=[time.time()])
     return Delivery(*answer) if answer else None

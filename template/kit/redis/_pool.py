@@ -15,9 +15,10 @@ import os
 import re
 import ssl
 import threading
+from collections import deque
 from collections.abc import Callable
 from functools import cache
-from queue import Empty
+from queue import Empty, LifoQueue
 from typing import Any, TypeVar
 
 import anyio
@@ -29,7 +30,6 @@ from redis.retry import Retry
 from redis.utils import str_if_bytes
 
 from kit.process import Role, client_name, this_process
-from kit.redis._fair_queue import FairQueue
 from kit.settings import Settings, settings
 
 Identity = tuple[str, str]
@@ -84,6 +84,51 @@ SOCKET_TIMEOUT = 10.0
 
 HEALTH_CHECK_INTERVAL = 25
 """Seconds of idleness after which a connection is tested before use: firewalls drop idle ones."""
+
+
+Item = TypeVar("Item")
+
+
+class FairQueue(LifoQueue[Item]):
+    """A bounded stack (last in, first out) that serves callers in their order of arrival.
+
+    The standard library's queues hand a returned item to the thread that asks at that moment: one
+    that has just returned a connection takes it again, and those that wait start over, until they
+    time out.
+    """
+
+    def __init__(self, maxsize: int = 0) -> None:
+        super().__init__(maxsize)
+        self._waiters: deque[threading.Condition] = deque()
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Item:
+        """Take an item, at once or when it is this caller's turn.
+
+        Raises:
+            Empty: when none came within `timeout` seconds.
+        """
+        with self.mutex:
+            if self._qsize() and not self._waiters:
+                return self._get()
+            if not block:
+                raise Empty
+            own = threading.Condition(self.mutex)
+            self._waiters.append(own)
+            try:
+                if not own.wait_for(lambda: self._qsize() and self._waiters[0] is own, timeout):
+                    raise Empty
+                return self._get()
+            finally:  # also when a signal's handler raises: the next in line must not wait for it
+                self._waiters.remove(own)
+                self._wake_first()
+
+    def _put(self, item: Item) -> None:
+        super()._put(item)
+        self._wake_first()
+
+    def _wake_first(self) -> None:
+        if self._waiters and self._qsize():
+            self._waiters[0].notify()
 
 
 class RedisPoolBusyError(LimitExceeded):

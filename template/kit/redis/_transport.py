@@ -104,8 +104,9 @@ class QoS(_KombuQoS):  # type: ignore[misc]
             # No transaction, which would double the commands: a message that is left in the index
             # alone cannot run again, and kombu's next sweep for lost tasks drops it.
             pipe = redis_client().pipeline(transaction=False)
-            pipe.hdel(self.channel.whole_key(self.unacked_key), *tags)
-            pipe.zrem(self.channel.whole_key(self.unacked_index_key), *tags)
+            messages, times = self.channel.unacknowledged_keys
+            pipe.hdel(messages, *tags)
+            pipe.zrem(times, *tags)
             pipe.execute()
             _finished_tags.difference_update(tags)
 
@@ -134,27 +135,25 @@ class QoS(_KombuQoS):  # type: ignore[misc]
 
     def postpone(self, message: Any, seconds: float) -> None:
         """Leave a message, with its headers of now, to the sweep that is due in so many seconds."""
-        headers = message.headers
-        headers[DELIVERY_COUNT] = delivery_count(message) - 1  # the sweep counts one
-        tag, origin = message.delivery_tag, message.delivery_info
-        note = [message._raw | {"headers": headers}, origin["exchange"], origin["routing_key"]]  # noqa: SLF001
+        message.headers[DELIVERY_COUNT] = delivery_count(message) - 1  # the sweep counts one
+        tag, due = message.delivery_tag, time.time() + seconds - self.visibility_timeout
+        messages, times = self.channel.unacknowledged_keys
         pipe = redis_client().pipeline()
-        pipe.hset(self.channel.whole_key(self.unacked_key), tag, dumps(note))
-        due = time.time() + seconds - self.visibility_timeout
-        pipe.zadd(self.channel.whole_key(self.unacked_index_key), {tag: due})
+        pipe.hset(messages, tag, dumps(_as_noted(message)))
+        pipe.zadd(times, {tag: due})
         pipe.execute()
         self.leave(tag)
 
     def bury(self, message: Any, reason: str) -> None:
         """Make a message a dead letter: in one transaction, so that it is neither lost nor both."""
-        tag, origin = message.delivery_tag, message.delivery_info
-        note = [message._raw, origin["exchange"], origin["routing_key"]]  # noqa: SLF001
-        letter = {"given_up_at": time.time(), "reason": reason, "message": note}
+        letter = {"given_up_at": time.time(), "reason": reason, "message": _as_noted(message)}
+        tag = message.delivery_tag
+        messages, times = self.channel.unacknowledged_keys
         pipe = redis_client().pipeline()
         pipe.lpush(DEAD_LETTERS_KEY, dumps(letter))
         pipe.ltrim(DEAD_LETTERS_KEY, 0, MOST_DEAD_LETTERS - 1)
-        pipe.hdel(self.channel.whole_key(self.unacked_key), tag)
-        pipe.zrem(self.channel.whole_key(self.unacked_index_key), tag)
+        pipe.hdel(messages, tag)
+        pipe.zrem(times, tag)
         pipe.execute()
         self.leave(tag)
 
@@ -166,6 +165,13 @@ class QoS(_KombuQoS):  # type: ignore[misc]
 def delivery_count(message: Any) -> int:
     """Deliveries of a message that did not end, this one not among them."""
     return int((message.headers or {}).get(DELIVERY_COUNT, 0))
+
+
+def _as_noted(message: Any) -> list[Any]:
+    """A message in kombu's form for unacknowledged ones, with its headers of now."""
+    origin = message.delivery_info
+    raw = message._raw | {"headers": message.headers}  # noqa: SLF001
+    return [raw, origin["exchange"], origin["routing_key"]]
 
 
 class Channel(_KombuChannel):  # type: ignore[misc]
@@ -265,13 +271,7 @@ class Channel(_KombuChannel):  # type: ignore[misc]
     def _deliver_next(self) -> None:
         self._next_queue_key = None
         self.qos.acknowledge_finished()
-        delivery = take_message(
-            redis_client(),
-            self._queue_keys(),
-            unacknowledged_key=self.whole_key(self.unacked_key),
-            times_key=self.whole_key(self.unacked_index_key),
-            now=time.time(),
-        )
+        delivery = take_message(redis_client(), self._queue_keys(), *self.unacknowledged_keys)
         if delivery is None:
             raise Empty
         self._next_queue_key = delivery.next_queue_key
@@ -304,14 +304,19 @@ class Channel(_KombuChannel):  # type: ignore[misc]
             headers[DELIVERY_COUNT] = headers.get(DELIVERY_COUNT, 0) + 1
         super()._do_restore_message(payload, exchange, routing_key, pipe, leftmost)
 
-    def whole_key(self, key: str) -> str:
-        """A key of kombu's as stored in Redis, with the prefix that kombu's clients add."""
+    @property
+    def unacknowledged_keys(self) -> tuple[str, str]:
+        """Whole keys of kombu's hash of unacknowledged messages, and of when they were taken."""
+        return self._whole_key(self.unacked_key), self._whole_key(self.unacked_index_key)
+
+    def _whole_key(self, key: str) -> str:
+        # kombu's own clients add the prefix; the shared one does not.
         return f"{self.global_keyprefix}{key}"
 
     def _queue_keys(self) -> list[str]:
         queues = self._queue_cycle.consume(len(self.active_queues))
         return [
-            self.whole_key(self._q_for_pri(queue, priority))
+            self._whole_key(self._q_for_pri(queue, priority))
             for priority in self.priority_steps
             for queue in queues
         ]
@@ -416,8 +421,8 @@ class Backend(SyncBackendMixin, _CeleryBackend):  # type: ignore[misc]
                 the task fails with it.
         """
         payload = super().encode(data)
-        if not _is_result(data):
-            return payload
+        if not isinstance(data, dict) or data.get("status") != states.SUCCESS:
+            return payload  # without a result, as that of a failed task
         if len(payload) > settings.CELERY_PAYLOAD_LIMIT:
             raise EncodeError(
                 f"the task's result has {len(payload)} bytes, more than the "
@@ -486,10 +491,6 @@ class Control(CeleryControl):
     """Celery's remote control with the mailbox above."""
 
     Mailbox = Mailbox
-
-
-def _is_result(data: Any) -> bool:
-    return isinstance(data, dict) and data.get("status") == states.SUCCESS
 
 
 TRANSPORT_ALIASES["redis"] = TRANSPORT_ALIASES["rediss"] = f"{__name__}:Transport"

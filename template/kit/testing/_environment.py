@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from kit.devservices import temporary_servers
 from kit.places import service
 from kit.settings import BASE_DIR, ServiceSettings, Settings
 
@@ -76,12 +77,6 @@ def _choose_servers() -> None:
     # The URL of a configured database names its TLS mode; the test database's URL does not.
     os.environ["POSTGRES_SSLMODE"] = configured.sslmode
     os.environ["POSTGRES_POOLER"] = configured.pooler_mode
-    _start_temporary_servers(configured)
-
-
-def _start_temporary_servers(configured: Settings) -> None:
-    from kit.devservices import temporary_servers
-
     servers = ExitStack()
     atexit.register(servers.close)
     addresses = servers.enter_context(temporary_servers(postgres=configured.uses_local_postgres))

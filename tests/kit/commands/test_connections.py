@@ -9,8 +9,8 @@ import pytest
 
 from app.core.config import BASE_DIR
 from kit.commands.connections import as_table
+from kit.connections import Census, Holder
 from kit.connections._budget import Budget, Line
-from kit.connections._census import Census, Holder
 from kit.testing._processes import QueueProcess
 from kit.tests.pgbouncer import pgbouncer
 from kit.tests.redis_servers import RedisServer
@@ -24,13 +24,9 @@ REDIS = Census(
         Holder("others", "", None, 1, None),
     ),
     in_use=8,
-    limit=30,
-    limit_name="REDIS_CONNECTION_LIMIT",
     plan=PLAN,
 )
-POSTGRES = Census(
-    (), None, 15, "POSTGRES_CONNECTION_LIMIT", POSTGRES_PLAN, "behind the pooler: not whose"
-)
+POSTGRES = Census((), None, POSTGRES_PLAN, "behind the pooler: not whose")
 
 TABLE = """\
 Redis       host              process  holds  may hold

@@ -12,7 +12,7 @@ from app.core.config import BASE_DIR, Settings, settings
 from kit.commands import doctor
 from kit.commands.doctor import Level
 from kit.migrations import MigrationState
-from kit.queue._status import RedisStatus
+from kit.queue import RedisStatus
 
 HEALTHY = RedisStatus(
     version="8.0",

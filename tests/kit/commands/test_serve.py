@@ -12,7 +12,7 @@ import pytest
 
 from app.core.config import BASE_DIR, StartupError
 from kit.commands.serve import refuse_taken_port
-from kit.devservices._reservation import port_is_free
+from kit.devservices._data import port_is_free
 from kit.tests.devservices.project import wait_until
 
 SERVE = (sys.executable, "-m", "kit.commands.serve")

@@ -124,7 +124,7 @@ def test_the_schedule_fires_on_after_beat_is_restarted(server: RedisServer) -> N
 
 SIGNAL_AT_THE_POOL = """
 import os, pathlib, signal
-from kit.redis._fair_queue import FairQueue
+from kit.redis._pool import FairQueue
 
 put = FairQueue._put
 

@@ -11,11 +11,7 @@ import pytest
 import redis
 
 from app.core.config import BASE_DIR, StartupError, settings
-from kit.connections._processes import (
-    RedisClient,
-    connected_processes,
-    refuse_more_than_redis_gives,
-)
+from kit.connections import redis_clients, refuse_more_than_redis_gives
 from kit.process._name import client_name, parse_process_name, this_process
 from kit.redis._pool import redis_client
 from kit.testing._environment import change_settings
@@ -28,15 +24,18 @@ def name(role: str, pid: int, *, service: str | None = None) -> str:
     return f"{service or own}:{role}@elsewhere:{pid}"
 
 
-class TestConnectedProcesses:
-    def test_connections_are_gathered_by_process_and_strangers_left_out(self) -> None:
-        clients = [(7, name("worker", 1)), (5, name("worker", 1)), (6, name("api", 2))]
-        clients += [(8, ""), (9, "redis-cli")]
-        worker, api = connected_processes(
-            RedisClient(number, parse_process_name(each)) for number, each in clients
-        )
-        assert (worker.name.role, worker.connections, worker.first_id) == ("worker", 2, 5)
-        assert (api.name.role, api.connections, api.first_id) == ("api", 1, 6)
+def test_connections_are_gathered_by_process(use_redis: Callable[..., RedisServer]) -> None:
+    server = use_redis()
+    names = [name("worker", 1), name("api", 2), name("worker", 1), "", "redis-cli"]
+    with ExitStack() as stack:
+        for each in names:
+            stack.enter_context(server.client(client_name=each)).ping()
+        found = redis_clients(redis_client())
+    assert found
+    [first, last] = found[parse_process_name(name("worker", 1))]
+    [api] = found[parse_process_name(name("api", 2))]
+    assert first < api < last
+    assert len(found[None]) == 2
 
 
 class TestRefusal:

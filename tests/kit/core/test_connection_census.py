@@ -5,7 +5,7 @@ import pytest
 
 from app.core.config import settings
 from app.core.database import engine, sync_engine
-from kit.connections._census import Census, Holder, count_postgres, count_redis
+from kit.connections import Census, Holder, count_postgres, count_redis
 from kit.database._connect import connect
 from kit.process._name import client_name
 from kit.redis._pool import redis_client
@@ -39,7 +39,7 @@ class TestRedis:
         assert command == of_this_process(census)
         assert others == Holder("others", "", None, 2, None)
         assert [each.is_over for each in census.holders] == [False, True, False, False]
-        assert (census.in_use, census.limit) == (9, 20)
+        assert (census.in_use, census.plan.limit) == (9, 20)
         assert census.is_over
 
     def test_more_in_use_than_there_are(

@@ -5,7 +5,7 @@ from queue import Empty, Full
 
 import pytest
 
-from kit.redis._fair_queue import FairQueue
+from kit.redis._pool import FairQueue
 
 
 def start_taker(queue: FairQueue[str], take: Callable[[], None]) -> threading.Thread:
@@ -79,13 +79,13 @@ def test_an_interrupted_taker_leaves_nothing_behind(
     """A worker is told to stop by an exception that a signal raises, wherever it waits."""
     queue = FairQueue[str](1)
 
-    def interrupt(_: threading.Event, timeout: float | None = None) -> bool:
+    def interrupt(_: threading.Condition, timeout: float | None = None) -> bool:
         if is_served:
-            queue.put("handed over")
+            queue._put("handed over")  # this thread has the lock
         raise SystemExit
 
     with monkeypatch.context() as interrupted:
-        interrupted.setattr(threading.Event, "wait", interrupt)
+        interrupted.setattr(threading.Condition, "wait", interrupt)
         with pytest.raises(SystemExit):
             queue.get(timeout=5)
     if not is_served:

@@ -703,7 +703,7 @@ class TestBeat:
 
 
 class TestFlower:
-    """What `flowerconfig.py` and `kit/queue/_flower_events.py` put in its place."""
+    """What `flowerconfig.py` and `kit/queue/_app.py` put in its place."""
 
     def test_flower_asks_get_broker_for_the_lengths_of_queues(self) -> None:
         for module in ("flower.views.broker", "flower.api.tasks"):

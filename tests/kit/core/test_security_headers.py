@@ -15,7 +15,7 @@ from kit.errors import setup_errors
 from kit.http import _middleware as middleware
 from kit.http import health_router
 from kit.queue import UNNAMED_PROXY, read_redis_status
-from kit.queue._status import UNNAMED_PROXY_KEY
+from kit.queue._tasks import UNNAMED_PROXY_KEY
 from kit.redis import redis_client
 from kit.settings import Settings
 

@@ -16,8 +16,8 @@ import redis
 
 from app.core.config import BASE_DIR
 from kit.devservices import Addresses
+from kit.devservices._data import addresses_in
 from kit.devservices._processes import Identity
-from kit.devservices._reservation import addresses_in
 
 PYTHON_PATH = f"{BASE_DIR}:{sysconfig.get_path('purelib')}"
 """What another user's Python needs to find `kit.devservices` and the wheels with the servers."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kit.devservices import DevServicesError, addresses
-from kit.devservices._reservation import port_is_free
+from kit.devservices._data import port_is_free
 
 
 def test_a_reservation_is_remembered(tmp_path: Path) -> None:

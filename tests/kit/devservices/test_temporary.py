@@ -11,7 +11,7 @@ import redis
 
 from app.core.config import BASE_DIR
 from kit.devservices import temporary_servers
-from kit.devservices._reservation import port_is_free
+from kit.devservices._data import port_is_free
 from kit.tests.devservices.project import wait_until
 
 pytestmark = pytest.mark.slow
