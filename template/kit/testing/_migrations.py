@@ -21,7 +21,6 @@ from kit.migrations import (
 from kit.settings import BASE_DIR, settings
 from kit.testing._rows import fill_tables
 
-
 SAMPLE = """{"info": {"sample": "'DE' || n"}}"""
 HOW_TO_SAMPLE = f"`Field(sa_column_kwargs={SAMPLE})`, an SQL expression of the row's number n"
 
