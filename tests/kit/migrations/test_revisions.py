@@ -129,8 +129,10 @@ class TestEnumerations:
         mood = enumeration("Mood", *members)
         type_ = sa.Enum(mood, name="mood", **options)
         world.base()
+        calm = sa.Index("ix_probe_calm", "id", postgresql_where=sa.text("mood = 'calm'"))
         probe(
             world,
+            __table_args__=(calm, sa.CheckConstraint("mood >= 'calm'", name="mood")),
             fields={
                 "mood": (
                     mood,
