@@ -199,10 +199,10 @@ class TestEnumerations:
     def test_as_text(self, world: World) -> None:
         for members in (("calm",), ("calm", "lively")):
             world.base()
-            type_ = sa.Enum(enumeration("Mood", *members), native_enum=False)
+            type_ = sa.Enum(enumeration("Mood", *members), native_enum=False, length=20)
             probe(world, fields={"mood": (str, Field(sa_type=type_))})
-            assert "sa.Enum(" in world.migrate()
-            world.up_down_up()
+            assert bool(world.migrate()) == (len(members) == 1)
+            world.up()
 
     def test_in_another_schema_and_added_to_rows(self, world: World) -> None:
         world.base()
