@@ -454,6 +454,18 @@ class TestByHand:
         for unseen in ("views: titles", "triggers: ", "policies: ", "extensions: pg_trgm"):
             assert f"Not compared, as no model describes it: {unseen}" in world.said
 
+    def test_a_member_that_the_next_revision_uses(self, world: World) -> None:
+        statements = ["CREATE TYPE mood AS ENUM ('calm')", "alter type mood add value 'wild'"]
+        statements.append("CREATE TABLE probe AS SELECT 'wild'::mood AS mood")
+        for number, statement in enumerate(statements):
+            before = str(number - 1) if number else None
+            (world.folder / f"service/{number}.py").write_text(
+                f"from alembic import op\nrevision = '{number}'\ndown_revision = {before!r}\n"
+                f"def upgrade():\n    op.execute({statement!r})\n"
+            )
+        world.up()
+        assert world.sql("SELECT mood::text FROM probe") == ["wild"]
+
     def test_what_alembic_does_not_write(self, world: World) -> None:
         """A check of the same name, other than before."""
         for limit in (1, 2):
