@@ -234,8 +234,11 @@ def _change_enumerations(
     for name, (after, columns) in enumerations(metadata).items():
         before, table = stored.get(name, after), columns[0].table
         if before != after:
-            users = connection.execute(USERS, {"name": name}).all()
-            change, back = _change_members(name, before, after, users)
+            uses = [
+                connection.execute(query, {"name": name, "cast": f"%::{name}%"}).all()
+                for query in (USERS, DEPENDENTS)
+            ]
+            change, back = _change_members(name, before, after, uses)
             up.ops.insert(0, ops.ModifyTableOps(table.name, change, schema=table.schema))
             down.ops.append(ops.ModifyTableOps(table.name, back, schema=table.schema))
 
@@ -258,9 +261,19 @@ USERS = sa.text("""
 """)
 """Table, column, brackets of an array, and default of each column of a type."""
 
+DEPENDENTS = sa.text("""
+    SELECT format('DROP INDEX %s', indexrelid::regclass), pg_get_indexdef(indexrelid)
+    FROM pg_index WHERE pg_get_indexdef(indexrelid) LIKE :cast
+    UNION ALL SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname),
+        format('ALTER TABLE %s ADD CONSTRAINT %I %s', conrelid::regclass, conname,
+            pg_get_constraintdef(oid))
+    FROM pg_constraint WHERE contype = 'c' AND pg_get_constraintdef(oid) LIKE :cast
+""")
+"""What removes and makes each index and check that compares with a member."""
+
 
 def _change_members(
-    name: str, before: list[str], after: list[str], users: Sequence[Any]
+    name: str, before: list[str], after: list[str], uses: Sequence[Any]
 ) -> tuple[list[ops.MigrateOperation], list[ops.MigrateOperation]]:
     """Change the members of a type, and change them back."""
     gone = [each for each in before if each not in after]
@@ -277,9 +290,9 @@ def _change_members(
             [note, *(_sql(rename(_literal(old), _literal(other))) for old, other in pairs)],
             [_sql(rename(_literal(other), _literal(old))) for old, other in pairs],
         )
-    back = [*_replace_type(name, before, new, users)]
+    back = [*_replace_type(name, before, new, *uses)]
     if gone or [each for each in after if each in before] != before:
-        return [*_replace_type(name, after, gone, users)], back
+        return [*_replace_type(name, after, gone, *uses)], back
     # PostgreSQL lets no statement use a new member in the transaction that added it.
     additions = [
         _sql(
@@ -293,7 +306,11 @@ def _change_members(
 
 
 def _replace_type(
-    name: str, members: list[str], gone: list[str], users: Sequence[Any]
+    name: str,
+    members: list[str],
+    gone: list[str],
+    users: Sequence[Any],
+    dependents: Sequence[Any],
 ) -> Iterator[ops.MigrateOperation]:
     """Give columns a new type of the same name; it fails while a row has a member that goes."""
     if gone:
@@ -304,6 +321,7 @@ def _replace_type(
         )
     schema, _, plain = name.rpartition(".")
     old = quote(plain.strip('"') + "_before")
+    yield from (_sql(removal) for removal, _ in dependents)
     yield _sql(f"ALTER TYPE {name} RENAME TO {old}")
     yield _sql(_create_enumeration(name, members))
     for table, column, array, default in users:
@@ -313,6 +331,7 @@ def _replace_type(
         yield _sql(f"{alter} TYPE {name}{array} USING {column}::text{array}::{name}{array}")
         if default:
             yield _sql(f"{alter} SET DEFAULT {default}")
+    yield from (_sql(definition) for _, definition in dependents)
     yield _sql(f"DROP TYPE {schema}{schema and '.'}{old}")
 
 

@@ -41,8 +41,10 @@ DROP_STATEMENTS = """
         FROM pg_proc
     )
     SELECT format('DROP %s IF EXISTS %s CASCADE', kind, name)
-    FROM objects JOIN pg_namespace ON pg_namespace.oid = namespace
-    WHERE nspname = ANY(CAST(:schemas AS text[]))
+    FROM objects
+    WHERE namespace IN (
+        SELECT oid FROM pg_namespace WHERE nspname = ANY(CAST(:schemas AS text[]))
+      )
       AND (classid, oid) NOT IN (SELECT classid, objid FROM of_postgresql_extensions)
 """
 

@@ -73,8 +73,12 @@ def migrate_in_turn(
 
 
 def leaves_transaction(revision: Script) -> bool:
-    """Whether a revision names Alembic's `autocommit_block`, which commits and runs outside."""
-    return "autocommit_block" in Path(revision.path).read_text(encoding="utf-8")
+    """Whether a revision names Alembic's `autocommit_block`, which commits and runs outside.
+
+    Or adds a member to an enumeration, which only later transactions can use.
+    """
+    code = Path(revision.path).read_text(encoding="utf-8")
+    return "autocommit_block" in code or "ADD VALUE" in code.upper()
 
 
 def lock_migrations(connection: Connection) -> None:
