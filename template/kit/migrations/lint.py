@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 from alembic.script import Script, ScriptDirectory
 from sqlalchemy import Connection, event
-from sqlalchemy.exc import DBAPIError
 
 from kit.migrations._scratch_database import scratch_database
 from kit.migrations._upgrade import missing_revisions, run_revision
@@ -175,20 +174,25 @@ async def find_unsafe(script: ScriptDirectory, judged: list[Script]) -> list[Fin
     findings: list[Finding] = []
     async with scratch_database() as connection:
         for revision in missing_revisions(script, []):
+            path = Path(revision.path)
             try:
-                found = await connection.run_sync(_run, script, revision, revision in judged)
-            except DBAPIError as error:
-                return [*findings, _explain_failure(revision, error)]
-            findings += _without_waived(Path(revision.path), found)
+                if revision not in judged:
+                    await connection.run_sync(run_revision, script, revision)
+                    continue
+                found = await connection.run_sync(_run_and_judge, script, revision)
+            except Exception as error:  # noqa: BLE001 (a revision may raise anything)
+                trace = extract_tb(error.__traceback__)
+                line = [0, *(each.lineno or 0 for each in trace if each.filename == str(path))][-1]
+                message = str(getattr(error, "orig", repr(error))).splitlines()[0]
+                statement = str(getattr(error, "statement", ""))
+                return [*findings, Finding(path, line, "fails", f"({message})", statement)]
+            findings += _without_waived(path, found)
     return findings
 
 
-def _run(
-    connection: Connection, script: ScriptDirectory, revision: Script, is_judged: bool
+def _run_and_judge(
+    connection: Connection, script: ScriptDirectory, revision: Script
 ) -> list[Finding]:
-    if not is_judged:
-        run_revision(connection, script, revision)
-        return []
     judge = _Judge(connection, Path(revision.path))
     connection.rollback()  # of what it has read
     event.listen(connection, "after_cursor_execute", judge.after_statement)
@@ -197,16 +201,6 @@ def _run(
     finally:
         event.remove(connection, "after_cursor_execute", judge.after_statement)
     return list(judge.found)
-
-
-def _explain_failure(revision: Script, error: DBAPIError) -> Finding:
-    lines = [
-        each.lineno or 1
-        for each in extract_tb(error.__traceback__)
-        if each.filename == revision.path
-    ]
-    message = f"({str(error.orig).splitlines()[0]})"
-    return Finding(Path(revision.path), [1, *lines][-1], "fails", message, str(error.statement))
 
 
 class _Judge:
@@ -254,8 +248,10 @@ class _Statement(NamedTuple):
             if rule := getattr(self, f"_judge_{key[0]}")(key, before, after):
                 table = self.old.get(("table", key[1], 0), NOTHING).name
                 name = (before or after or NOTHING).name
-                of_table = key[0] == "table" or rule in ("rewrite", "maintenance")
-                yield rule, table if of_table else f"{table} {name}".strip()
+                if key[0] == "table" or rule in ("rewrite", "maintenance"):
+                    yield rule, table
+                else:
+                    yield rule, f"{name} of {table}" if table else name
         if table := _table_of_many_rows(self.old, self.sql, in_transaction=self.in_transaction):
             yield "data", table
 
@@ -330,7 +326,7 @@ def _running_line(path: Path) -> int:
     frame = sys._getframe()  # noqa: SLF001 (the only way to ask who runs a statement)
     while frame.f_back and frame.f_code.co_filename != str(path):
         frame = frame.f_back
-    return frame.f_lineno if frame.f_back else 1
+    return frame.f_lineno if frame.f_back else 0  # as in op.run_async()
 
 
 def _without_waived(path: Path, found: list[Finding]) -> Iterator[Finding]:
@@ -348,8 +344,8 @@ def _without_waived(path: Path, found: list[Finding]) -> Iterator[Finding]:
             for each in statements
             if each.lineno <= finding.line <= (each.end_lineno or 0)
         ]
-        first, last = max(around, default=(finding.line, finding.line))
-        while lines[first - 2].lstrip().startswith("#"):
+        first, last = max(around, default=(1, len(lines)))
+        while first > 1 and lines[first - 2].lstrip().startswith("#"):
             first -= 1
         waiving = {
             line

@@ -47,14 +47,17 @@ class _Watch:
         self.is_over = False
 
     def time_statements(self, connection: Connection) -> None:
+        begun = 0.0
+
         @event.listens_for(connection, "before_cursor_execute")
         def _begin(_connection: object, _cursor: object, sql: str, *_rest: object) -> None:
-            self.statements.append((" ".join(sql.split()), time.monotonic()))
+            nonlocal begun
+            begun = time.monotonic()
+            self.statements.append((" ".join(sql.split()), 0.0))
 
         @event.listens_for(connection, "after_cursor_execute")
         def _end(*_arguments: object) -> None:
-            sql, begun = self.statements[-1]
-            self.statements[-1] = (sql, time.monotonic() - begun)
+            self.statements[-1] = (self.statements[-1][0], time.monotonic() - begun)
 
     async def use(self, connection: AsyncConnection, table: str, use: str) -> None:
         while not self.is_over:
@@ -104,16 +107,18 @@ async def rehearse(
             async with connection.begin():
                 empty = await connection.run_sync(fill_tables, load_metadata(), count=rows)
                 tables = [row.name for row in await connection.execute(text(TABLES))]
-            watch.failures += [f"No rows for {name}: {reason}" for name, reason in empty.items()]
             users = []
             for table, use in ((table, use) for table in tables for use in USES):
                 user = await stack.enter_async_context(connect(url, WITHOUT_CACHE))
                 await user.execution_options(isolation_level="AUTOCOMMIT")
                 users.append(asyncio.create_task(watch.use(user, table, use)))
+            while len(watch.waits) + len(watch.failures) < len(users):  # until each has begun
+                await asyncio.sleep(0.01)
             # In a thread with a loop of its own: between two tries, a migration sleeps.
             failure = await asyncio.to_thread(asyncio.run, _migrate(url, script, watch))
             watch.is_over = True
             await asyncio.gather(*users)
+    watch.failures += [f"No rows for {name}: {reason}" for name, reason in empty.items()]
     watch.failures += [f"The migration failed: {failure}"] if failure else []
     return "\n".join(watch.report(tables)), not failure
 

@@ -234,6 +234,32 @@ async def test_a_revision_that_fails_is_a_finding(tmp_path: Path) -> None:
     assert "cannot run inside a transaction" in str(finding)
 
 
+async def test_so_is_one_that_raises(tmp_path: Path) -> None:
+    (finding,) = await judge(write_revisions(tmp_path, "pass", "op.create_indices()"))
+
+    assert finding.rule == "fails"
+    assert "no attribute 'create_indices'" in str(finding)
+
+
+async def test_a_revision_with_async_functions_is_judged(tmp_path: Path) -> None:
+    upgrade = """op.run_async(change)
+
+
+async def change(connection) -> None:
+    await connection.execute(sa.text("UPDATE api_token SET hint = name"))"""
+    allowed = f"# db-lint: data: it has ten rows\n    {upgrade}"
+
+    (finding,) = await judge(write_revisions(tmp_path, "pass", upgrade, allowed))
+
+    assert (finding.path.name, finding.rule) == ("001.py", "data")
+
+
+async def test_a_waiver_in_a_revision_that_is_not_judged_is_left_alone(tmp_path: Path) -> None:
+    script = write_revisions(tmp_path, "pass  # db-lint: index: it was small", "pass")
+
+    assert await judge(script) == []
+
+
 async def test_what_this_template_brings_is_safe() -> None:
     script = script_directory()
     revisions = list(script.walk_revisions())
