@@ -1,5 +1,6 @@
 """Empty a database, forget an extension that left it, or adopt one that is back."""
 
+import re
 from collections.abc import Collection
 from typing import Any
 
@@ -9,13 +10,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, inspect, text
 
 from kit.extensions import enabled_extensions
-from kit.migrations._branches import (
-    History,
-    Owners,
-    extension_of,
-    heads_of,
-    load_metadata,
-)
+from kit.migrations._branches import extension_of, heads_of, load_metadata, version_location
 from kit.migrations._state import applied_tips, read_note, read_rows, write_note
 from kit.migrations._upgrade import lock_migrations, upgrade_to_heads
 from kit.settings import StartupError, settings
@@ -47,6 +42,9 @@ DROP_STATEMENTS = """
       )
       AND (classid, oid) NOT IN (SELECT classid, objid FROM of_postgresql_extensions)
 """
+
+
+CREATED_TABLE = re.compile(r"""create_table\(\s*["'](\w+)""")
 
 
 def refuse_production(connection: Connection) -> None:
@@ -111,13 +109,7 @@ def forget_extension(
     if not forgotten:
         raise StartupError(f"the database has no revision of an extension {extension!r}.")
     if "applied" not in note:
-        if _differ(connection, metadata, set(metadata.tables)):
-            raise StartupError(
-                "alembic_version has lost its comment, which lists the other applied revisions, "
-                "and the tables are not those of the newest. Name the applied ones yourself, of "
-                f'each branch but {extension}: `make db-stamp to="core_0001 …" purge=1`.'
-            )
-        tips |= set(script.get_heads())
+        tips |= _heads_implied_by(connection, script, metadata, extension)
     note["forgotten"] = note.get("forgotten", {}) | {extension: forgotten}
     _write_tips(connection, script, note, tips.difference(forgotten))
 
@@ -130,22 +122,43 @@ def adopt_forgotten(connection: Connection, script: ScriptDirectory, metadata: M
     """
     note, rows = read_note(connection), read_rows(connection)
     tips = set(applied_tips(script, rows))
-    branches = {label for tip in tips for label in script.get_revision(tip).branch_labels}
-    owners = Owners(metadata, History({}, set(), set()))
     existing = set(inspect(connection).get_table_names()) if rows else set()
-    for extension in sorted({*enabled_extensions()} - branches):
-        tables = {table for table in metadata.tables if owners.owner(table) == extension}
-        if not (found := tables & existing):
+    for extension in sorted({*enabled_extensions()} - _branches_of(script, tips)):
+        texts = (path.read_text("utf-8") for path in version_location(extension).glob("*.py"))
+        created = {name for each in texts for name in CREATED_TABLE.findall(each)}
+        heads = {head.revision for head in heads_of(script, extension)}
+        if not (found := created & existing):
             continue
-        heads = [head.revision for head in heads_of(script, extension)]
         back = note.get("forgotten", {}).get(extension)
-        if not back and _differ(connection, metadata, tables):
+        if not back and _differ(connection, metadata, created):
             raise StartupError(
                 f"the database has {', '.join(sorted(found))}, but no record of the migrations of "
-                f"{extension}. Run `make db-stamp to={heads[0]}`, or the revision of {extension} "
+                f"{extension}. Run `make db-stamp to={min(heads)}`, or the revision of {extension} "
                 "that they are of, if an older one; or drop them."
             )
-        _write_tips(connection, script, note, tips := tips | {*(back or heads)})
+        tips |= set(back or heads)
+        _write_tips(connection, script, note, tips)
+
+
+def _heads_implied_by(
+    connection: Connection, script: ScriptDirectory, metadata: MetaData, extension: str
+) -> set[str]:
+    """The heads that only an extension's row can have stood for, if the tables are theirs."""
+    known = {revision.revision for revision in script.walk_revisions()}
+    tips = applied_tips(script, known.intersection(read_rows(connection)))
+    lacking = set(script.get_heads()).difference(tips)
+    is_behind = _branches_of(script, lacking) & _branches_of(script, tips)
+    if is_behind or _differ(connection, metadata, set(metadata.tables)):
+        raise StartupError(
+            "alembic_version has lost its comment, which lists the other applied revisions, and "
+            "not all of this code's are applied. Name those that are yourself, of each branch but "
+            f'{extension}: `make db-stamp to="core_0001 …" purge=1`.'
+        )
+    return lacking
+
+
+def _branches_of(script: ScriptDirectory, revisions: Collection[str]) -> set[str]:
+    return {label for each in revisions for label in script.get_revision(each).branch_labels}
 
 
 def _differ(connection: Connection, metadata: MetaData, tables: Collection[str]) -> bool:

@@ -1,5 +1,6 @@
 import asyncio
 import io
+from pathlib import Path
 
 import pytest
 from alembic.runtime.migration import MigrationContext
@@ -313,6 +314,22 @@ class TestForget:
         async with connect() as connection, connection.begin():
             with pytest.raises(StartupError, match="make db-stamp to=_example_0001"):
                 await connection.run_sync(adopt_forgotten, script_directory(), load_metadata())
+
+    async def test_tables_that_another_branch_made_are_no_reason_to_refuse(
+        self, fresh_database: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """Of an extension whose own revisions create none, and which are to come."""
+        await init_db()
+        await execute("DELETE FROM alembic_version WHERE version_num = '_example_0001'")
+        await execute("INSERT INTO alembic_version VALUES ('core_0001') ON CONFLICT DO NOTHING")
+        await execute("ALTER TABLE example_note DROP COLUMN title")
+        await execute("COMMENT ON TABLE alembic_version IS NULL")
+        monkeypatch.setattr("kit.migrations._reset.version_location", lambda _: tmp_path)
+
+        async with connect() as connection, connection.begin():
+            await connection.run_sync(adopt_forgotten, script_directory(), load_metadata())
+            state = await connection.run_sync(read_state, script_directory(), load_metadata())
+        assert state.missing == ["_example_0001"]
 
     async def test_one_whose_tables_went_by_hand_begins_anew(
         self, fresh_database: str, monkeypatch: pytest.MonkeyPatch
