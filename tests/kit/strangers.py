@@ -103,4 +103,5 @@ CUT_OFF_JSON = json.dumps({"message": "x" * 950_000}).encode()[:-2]
 CUT_OFF_FORM = b"username=" + b"x" * 950_000 + b"&password=%"
 DEEP_JSON = b"[" * 950_000
 WIDE_JSON = b"[" + b"[]," * 300_000 + b"[]]"
+WIDEST_JSON = b"[" + b"[]," * 65_536 + b"[]]"
 ZEROS = b"[" + b"0," * 450_000 + b"0]"

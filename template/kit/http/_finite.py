@@ -23,7 +23,7 @@ from starlette.requests import Request
 
 from kit.errors import Problem
 
-BYTES_OF_A_VALUE = 10
+BYTES_OF_A_VALUE = 16
 """A body may have one value for so many of the bytes that its route takes."""
 
 MOST_MISTAKES = 1_000

@@ -155,7 +155,7 @@ class Settings(ServiceSettings):
     API_RATE_LIMIT: int | None = Field(
         None,
         ge=0,
-        description="Most requests of one caller to /api in a minute; 0 for any, unset 3000.",
+        description="Most requests of a caller to /api a minute; 0 for any; unset 3000, local any.",
     )
 
     # Database

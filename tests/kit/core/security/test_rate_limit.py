@@ -1,9 +1,11 @@
 """A caller may send so many requests in a minute, whichever process it sends them to."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from types import SimpleNamespace
 
+import httpx
 import pytest
 import redis
 from fastapi.testclient import TestClient
@@ -14,7 +16,7 @@ from kit.errors import Problem
 from kit.redis import redis_client
 from kit.security import Principal, _rate_limit
 from kit.security._rate_limit import MOST_CALLERS, PAUSE, WINDOW, RateLimit
-from kit.testing import free_port
+from kit.testing import free_port, own_database, run_api
 
 LIMIT = 100
 ROUTE = "/api/tasks/11111111-1111-1111-1111-111111111111"
@@ -162,6 +164,18 @@ class TestProcesses:
         let_through(limit, 1)
         await reported(limit)
         assert limit._counts["a"].reported == LIMIT // 2 + 1
+
+
+@pytest.mark.slow
+def test_processes_of_a_service_share_the_limit(test_database: str) -> None:
+    processes = {"API_WORKERS": "2", "API_RATE_LIMIT": str(LIMIT), "POSTGRES_POOL_SIZE": "2"}
+    statuses: Counter[int] = Counter()
+    with own_database() as environment, run_api(environment | processes) as address:
+        for _ in range(3 * LIMIT):  # each on a connection of its own, that either may take
+            statuses[httpx.get(f"{address}{ROUTE}").status_code] += 1
+    assert statuses.keys() == {200, 429}
+    # A window may have begun meanwhile; without Redis both together let twice as many through.
+    assert LIMIT <= statuses[200] < 1.8 * LIMIT
 
 
 class TestService:
