@@ -1,7 +1,10 @@
 """The middleware around every request, outermost first."""
 
 import logging
+import re
+from http import HTTPStatus
 from time import perf_counter
+from urllib.parse import urlsplit
 
 from fastapi.routing import iter_route_contexts
 from starlette.applications import Starlette
@@ -12,9 +15,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kit.context import REQUEST_ID_HEADER, accepted_request_id, bind_request_id, unbind_request_id
-from kit.errors import UnhandledErrorMiddleware
+from kit.errors import Problem, UnhandledErrorMiddleware
 from kit.security import WEBSOCKET_PROTOCOL
-from kit.settings import StartupError, settings
+from kit.settings import LOCAL_ON_NETWORK, StartupError, settings
 
 
 class StartupErrorMiddleware:
@@ -163,12 +166,52 @@ def _sent_request_id(scope: Scope) -> str | None:
     return None
 
 
+# A name with a dot in it can be a website's, which leads it to this machine (DNS rebinding).
+_OWN_HOST = re.compile(r"([^.]+|.+\.localhost|[\d.]+|\[[\da-f:.]+\])(:\d+)?", re.IGNORECASE)
+_OWN_ORIGIN = r"https?://(localhost|.+\.localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
+
+
+class OwnPagesMiddleware:
+    """Refuses, in local, what pages of other websites have a developer's browser send.
+
+    The API asks for no token there, so any website that is open in a browser could use it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self._listed = set(settings.allowed_origins)
+        self._hosts = {urlsplit(origin).netloc for origin in self._listed}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request that names this machine, from a page of this machine or from none.
+
+        Raises:
+            Problem: for any other.
+        """
+        for name, value in scope.get("headers", ()):
+            text = str(value, "latin-1")
+            is_own = name not in (b"host", b"origin") or (
+                text in self._hosts or _OWN_HOST.fullmatch(text)
+                if name == b"host"
+                else text in self._listed or re.fullmatch(_OWN_ORIGIN, text)
+            )
+            if not is_own:
+                header = str(name, "ascii")
+                raise Problem(
+                    HTTPStatus.FORBIDDEN,
+                    f"Add the origin to CORS_ORIGINS, as https://app.example.com: in local, only "
+                    f"pages of this machine are answered, and not {header} {text}.",
+                )
+        await self.app(scope, receive, send)
+
+
 def middleware_stack() -> list[Middleware]:
     """The list for `FastAPI(middleware=…)`.
 
     All are plain ASGI: Starlette's `BaseHTTPMiddleware` would cost a task for each request, and
     would hide a context variable that an endpoint sets.
     """
+    is_for_this_machine = settings.is_local and LOCAL_ON_NETWORK not in settings.ALLOW_UNSAFE
     return [
         Middleware(StartupErrorMiddleware),
         Middleware(RequestContextMiddleware),
@@ -177,9 +220,11 @@ def middleware_stack() -> list[Middleware]:
         Middleware(
             CORSMiddleware,
             allow_origins=settings.allowed_origins,
+            allow_origin_regex=_OWN_ORIGIN if settings.is_local else None,
             allow_methods=["*"],
             allow_headers=["*"],
             expose_headers=[REQUEST_ID_HEADER, "Retry-After"],
         ),
         Middleware(UnhandledErrorMiddleware),
+        *([Middleware(OwnPagesMiddleware)] if is_for_this_machine else []),
     ]
