@@ -199,6 +199,7 @@ class SpreadService:
         address = self.data.address
         settings = {
             "ENVIRONMENT": "production",
+            "ALLOW_UNSAFE": "database-without-tls,redis-without-tls",
             "SECRET_KEY": secrets.token_urlsafe(32),
             "CORS_ORIGINS": "none",
             "FLOWER_PASSWORD": self.password,

@@ -7,7 +7,7 @@ from pydantic_settings import SettingsConfigDict
 
 from app.core.config import ServiceSettings, settings
 from app.extensions.mail.addresses import parse_address
-from kit.settings import LOOPBACK_HOSTS, CertificateFile
+from kit.settings import CertificateFile, is_remote
 
 TlsMode = Literal["starttls", "tls", "none"]
 
@@ -89,12 +89,22 @@ class MailSettings(ServiceSettings):
                 "MAIL_SMTP_USERNAME or MAIL_SMTP_PASSWORD has characters beyond ASCII, which "
                 "Python's smtplib cannot send: choose others."
             )
-        if password and self.SMTP_TLS == "none" and self.SMTP_HOST not in LOOPBACK_HOSTS:
+        if password and self.SMTP_TLS == "none" and is_remote(self.SMTP_HOST):
             problems.append(
                 "MAIL_SMTP_TLS is none, so MAIL_SMTP_PASSWORD would cross the network readable by "
                 "all: set it to starttls or tls."
             )
         return problems
+
+    @model_validator(mode="after")
+    def _refuse_mails_in_clear(self) -> "MailSettings":
+        if self.SMTP_TLS == "none" and is_remote(self.SMTP_HOST):
+            settings.refuse_unsafe(
+                "mail-without-tls",
+                "Set MAIL_SMTP_TLS to starttls or tls: without, mails cross the network readable "
+                "by all.",
+            )
+        return self
 
     @property
     def port(self) -> int:

@@ -1,9 +1,9 @@
 """The extension's settings, `WEBHOOKS_…` in the environment and in `.env`."""
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from app.core.config import ServiceSettings
+from app.core.config import ServiceSettings, settings
 
 
 class WebhooksSettings(ServiceSettings):
@@ -39,6 +39,16 @@ class WebhooksSettings(ServiceSettings):
     KEEP_DAYS: int = Field(
         30, ge=1, description="Days after which deliveries that have ended are deleted."
     )
+
+    @model_validator(mode="after")
+    def _refuse_private_targets(self) -> "WebhooksSettings":
+        if self.ALLOW_PRIVATE_TARGETS:
+            settings.refuse_unsafe(
+                "webhooks-private-targets",
+                "Remove WEBHOOKS_ALLOW_PRIVATE_TARGETS: whoever makes a subscription reaches "
+                "servers of this network.",
+            )
+        return self
 
 
 webhooks_settings = WebhooksSettings.load()

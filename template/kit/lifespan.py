@@ -28,6 +28,7 @@ async def kit_lifespan() -> AsyncIterator[None]:
     Raises:
         StartupError: when the service cannot start; its message says what to fix.
     """
+    settings.refuse_open_local()
     begin_process("api")
     service.load()
     for finding in unknown_settings():  # the service's own classes are known once it is loaded

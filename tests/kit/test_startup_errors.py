@@ -23,7 +23,7 @@ ALEMBIC = ("alembic", "current")
 
 PRODUCTION = {
     "ENVIRONMENT": "production",
-    "SECRET_KEY": "k" * 43,
+    "SECRET_KEY": "k3yThatNobodyCouldGuess-0123456789",
     "CORS_ORIGINS": "https://app.example.com",
     "ENABLED_EXTENSIONS": "_example",  # others may want settings of their own outside local
 }

@@ -43,7 +43,7 @@ class TestAddress:
         ],
     )
     def test_plain_http_is_for_this_machine(self, name: str, address: str) -> None:
-        with pytest.raises(ValidationError, match=r"is no https:// address"):
+        with pytest.raises(ValidationError, match=r"expected an https:// address"):
             configured(**{name: address})
 
     @pytest.mark.parametrize(

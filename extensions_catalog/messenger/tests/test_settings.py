@@ -30,7 +30,7 @@ class TestRefusals:
         [
             ({"APP_SECRET": " sesame"}, "MESSENGER_APP_SECRET .*spaces around it"),
             ({"VERIFY_TOKEN": "größer"}, "MESSENGER_VERIFY_TOKEN .*not printable ASCII"),
-            ({"GRAPH_URL": "http://graph.facebook.com"}, "MESSENGER_GRAPH_URL .*no https"),
+            ({"GRAPH_URL": "http://graph.facebook.com"}, "MESSENGER_GRAPH_URL .*expected an https"),
             ({"GRAPH_URL": "https://me@graph.facebook.com"}, "holds more than a host and a path"),
             ({"AUTO_REPLY": "x" * 2001}, "MESSENGER_AUTO_REPLY"),
             ({"KEEP_DAYS": "2"}, "MESSENGER_KEEP_DAYS .*greater than or equal to 3"),

@@ -20,7 +20,14 @@ from kit.commands.serve import refuse_taken_port
 from kit.connections import refuse_more_than_the_plan
 from kit.database import connect
 from kit.places import service
-from kit.settings import BASE_DIR, LOOPBACK_HOSTS, StartupError, local_credentials, settings
+from kit.settings import (
+    BASE_DIR,
+    LOCAL_WITH_REMOTE_SERVERS,
+    StartupError,
+    is_remote,
+    local_credentials,
+    settings,
+)
 
 TOKEN_NAME = "local development"  # noqa: S105 (the name of a token)
 
@@ -49,6 +56,7 @@ def main() -> int:
             f"ENVIRONMENT is {settings.ENVIRONMENT}, but this command is for development: it "
             "prints credentials and reloads code. Use `python -m kit.commands.serve`."
         )
+    settings.refuse_open_local(is_development=True)
     refuse_taken_port(settings.API_HOST, settings.API_PORT, setting="API_PORT")
     refuse_taken_port("127.0.0.1", settings.FLOWER_PORT, setting="FLOWER_PORT")
     refuse_more_than_the_plan(settings)
@@ -78,6 +86,7 @@ def main() -> int:
             Program(
                 "api",
                 (*API, str(listener.fileno())),
+                {"ALLOW_UNSAFE": ",".join([*settings.ALLOW_UNSAFE, LOCAL_WITH_REMOTE_SERVERS])},
                 url=f"{api_url}/health/live",
                 restarts=True,
                 listener=listener,
@@ -160,8 +169,7 @@ async def applied_revisions() -> list[str] | None:
 
 def owns_database() -> bool:
     """Whether the database is on this machine."""
-    host = settings.POSTGRES_HOST or ""
-    return settings.uses_local_postgres or host in LOOPBACK_HOSTS or host.startswith("/")
+    return settings.uses_local_postgres or not is_remote(settings.POSTGRES_HOST)
 
 
 def _announcement(
@@ -184,6 +192,11 @@ def _announcement(
     ]
     width = max(len(where) for _, where, login in rows if login)
     lines = [f"  {name:<11}{where:<{width}}  {login}".rstrip() for name, where, login in rows]
+    if remote := settings.remote_servers:
+        lines += [
+            "",
+            f"  {' and '.join(remote)} is not on this machine: what you do here, is done there.",
+        ]
     kept = [
         "",
         f"  Credentials and data are kept in {BASE_DIR / '.data'}",

@@ -11,7 +11,6 @@ from enum import StrEnum
 from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 
-from pydantic import SecretStr
 from redis.exceptions import RedisError
 from sqlalchemy import MetaData, text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -38,9 +37,12 @@ from kit.places import service
 from kit.process import start_local_services
 from kit.queue import UNNAMED_PROXY, RedisStatus, read_redis_status
 from kit.settings import (
+    LOCAL_NAMES,
+    SHORTEST_PASSWORD,
     SUPABASE_PROJECT_HOST,
     SUPABASE_TRANSACTION_PORT,
     StartupError,
+    is_guessable,
     settings,
     unknown_settings,
     values_with_open_dollar,
@@ -52,9 +54,6 @@ MEMORY_WARNING = 0.8
 HEARTBEAT_LATE_SECONDS = 150
 
 SECRETS = ("SECRET_KEY", "POSTGRES_PASSWORD", "REDIS_PASSWORD", "FLOWER_PASSWORD")
-SHORTEST_SECRET = 12
-"""Characters; servers on the internet are tried with every shorter word that people choose."""
-FEWEST_DIFFERENT = 6
 
 
 class Level(StrEnum):
@@ -113,7 +112,7 @@ def check_settings() -> Iterator[Finding]:
             "Write its value in single quotes.",
         )
     yield from check_pooler()
-    yield from check_proxies()
+    yield from check_unsafe()
     yield from check_budgets()
     yield from check_transport()
     yield from check_secrets()
@@ -139,16 +138,24 @@ def check_pooler() -> Iterator[Finding]:
         )
 
 
-def check_proxies() -> Iterator[Finding]:
-    """Check that callers cannot make up the address that counts as theirs."""
-    named = ", ".join(settings.FORWARDED_ALLOW_IPS)
-    if "*" in settings.FORWARDED_ALLOW_IPS:
+def check_unsafe() -> Iterator[Finding]:
+    """Report what is unsafe, but allowed: in local anything, elsewhere what is named."""
+    found = settings.unsafe | settings.unsafe_of_extensions
+    proxies = ", ".join(settings.FORWARDED_ALLOW_IPS)
+    yield fine(f"proxy: X-Forwarded-For is believed from {proxies or 'no one'}")
+    for name, message in found.items():
+        remedy, _, reason = message.partition(": ")
+        if not settings.is_local:
+            reason += f" ALLOW_UNSAFE has {name}."
+        yield warning(f"unsafe: {reason}", f"{remedy}.")
+    for name in settings.ALLOW_UNSAFE:
+        if name not in found and not (settings.is_local and name in LOCAL_NAMES):
+            yield warning(f"ALLOW_UNSAFE has {name}, which nothing here needs", "Remove it.")
+    if settings.is_local and (remote := settings.remote_servers):
         yield warning(
-            "proxy: FORWARDED_ALLOW_IPS is *, so each caller can claim any address",
-            "Name the proxy's address or network, as 10.0.0.0/8.",
+            f"ENVIRONMENT is local, and {' and '.join(remote)} is on another machine",
+            "Serve there with ENVIRONMENT=production; `make dev` alone may serve like this.",
         )
-    else:
-        yield fine(f"proxy: X-Forwarded-For is believed from {named or 'no one'}")
     if not (settings.is_local or settings.ALLOWED_HOSTS):
         yield warning(
             "hosts: the API answers to any name, also one that someone else made up",
@@ -174,12 +181,6 @@ def check_transport() -> Iterator[Finding]:
             "database: the connection is encrypted, but the server's certificate is not verified",
             "Download it from the provider's dashboard and name its file in POSTGRES_CA_FILE.",
         )
-    remote_redis = settings.REDIS_HOST and "127.0.0.1" not in settings.REDIS_URL
-    if remote_redis and settings.REDIS_URL.startswith("redis://"):
-        yield warning(
-            "redis: password and tasks cross the network unencrypted",
-            "Where the plan offers TLS, turn it on and set REDIS_TLS=true.",
-        )
     if settings.REDIS_TLS and not settings.REDIS_TLS_VERIFY:
         yield warning(
             "redis: the connection is encrypted, but the server's certificate is not verified",
@@ -190,13 +191,17 @@ def check_transport() -> Iterator[Finding]:
 
 def check_secrets() -> Iterator[Finding]:
     """Check that no secret could be guessed."""
-    weak = [name for name in SECRETS if _is_weak(getattr(settings, name))]
+    weak = [
+        name
+        for name in SECRETS
+        if (value := getattr(settings, name)) and is_guessable(value.get_secret_value())
+    ]
     for name in weak:
         found = warning if settings.is_local else problem
         server = {"POSTGRES_PASSWORD": "database", "REDIS_PASSWORD": "Redis"}.get(name)
         where = f" at the {server}, then here" if server else ""
         yield found(
-            f"{name} could be guessed: it has fewer than {SHORTEST_SECRET} characters, or few "
+            f"{name} could be guessed: it has fewer than {SHORTEST_PASSWORD} characters, or few "
             "different ones",
             f"Set a random one{where}; `python3 -c "
             '"import secrets; print(secrets.token_urlsafe(24))"` prints one.',
@@ -205,10 +210,6 @@ def check_secrets() -> Iterator[Finding]:
         yield fine("secrets: none that is set could be guessed")
 
 
-def _is_weak(secret: SecretStr | None) -> bool:
-    value = secret.get_secret_value() if secret else ""
-    few = len(value) < SHORTEST_SECRET or len(set(value)) < FEWEST_DIFFERENT
-    return bool(value) and few
 
 
 async def check_database() -> list[Finding]:

@@ -32,7 +32,7 @@ from kit.context import (
 from kit.errors import Problem, UnhandledErrorMiddleware, logged_problem, problem_response
 from kit.queue import UNNAMED_PROXY, remember_unnamed_proxy
 from kit.security import WEBSOCKET_PROTOCOL, require_principal
-from kit.settings import StartupError, settings
+from kit.settings import LOCAL_ON_NETWORK, StartupError, settings
 
 logger = logging.getLogger("app.access")
 
@@ -343,12 +343,45 @@ async def _check_caller(connection: HTTPConnection) -> None:
         raise logged_problem(error) from error
 
 
+_OWN_ORIGIN = r"https?://(localhost|.+\.localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
+
+
+class OwnPagesMiddleware:
+    """Refuses, in local, what pages of other websites have a developer's browser send.
+
+    The API asks for no token there, so any website that is open in a browser could use it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self._listed = set(settings.allowed_origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request from a page of this machine, or from none.
+
+        Raises:
+            Problem: for any other.
+        """
+        for name, value in scope.get("headers", ()):
+            origin = str(value, "latin-1")
+            if name == b"origin" and not (
+                origin in self._listed or re.fullmatch(_OWN_ORIGIN, origin)
+            ):
+                raise Problem(
+                    HTTPStatus.FORBIDDEN,
+                    f"Add the origin to CORS_ORIGINS, as https://app.example.com: in local, only "
+                    f"pages of this machine are answered, and not {origin}.",
+                )
+        await self.app(scope, receive, send)
+
+
 def middleware_stack() -> list[Middleware]:
     """The list for `FastAPI(middleware=…)`.
 
     All are plain ASGI: Starlette's `BaseHTTPMiddleware` would cost a task for each request, and
     would hide a context variable that an endpoint sets.
     """
+    is_for_this_machine = settings.is_local and LOCAL_ON_NETWORK not in settings.ALLOW_UNSAFE
     return [
         Middleware(StartupErrorMiddleware),
         Middleware(RequestContextMiddleware),
@@ -358,10 +391,12 @@ def middleware_stack() -> list[Middleware]:
         Middleware(
             CORSMiddleware,
             allow_origins=settings.allowed_origins,
+            allow_origin_regex=_OWN_ORIGIN if settings.is_local else None,
             allow_methods=["*"],
             allow_headers=["*"],
             expose_headers=[REQUEST_ID_HEADER, "Retry-After", "RateLimit", "RateLimit-Policy"],
         ),
         Middleware(RequestBodyMiddleware),
         Middleware(UnhandledErrorMiddleware),
+        *([Middleware(OwnPagesMiddleware)] if is_for_this_machine else []),
     ]

@@ -21,12 +21,18 @@ from kit.settings._base import (
 )
 from kit.settings._local import devservices_package, local_addresses, local_credentials
 from kit.settings._service import (
+    LOCAL_NAMES,
+    LOCAL_ON_NETWORK,
+    LOCAL_WITH_REMOTE_SERVERS,
     LOOPBACK_HOSTS,
     MINIMUM_SECRET_LENGTH,
+    SHORTEST_PASSWORD,
     SUPABASE_POOLER_SUFFIX,
     SUPABASE_PROJECT_HOST,
     SUPABASE_TRANSACTION_PORT,
     Settings,
+    is_guessable,
+    is_remote,
 )
 
 if TYPE_CHECKING:

@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from kit.settings._base import (
+    BASE_DIR,
     CertificateFile,
     CommaSeparated,
     ServiceSettings,
@@ -41,6 +42,17 @@ from kit.settings._local import local_addresses, local_secret_key
 
 MINIMUM_SECRET_LENGTH = 32
 """Characters; `python -c "import secrets; print(secrets.token_urlsafe(32))"` prints 43."""
+
+SHORTEST_PASSWORD = 12
+"""Characters; servers on the internet are tried with every shorter word that people choose."""
+MOST_LOGIN_ATTEMPTS = 100
+LONGEST_SESSION = 30 * 24 * 3600
+
+REDIS_WITHOUT_TLS = "redis-without-tls"
+LOCAL_ON_NETWORK = "local-on-network"
+LOCAL_WITH_REMOTE_SERVERS = "local-with-remote-servers"
+LOCAL_NAMES = (LOCAL_ON_NETWORK, LOCAL_WITH_REMOTE_SERVERS)
+"""What `ALLOW_UNSAFE` allows in local."""
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 SUPABASE_POOLER_SUFFIX = ".pooler.supabase.com"
@@ -86,6 +98,26 @@ HSTS = f"max-age={365 * 24 * 3600}"
 _time_zones = cache(available_timezones)  # which reads the whole time zone database
 
 
+def is_remote(host: str | None) -> bool:
+    """Whether a host is another machine, or an address at which others reach this one."""
+    if not host or host == "localhost" or host.startswith("/"):
+        return False
+    try:
+        return not ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return True
+
+
+def is_guessable(secret: str) -> bool:
+    """Whether a password is short, or repeats few characters."""
+    return len(secret) < SHORTEST_PASSWORD or _repeats(secret)
+
+
+def _repeats(secret: str) -> bool:
+    """Whether a text has few different characters, or is one text several times."""
+    return len(set(secret)) < 6 or secret in (secret + secret)[1:-1]  # noqa: PLR2004
+
+
 class Settings(ServiceSettings):
     """The kit's settings; the service's own class adds its fields."""
 
@@ -93,7 +125,12 @@ class Settings(ServiceSettings):
     PROJECT_NAME: str = Field("Service", description="Name shown in pages, docs and logs.")
     PROJECT_DESCRIPTION: str = Field("", description="One line under the name.")
     ENVIRONMENT: Environment = Field(
-        "local", description="local, staging or production; outside local, secrets are required."
+        # An image has no embedded servers: there, unset or blank means production.
+        "local" if (BASE_DIR / "kit" / "devservices").is_dir() else "production",
+        description="local, staging or production; outside local, secrets are required.",
+    )
+    ALLOW_UNSAFE: CommaSeparated = Field(
+        [], description="Unsafe settings that are meant, by the names in their refusals."
     )
     LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least severe log line that is written."
@@ -140,7 +177,7 @@ class Settings(ServiceSettings):
     )
     CORS_ORIGINS: CommaSeparated = Field(
         [],
-        description="Origins that browsers may call from, separated by commas; local allows all.",
+        description="Origins that browsers may call from, separated by commas; local adds its own.",
     )
     API_DOCS: bool | None = Field(
         None,
@@ -294,7 +331,7 @@ class Settings(ServiceSettings):
         if port := values.get("PORT"):
             if "API_PORT" not in environment_table().keys() | dotenv_table().keys():
                 values = values | {"API_PORT": port}
-            if values.get("ENVIRONMENT", "local") != "local":
+            if values.get("ENVIRONMENT", cls.model_fields["ENVIRONMENT"].default) != "local":
                 values = {"API_HOST": "0.0.0.0"} | values  # noqa: S104 (its router is outside)
         # A URL that cannot be taken apart is reported by its field's validator.
         with suppress(ValueError):
@@ -394,7 +431,113 @@ class Settings(ServiceSettings):
 
     def problems(self) -> list[str]:
         """What cannot work: contradictions and, outside local, what is missing."""
-        return self._contradictions() + ([] if self.is_local else self._missing_outside_local())
+        if self.is_local:
+            return self._contradictions()
+        return self._contradictions() + self._missing_outside_local() + self._refused()
+
+    unsafe_of_extensions: ClassVar[dict[str, str]] = {}
+    """As `unsafe`, for the settings of extensions that are imported."""
+
+    def refuse_unsafe(self, name: str, message: str) -> None:
+        """Refuse a setting of an extension outside local, unless `ALLOW_UNSAFE` has this name.
+
+        Args:
+            name: begins with the extension's name, as `webhooks-private-targets`.
+            message: the remedy, then what is unsafe.
+
+        Raises:
+            ValueError: for a validator of the extension's settings to pass on.
+        """
+        self.unsafe_of_extensions[name] = message
+        if refused := self._refused({name: message}):
+            raise ValueError(*refused)
+
+    def _refused(self, found: dict[str, str] | None = None) -> list[str]:
+        found = self.unsafe if found is None else found
+        return [
+            f"{message} Where that is meant, add {name} to ALLOW_UNSAFE."
+            for name, message in found.items()
+            if name not in self.ALLOW_UNSAFE and (not self.is_local or name in LOCAL_NAMES)
+        ]
+
+    @property
+    def unsafe(self) -> dict[str, str]:
+        """The kit's settings that open the service to strangers, by their names in `ALLOW_UNSAFE`.
+
+        Each message has the remedy first.
+        """
+        origins = [each for each in self.CORS_ORIGINS if "*" in each or each == "null"]
+        proxies = [each for each in self.FORWARDED_ALLOW_IPS if each == "*" or each.endswith("/0")]
+        weak = [
+            name
+            for name, is_weak in (("SECRET_KEY", _repeats), ("FLOWER_PASSWORD", is_guessable))
+            if (value := getattr(self, name)) and is_weak(value.get_secret_value())
+        ]
+        redis_is_remote = is_remote(self.REDIS_HOST) and not self.uses_local_redis
+        rows = {
+            REDIS_WITHOUT_TLS: redis_is_remote
+            and not self.REDIS_TLS
+            and "Set REDIS_TLS=true, or rediss:// in REDIS_URL: without, password and tasks cross "
+            "the network readable by all. Redis Cloud's free plan offers no TLS.",
+            "redis-without-password": redis_is_remote
+            and not self.REDIS_PASSWORD
+            and "Set REDIS_PASSWORD: whoever reaches Redis can have tasks run.",
+            "database-without-tls": is_remote(self.POSTGRES_HOST)
+            and self.sslmode == "disable"
+            and "Remove sslmode=disable or POSTGRES_SSLMODE: password and data cross the network "
+            "readable by all.",
+            "weak-secrets": weak
+            and f"Set {' and '.join(weak)} to a random text: it can be guessed. "
+            '`python3 -c "import secrets; print(secrets.token_urlsafe(32))"` prints one.',
+            "any-cors-origin": origins
+            and f"List the origins that call the API in CORS_ORIGINS, as https://app.example.com, "
+            f"instead of {', '.join(origins)}, with which a page of any website may.",
+            "any-proxy": proxies
+            and f"Name the proxy's network in FORWARDED_ALLOW_IPS, as 10.0.0.0/8, instead of "
+            f"{', '.join(proxies)}, with which callers make up the address that limits count.",
+            "weak-login-throttle": self.ADMIN_LOGIN_ATTEMPTS * 900
+            > MOST_LOGIN_ATTEMPTS * self.ADMIN_LOGIN_WINDOW
+            and f"Lower ADMIN_LOGIN_ATTEMPTS or raise ADMIN_LOGIN_WINDOW: more than "
+            f"{MOST_LOGIN_ATTEMPTS} guesses in 15 minutes find weak passwords.",
+            "long-admin-sessions": self.ADMIN_SESSION_SECONDS > LONGEST_SESSION
+            and f"Lower ADMIN_SESSION_SECONDS to {LONGEST_SESSION} (30 days) or less: a stolen "
+            "cookie works that long.",
+        }
+        return {name: message for name, message in rows.items() if message}
+
+    @property
+    def remote_servers(self) -> list[str]:
+        """The servers that are used and not on this machine: `PostgreSQL`, `Redis`."""
+        uses = {
+            "PostgreSQL": is_remote(self.POSTGRES_HOST) and not self.uses_local_postgres,
+            "Redis": is_remote(self.REDIS_HOST) and not self.uses_local_redis,
+        }
+        return [name for name, is_used in uses.items() if is_used]
+
+    def refuse_open_local(self, *, is_development: bool = False) -> None:
+        """Check that an API that asks for no token serves this machine and its data alone.
+
+        Args:
+            is_development: whether this is `make dev`, which is meant for another database too.
+
+        Raises:
+            StartupError: when `ENVIRONMENT` was perhaps forgotten.
+        """
+        if not self.is_local:
+            return
+        remote = [] if is_development else self.remote_servers
+        rows = {
+            LOCAL_ON_NETWORK: is_remote(self.API_HOST)
+            and f"Set ENVIRONMENT=production: in local, which is the default, the API asks for no "
+            f"token, and API_HOST is {self.API_HOST}, which other machines reach.",
+            LOCAL_WITH_REMOTE_SERVERS: remote
+            and f"Set ENVIRONMENT=production, or use `make dev`: in local, which is the default, "
+            f"the API asks for no token, and {' and '.join(remote)} is on another machine.",
+        }
+        if refused := self._refused(
+            {name: str(message) for name, message in rows.items() if message}
+        ):
+            raise StartupError(*refused)
 
     def _contradictions(self) -> list[str]:
         problems = []
@@ -445,7 +588,7 @@ class Settings(ServiceSettings):
                 f"no Redis is configured {where}: set REDIS_URL, or REDIS_HOST, REDIS_PORT and "
                 "REDIS_PASSWORD."
             )
-        if not self.CORS_ORIGINS or "*" in self.CORS_ORIGINS:
+        if not self.CORS_ORIGINS:
             problems.append(
                 f"CORS_ORIGINS lists no origins {where}: list them, separated by commas, as "
                 "https://app.example.com, or set it to none when no browser calls the API."
@@ -459,9 +602,7 @@ class Settings(ServiceSettings):
 
     @property
     def allowed_origins(self) -> list[str]:
-        """Origins for the CORS middleware: all in local, else those listed; `none` allows none."""
-        if self.is_local and not self.CORS_ORIGINS:
-            return ["*"]
+        """Origins for the CORS middleware: those listed; `none` allows none."""
         return [] if self.CORS_ORIGINS == ["none"] else self.CORS_ORIGINS
 
     @property

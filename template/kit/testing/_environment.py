@@ -17,7 +17,7 @@ import pytest
 
 from kit.devservices import temporary_servers
 from kit.places import service
-from kit.settings import BASE_DIR, ServiceSettings, Settings
+from kit.settings import BASE_DIR, LOCAL_WITH_REMOTE_SERVERS, ServiceSettings, Settings
 
 SKELETON = "_example"
 """The extension that tests enable too, as long as its owner has not deleted it."""
@@ -72,6 +72,7 @@ def _choose_servers() -> None:
     skeleton = [SKELETON] if (BASE_DIR / "app" / "extensions" / SKELETON).is_dir() else []
     os.environ["ENABLED_EXTENSIONS"] = ",".join([*skeleton, *configured.ENABLED_EXTENSIONS])
     os.environ[BASE_DATABASE] = configured.POSTGRES_DB
+    os.environ["ALLOW_UNSAFE"] = ",".join([*configured.ALLOW_UNSAFE, LOCAL_WITH_REMOTE_SERVERS])
     os.environ["REDIS_CONNECTION_LIMIT"] = "1000"
     os.environ["REDIS_KEY_PREFIX"] = f"test-{secrets.token_hex(4)}:"
     # The URL of a configured database names its TLS mode; the test database's URL does not.

@@ -326,11 +326,11 @@ def test_a_reset_keeps_the_printed_login_and_token(project: Path) -> None:
 def test_it_is_for_development_alone(project: Path) -> None:
     settings = {
         "ENVIRONMENT": "production",
-        "SECRET_KEY": "x" * 40,
+        "SECRET_KEY": "k3yThatNobodyCouldGuess-0123456789",
         "DATABASE_URL": "postgresql://postgres:x@127.0.0.1:9/postgres",
         "REDIS_URL": "redis://127.0.0.1:9/0",
         "CORS_ORIGINS": "none",
-        "FLOWER_PASSWORD": "x" * 20,
+        "FLOWER_PASSWORD": "flowerOfTheMountain",
     }
     development = Development(project, **settings)
     output, _ = development.process.communicate(timeout=30)

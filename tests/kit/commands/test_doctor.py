@@ -87,6 +87,8 @@ OUTSIDE = {
     "POSTGRES_PASSWORD": "correct horse battery",
     "REDIS_HOST": "redis.example.com",
     "REDIS_PASSWORD": "staple correct horse",
+    "REDIS_TLS": True,
+    "ALLOW_UNSAFE": ["weak-secrets"],
     "CORS_ORIGINS": "none",
 }
 
@@ -198,12 +200,47 @@ def test_transport_that_is_not_safe(monkeypatch: pytest.MonkeyPatch) -> None:
         POSTGRES_PASSWORD="p",
         REDIS_HOST="redis.example.com",
         REDIS_PASSWORD="p",
+        REDIS_TLS=True,
+        REDIS_TLS_VERIFY=False,
     )
 
     database, redis = [each.message for each in doctor.check_transport()]
 
     assert "not verified" in database
-    assert "unencrypted" in redis
+    assert "not verified" in redis
+
+
+class TestUnsafe:
+    """Settings that open the service to strangers, and are allowed."""
+
+    def found(self) -> list[str]:
+        return [
+            f"{each.message} {each.remedy}"
+            for each in doctor.check_unsafe()
+            if each.level is Level.WARNING
+        ]
+
+    def test_what_is_named_is_reported(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        names = ["redis-without-tls", "any-proxy"]
+        configure(monkeypatch, **(OUTSIDE | {"REDIS_TLS": False, "ALLOW_UNSAFE": names}))
+
+        without_tls, unneeded = self.found()
+
+        assert "readable by all. ALLOW_UNSAFE has redis-without-tls. Set REDIS_TLS" in without_tls
+        assert unneeded == "ALLOW_UNSAFE has any-proxy, which nothing here needs Remove it."
+
+    def test_in_local_all_of_it_is_reported(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        configure(
+            monkeypatch,
+            FORWARDED_ALLOW_IPS=["*"],
+            POSTGRES_HOST="db.example.com",
+            POSTGRES_PASSWORD="p",
+        )
+
+        proxies, remote = self.found()
+
+        assert "callers make up the address" in proxies
+        assert "ENVIRONMENT is local, and PostgreSQL is on another machine" in remote
 
 
 async def test_a_table_without_row_level_security(connection: AsyncConnection) -> None:
@@ -260,21 +297,18 @@ def test_every_missing_setting_is_listed_and_the_rest_is_checked(test_database: 
 
 
 @pytest.mark.parametrize(
-    ("addresses", "level", "expected"),
+    ("addresses", "expected"),
     [
-        (["10.0.0.0/8"], Level.FINE, "believed from 10.0.0.0/8"),
-        ([], Level.FINE, "believed from no one"),
-        (["*"], Level.WARNING, "can claim any address"),
+        (["10.0.0.0/8"], "believed from 10.0.0.0/8"),
+        ([], "believed from no one"),
     ],
 )
-def test_proxies(
-    monkeypatch: pytest.MonkeyPatch, addresses: list[str], level: Level, expected: str
-) -> None:
+def test_proxies(monkeypatch: pytest.MonkeyPatch, addresses: list[str], expected: str) -> None:
     configure(monkeypatch, FORWARDED_ALLOW_IPS=addresses)
 
-    [found] = doctor.check_proxies()
+    [found] = doctor.check_unsafe()
 
-    assert found.level is level
+    assert found.level is Level.FINE
     assert expected in found.message
 
 

@@ -13,7 +13,7 @@ from kit.settings import _base as settings_base
 
 PRODUCTION = {
     "ENVIRONMENT": "production",
-    "SECRET_KEY": "x" * 32,
+    "SECRET_KEY": "k3yThatNobodyCouldGuess-0123456789",
     "DATABASE_URL": "postgresql://u:p@db.example.com/app",
     "REDIS_URL": "rediss://default:p@redis.example.com:6379/0",
     "CORS_ORIGINS": "https://app.example.com",
@@ -68,7 +68,6 @@ class TestWhatIsRefused:
         ("name", "value", "expected"),
         [
             ("SECRET_KEY", "changethis", "fewer than 32 characters"),
-            ("CORS_ORIGINS", "*", "CORS_ORIGINS lists no origins"),
             ("DATABASE_URL", "postgresql://u@db.example.com/app", "POSTGRES_PASSWORD is not set"),
         ],
     )
@@ -175,6 +174,162 @@ class TestWhatIsRefused:
 
         with pytest.raises(StartupError, match=r"expected as 10\.0\.0\.5 or 10\.0\.0\.0/8"):
             Settings.load()
+
+
+# Name in ALLOW_UNSAFE, what is set in production, and a part of the remedy.
+UNSAFE = [
+    ("redis-without-tls", {"REDIS_URL": "redis://default:p@redis.example.com"}, "REDIS_TLS=true"),
+    ("redis-without-tls", {"REDIS_URL": "redis://default:p@10.0.0.7"}, "REDIS_TLS=true"),
+    ("redis-without-password", {"REDIS_URL": "rediss://redis.example.com"}, "Set REDIS_PASSWORD"),
+    (
+        "database-without-tls",
+        {"DATABASE_URL": "postgresql://u:p@db.example.com/app?sslmode=disable"},
+        "Remove sslmode=disable",
+    ),
+    ("database-without-tls", {"POSTGRES_SSLMODE": "disable"}, "POSTGRES_SSLMODE"),
+    ("weak-secrets", {"SECRET_KEY": "a" * 32}, "Set SECRET_KEY to a random text"),
+    ("weak-secrets", {"SECRET_KEY": "changethis" * 4}, "Set SECRET_KEY to a random text"),
+    ("weak-secrets", {"FLOWER_PASSWORD": "x"}, "Set FLOWER_PASSWORD to a random text"),
+    ("any-cors-origin", {"CORS_ORIGINS": "*"}, "List the origins"),
+    ("any-cors-origin", {"CORS_ORIGINS": "https://a.example.com,null"}, "instead of null"),
+    ("any-cors-origin", {"CORS_ORIGINS": "https://*"}, "instead of https://*"),
+    ("any-proxy", {"FORWARDED_ALLOW_IPS": "*"}, "Name the proxy's network"),
+    ("any-proxy", {"FORWARDED_ALLOW_IPS": "127.0.0.1,::/0"}, "instead of ::/0"),
+    ("weak-login-throttle", {"ADMIN_LOGIN_ATTEMPTS": "1000000"}, "Lower ADMIN_LOGIN_ATTEMPTS"),
+    ("weak-login-throttle", {"ADMIN_LOGIN_WINDOW": "1"}, "raise ADMIN_LOGIN_WINDOW"),
+    ("long-admin-sessions", {"ADMIN_SESSION_SECONDS": "946080000"}, "(30 days) or less"),
+]
+EMBEDDED = {"DATABASE_URL": "", "REDIS_URL": "", "ENVIRONMENT": ""}
+
+
+@pytest.mark.parametrize(("name", "values", "remedy"), UNSAFE)
+class TestUnsafe:
+    """Settings that open a service to strangers."""
+
+    def test_is_refused_in_production_with_its_remedy(
+        self,
+        project: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        name: str,
+        values: dict[str, str],
+        remedy: str,
+    ) -> None:
+        set_environment(monkeypatch, **PRODUCTION | values)
+
+        with pytest.raises(StartupError) as caught:
+            Settings.load()
+
+        [message] = caught.value.message.splitlines()
+        assert remedy in message
+        assert message.endswith(f"add {name} to ALLOW_UNSAFE.")
+
+    def test_is_allowed_by_its_name(
+        self,
+        project: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        name: str,
+        values: dict[str, str],
+        remedy: str,
+    ) -> None:
+        set_environment(monkeypatch, **PRODUCTION | values, ALLOW_UNSAFE=f"other,{name}")
+
+        assert list(Settings.load().unsafe) == [name]
+
+    def test_is_allowed_in_local(
+        self,
+        project: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        name: str,
+        values: dict[str, str],
+        remedy: str,
+    ) -> None:
+        set_environment(monkeypatch, **PRODUCTION | values | {"ENVIRONMENT": "local"})
+
+        assert Settings.load().is_local
+
+
+def test_all_that_is_unsafe_is_told_at_once(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _, values, _ in UNSAFE:
+        set_environment(monkeypatch, **PRODUCTION | values)
+    set_environment(monkeypatch, **{k: v for _, values, _ in UNSAFE for k, v in values.items()})
+
+    with pytest.raises(StartupError) as caught:
+        Settings.load()
+
+    for name in {name for name, _, _ in UNSAFE} - {"redis-without-tls"}:
+        assert f"add {name} to" in caught.value.message
+
+
+def test_servers_of_this_machine_need_no_tls(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers = {"DATABASE_URL": "postgresql://u:p@127.0.0.2/a", "REDIS_URL": "redis://localhost"}
+    set_environment(monkeypatch, **PRODUCTION | servers)
+
+    assert Settings.load().unsafe == {}
+
+
+class TestForgottenEnvironment:
+    """An API of which nobody has said that it is in production."""
+
+    @pytest.mark.parametrize(
+        ("values", "name"),
+        [
+            ({"API_HOST": "0.0.0.0"}, "local-on-network"),  # noqa: S104
+            ({"API_HOST": "::"}, "local-on-network"),
+            ({"API_HOST": "192.168.1.5"}, "local-on-network"),
+            ({"DATABASE_URL": PRODUCTION["DATABASE_URL"]}, "local-with-remote-servers"),
+            ({"REDIS_URL": PRODUCTION["REDIS_URL"]}, "local-with-remote-servers"),
+        ],
+    )
+    def test_is_refused_unless_it_is_meant(
+        self, project: Path, monkeypatch: pytest.MonkeyPatch, values: dict[str, str], name: str
+    ) -> None:
+        set_environment(monkeypatch, **EMBEDDED | values)
+        loaded = Settings.load()
+
+        with pytest.raises(StartupError, match="^Set ENVIRONMENT=production") as caught:
+            loaded.refuse_open_local()
+
+        assert f"add {name} to ALLOW_UNSAFE" in caught.value.message
+        loaded.model_copy(update={"ALLOW_UNSAFE": [name]}).refuse_open_local()
+
+    def test_both_are_told_at_once(self, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        set_environment(
+            monkeypatch,
+            **EMBEDDED | {"DATABASE_URL": PRODUCTION["DATABASE_URL"], "API_HOST": "::"},
+        )
+
+        with pytest.raises(StartupError) as caught:
+            Settings.load().refuse_open_local()
+
+        assert len(caught.value.message.splitlines()) == 2
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            {},
+            {"DATABASE_URL": "postgresql://u:p@127.0.0.1/a", "REDIS_URL": "redis://[::1]"},
+            {"DATABASE_URL": "postgresql:///a?host=/var/run/postgresql"},
+        ],
+    )
+    def test_a_developers_machine_serves_itself(
+        self, project: Path, monkeypatch: pytest.MonkeyPatch, values: dict[str, str]
+    ) -> None:
+        set_environment(monkeypatch, **EMBEDDED | values)
+        Settings.load().refuse_open_local()
+
+    def test_the_development_command_may_use_another_database(
+        self, project: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        set_environment(monkeypatch, **EMBEDDED | {"DATABASE_URL": PRODUCTION["DATABASE_URL"]})
+        loaded = Settings.load()
+        loaded.refuse_open_local(is_development=True)
+        assert loaded.remote_servers == ["PostgreSQL"]
+
+    def test_production_serves_all(self, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        set_environment(monkeypatch, **PRODUCTION, API_HOST="::")
+        Settings.load().refuse_open_local()
 
 
 class TestPlatforms:

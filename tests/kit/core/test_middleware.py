@@ -1,4 +1,4 @@
-"""Browsers of other origins: all in local, the listed ones elsewhere; never with cookies."""
+"""Browsers of other origins: this machine's in local, else the listed ones; never with cookies."""
 
 from collections.abc import Callable
 
@@ -7,6 +7,7 @@ import pytest
 from fastapi import FastAPI
 
 from app.core.config import settings
+from kit.errors import setup_errors
 from kit.http import _middleware as middleware
 
 LISTED = "https://app.example.com"
@@ -19,6 +20,7 @@ def client_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str], str], htt
         changes = {"CORS_ORIGINS": origins, "ENVIRONMENT": environment}
         monkeypatch.setattr(middleware, "settings", settings.model_copy(update=changes))
         app = FastAPI(middleware=middleware.middleware_stack())
+        setup_errors(app)
         app.add_api_route("/", lambda: "", methods=["PUT"])
         return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test")
 
@@ -28,7 +30,8 @@ def client_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str], str], htt
 @pytest.mark.parametrize(
     ("origins", "environment", "origin", "allowed"),
     [
-        ([], "local", OTHER, "*"),
+        ([], "local", OTHER, None),
+        ([], "local", "http://localhost:5173", "http://localhost:5173"),
         ([LISTED], "local", OTHER, None),
         ([LISTED], "production", OTHER, None),
         ([LISTED], "production", LISTED, LISTED),
@@ -47,6 +50,46 @@ async def test_who_may_call(
         answer = await client.put("/", headers={"Origin": origin})
         assert answer.headers.get("access-control-allow-origin") == allowed
         assert "access-control-allow-credentials" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "is_answered"),
+    [
+        ("Host", "localhost:8000", True),
+        ("Host", "127.0.0.1:8000", True),
+        ("Host", "[::1]:8000", True),
+        ("Host", "shop.localhost", True),
+        ("Host", "testserver", True),
+        ("Host", "elsewhere.example:8000", False),
+        ("Host", "127.0.0.1.elsewhere.example", False),
+        ("Host", "localhost.elsewhere.example", False),
+        ("Origin", "http://localhost:5173", True),
+        ("Origin", "https://shop.localhost", True),
+        ("Origin", LISTED, True),
+        ("Origin", OTHER, False),
+        ("Origin", "http://localhost.elsewhere.example", False),
+        ("Origin", "http://10.0.0.7", False),
+        ("Origin", "null", False),
+    ],
+)
+async def test_a_developers_machine_answers_its_own_pages_alone(
+    client_of: Callable[[list[str], str], httpx.AsyncClient],
+    header: str,
+    value: str,
+    is_answered: bool,
+) -> None:
+    async with client_of([LISTED], "local") as client:
+        answer = await client.put("/", headers={header: value})
+        assert (answer.status_code == 200) is is_answered
+        if not is_answered and header == "Origin":
+            assert answer.status_code == 403
+            assert value in answer.json()["detail"]
+            assert answer.json()["detail"].startswith("Add the origin to CORS_ORIGINS")
+        elif not is_answered:
+            assert answer.status_code == 400
+            assert answer.json()["detail"].startswith("ALLOWED_HOSTS")
+    async with client_of([LISTED], "production") as client:
+        assert (await client.put("/", headers={header: value})).status_code == 200
 
 
 async def test_preflight_allows_tokens_and_methods(
