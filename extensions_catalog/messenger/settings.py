@@ -67,9 +67,9 @@ class MessengerSettings(ServiceSettings):
         split = urlsplit(value)
         is_local = split.scheme == "http" and split.hostname in LOOPBACK_HOSTS
         if not split.hostname or not (split.scheme == "https" or is_local):
-            raise ValueError(f"{value!r} is no https:// address (http:// is for this machine only)")
+            raise ValueError("is no https:// address (http:// is for this machine only)")
         if split.username or split.query or split.fragment:
-            raise ValueError(f"{value!r} holds more than a host and a path")
+            raise ValueError("holds more than a host and a path")
         return value.rstrip("/")
 
     @model_validator(mode="after")
