@@ -40,6 +40,7 @@ from sqlmodel import Field, Session, SQLModel, col, select
 from kit.context import get_task_id
 from kit.errors import first_line, is_outage
 from kit.places import service
+from kit.process import mask_secrets
 
 logger = logging.getLogger(__name__)
 
@@ -245,6 +246,7 @@ class Outbox(Generic[Row]):
     def _apply(self, session: Session, row: Row, outcome: Outcome) -> None:
         # PostgreSQL stores neither NUL nor half a surrogate.
         reason = outcome.reason.replace("\0", "").encode(errors="replace").decode()
+        reason = mask_secrets(reason)  # a server may repeat what it was sent
         row.state, row.error = outcome.state, reason[:LONGEST_ERROR]
         for name, value in outcome.values.items():
             setattr(row, name, value)

@@ -5,7 +5,9 @@ import time
 from pathlib import Path
 
 from app.core.celery import celery_app
+from app.core.config import settings
 from kit.redis._pool import redis_client
+from kit.settings import known_secrets
 
 
 @celery_app.task(name="tests.wait_for_file")
@@ -31,3 +33,9 @@ def hold_redis_connection(seconds: float) -> None:
     connection = pool.get_connection()
     time.sleep(seconds)
     pool.release(connection)
+
+
+@celery_app.task(name="tests.quote_secrets")
+def quote_secrets() -> None:
+    """Fail with an error that quotes every secret of the process, as a careless library's would."""
+    raise ValueError(f"refused: {' '.join(known_secrets)} at {settings.REDIS_URL}")

@@ -9,12 +9,12 @@ import json
 import logging
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
-
-from pydantic import SecretStr
+from urllib.parse import quote
 
 from kit.context import get_request_id, get_task_id
-from kit.settings import Settings, settings
+from kit.settings import known_secrets, settings
 
 SHORTEST_MASKED_SECRET = 6
 """Characters; masking a shorter secret would mask ordinary words."""
@@ -61,13 +61,12 @@ class ConsoleFormatter(logging.Formatter):
         super().__init__(
             "%(asctime)s %(levelname)-7s %(prefix)s%(name)s: %(message)s", datefmt="%H:%M:%S"
         )
-        self._mask = SecretMask(settings)
 
     def format(self, record: logging.LogRecord) -> str:
         """Format one record as a line, with its secrets masked."""
         request_id = get_request_id()
         record.prefix = f"[{request_id[:8]}] " if request_id else ""
-        return self._mask(super().format(record))
+        return mask_secrets(super().format(record))
 
 
 class JsonFormatter(logging.Formatter):
@@ -76,7 +75,6 @@ class JsonFormatter(logging.Formatter):
     def __init__(self) -> None:
         super().__init__()
         self._encode = json.JSONEncoder(default=str, ensure_ascii=False).encode
-        self._mask = SecretMask(settings)
 
     def format(self, record: logging.LogRecord) -> str:
         """Format one record as a line, with its secrets masked."""
@@ -95,36 +93,39 @@ class JsonFormatter(logging.Formatter):
             line["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
             line["stack"] = record.stack_info
-        return self._mask(self._encode(line))
+        return mask_secrets(self._encode(line))
 
 
-class SecretMask:
-    """Masks the settings' secrets, passwords inside URLs and bearer tokens in a line."""
+def mask_secrets(text: str) -> str:
+    """Replace the settings' secrets, passwords inside URLs and bearer tokens with `***`.
 
-    def __init__(self, settings: Settings) -> None:
-        values = [getattr(settings, name) for name in type(settings).model_fields]
-        secrets = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
-        # A secret with quotes or backslashes looks different inside of a JSON line.
-        forms = {form for secret in secrets for form in (secret, _inside_json(secret))}
-        long_enough = [form for form in forms if len(form) >= SHORTEST_MASKED_SECRET]
-        self._signs = ("://", "earer ", *long_enough)
-        self._pattern = re.compile(
-            "|".join(
-                [
-                    r"(?P<url>://[^\s:/@\"]*:)[^\s/@\"]+(?=@)",
-                    r"(?P<scheme>\b[Bb]earer )[\w.~+/=-]+",
-                    *(re.escape(form) for form in sorted(long_enough, key=len, reverse=True)),
-                ]
-            )
-        )
-
-    def __call__(self, line: str) -> str:
-        """Replace each secret in the line with `***`."""
-        # Most lines hold none, and this check takes a tenth of the time.
-        if not any(sign in line for sign in self._signs):
-            return line
-        return self._pattern.sub(lambda m: f"{m['url'] or m['scheme'] or ''}***", line)
+    Those of every settings class that derives from `ServiceSettings`, as extensions' do.
+    """
+    signs, pattern = _pattern_of(frozenset(known_secrets))
+    # Most lines hold none, and this check takes a tenth of the time.
+    if not any(sign in text for sign in signs):
+        return text
+    return pattern.sub(lambda m: f"{m['url'] or m['scheme'] or ''}***", text)
 
 
-def _inside_json(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)[1:-1]
+@lru_cache(1)
+def _pattern_of(secrets: frozenset[str]) -> tuple[tuple[str, ...], re.Pattern[str]]:
+    # A secret with quotes or backslashes looks different inside of a JSON line, and in a URL.
+    forms = {form for secret in secrets for form in _forms_of(secret)}
+    long_enough = sorted((form for form in forms if len(form) >= SHORTEST_MASKED_SECRET), key=len)
+    patterns = [
+        r"(?P<url>://[^\s:/@\"]*:)[^\s/@\"]+(?=@)",
+        r"(?P<scheme>\b[Bb]earer )[\w.~+/=-]+",
+        *map(re.escape, reversed(long_enough)),
+    ]
+    return ("://", "earer ", *long_enough), re.compile("|".join(patterns))
+
+
+def _forms_of(secret: str) -> list[str]:
+    """The secret as it is, within a `repr`, in JSON and in a URL."""
+    in_repr = secret.replace("\\", "\\\\")
+    forms = [secret, in_repr, in_repr.replace("'", "\\'")]
+    in_json = [
+        json.dumps(form, ensure_ascii=each)[1:-1] for form in forms for each in (True, False)
+    ]
+    return [*forms, *in_json, quote(secret, safe="")]

@@ -12,9 +12,12 @@ from functools import partial
 from typing import Any
 
 from celery import Celery, Task, signals
+from celery.app.events import Events
 from celery.canvas import Signature
 from celery.concurrency import get_implementation
+from celery.events import EventDispatcher
 from celery.result import AsyncResult
+from kombu.utils.url import maybe_sanitize_url
 from redis import Redis
 
 from kit.connections import begin_process
@@ -27,7 +30,7 @@ from kit.context import (
 )
 from kit.messages import setup_message_handlers
 from kit.places import service
-from kit.process import configure_logging, this_process
+from kit.process import configure_logging, mask_secrets, this_process
 from kit.redis import (
     BACKEND,
     CONNECT_TIMEOUT,
@@ -65,10 +68,26 @@ BROKER_ATTEMPTS = {"max_retries": 3, "interval_start": 0, "interval_step": 0.1, 
 """A sender gets an error within a second when Redis is lost; kombu would retry without end."""
 
 
+class _Dispatcher(EventDispatcher):
+    """Sends events, of which Flower shows the errors, without the settings' secrets."""
+
+    def send(self, type: str, *arguments: Any, **fields: Any) -> Any:  # noqa: A002 (Celery's name)
+        """Send an event."""
+        for name in ("exception", "traceback"):
+            if fields.get(name):
+                fields[name] = mask_secrets(str(fields[name]))
+        return super().send(type, *arguments, **fields)
+
+
+class _Events(Events):
+    dispatcher_cls: Any = _Dispatcher
+
+
 class TaskQueue(Celery):
     """Celery on the process's Redis connections, with a check of every task that is sent."""
 
     control_cls = CONTROL
+    events_cls: Any = _Events
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -175,7 +194,8 @@ def configuration() -> dict[str, Any]:
         "worker_concurrency": 1,
         "beat_scheduler": "kit.queue._beat:Scheduler",
         "beat_max_loop_interval": BEAT_LOOP_SECONDS,
-        "redbeat_redis_url": redis_url,
+        # Shown by `inspect conf` and Flower as it is; the client is `TaskQueue.redbeat_redis`.
+        "redbeat_redis_url": maybe_sanitize_url(redis_url),
         "redbeat_redis_options": {},
         "redbeat_key_prefix": f"{settings.REDIS_KEY_PREFIX}redbeat:",
         "redbeat_lock_timeout": BEAT_LOCK_SECONDS,

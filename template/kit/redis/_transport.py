@@ -28,7 +28,7 @@ from kombu.transport import redis as kombu_redis
 from kombu.utils.json import dumps, loads
 from pydantic_core import to_json
 
-from kit.process import client_name, this_process
+from kit.process import client_name, mask_secrets, this_process
 from kit.redis._delivery import take_message
 from kit.redis._pool import RedisPoolBusyError, closing_abandoned, redis_client
 from kit.settings import settings
@@ -372,6 +372,11 @@ class Backend(SyncBackendMixin, _CeleryBackend):  # type: ignore[misc]
 
     def _get_pool(self, **_parameters: Any) -> Any:
         return redis_client().connection_pool
+
+    def _set_with_state(self, key: Any, value: str, state: str) -> Any:
+        if state in states.EXCEPTION_STATES:
+            value = mask_secrets(value)  # an error may quote what it was called with
+        return super()._set_with_state(key, value, state)
 
     def on_task_call(self, producer: Any, task_id: str) -> None:
         """Do nothing: Celery's own subscribes to the result, with a connection for each sender."""

@@ -13,6 +13,7 @@ from kit.settings._base import (
     ServiceSettings,
     StartupError,
     extension_problems,
+    known_secrets,
     service_table,
     setting_name,
     unknown_settings,

@@ -9,7 +9,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import import_module
 from os import PathLike
@@ -22,6 +22,7 @@ from pydantic import (
     AfterValidator,
     AliasChoices,
     AliasPath,
+    BaseModel,
     BeforeValidator,
     SecretStr,
     ValidationError,
@@ -214,6 +215,20 @@ class ServiceTableSource(PydanticBaseSettingsSource):
         return values
 
 
+known_secrets: set[str] = set()
+"""Each secret that a settings class of this process has read, for logs to mask."""
+
+
+def _secrets_in(value: Any) -> Iterator[str]:
+    if isinstance(value, SecretStr):
+        yield value.get_secret_value()
+    elif isinstance(value, BaseModel):
+        yield from _secrets_in([*vars(value).values()])
+    elif isinstance(value, list | tuple | set | frozenset):
+        for each in value:
+            yield from _secrets_in(each)
+
+
 class ServiceSettings(BaseSettings):
     """Base of every settings class; an extension derives its own, with an `env_prefix`."""
 
@@ -224,6 +239,11 @@ class ServiceSettings(BaseSettings):
         frozen=True,
         hide_input_in_errors=True,
     )
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Note the secrets."""
+        super().model_post_init(context)
+        known_secrets.update(_secrets_in(self))
 
     @classmethod
     def settings_customise_sources(

@@ -23,9 +23,11 @@ from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.dialects.postgresql import BitString, Range
 from sqlalchemy.orm import registry
 from sqlmodel import Field, Session, SQLModel, text
+from starlette.middleware import Middleware
 
 from kit.admin import IsSetFilter, ServiceAdmin, admin_session_maker
 from kit.admin._audit import AdminRequest
+from kit.admin._request_guard import AdminRequestGuard
 from kit.settings import StartupError
 from kit.tests.admin.browser_form import BrowserForm
 
@@ -310,7 +312,8 @@ async def pages_of(sync_db_session: Session, as_tester: AdminRequest) -> AsyncIt
         model.__table__.create(sync_db_session.connection())
         sync_db_session.commit()
         app = FastAPI()
-        admin = ServiceAdmin(app, session_maker=admin_session_maker)
+        guard = [Middleware(AdminRequestGuard)]
+        admin = ServiceAdmin(app, session_maker=admin_session_maker, middlewares=guard)
         admin.add_view(view_of(model))
         http = httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test")
         clients.append(http)
