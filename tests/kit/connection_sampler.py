@@ -6,7 +6,7 @@ from collections import Counter
 from types import TracebackType
 
 from kit.process._name import ProcessName, parse_process_name
-from kit.tests.redis_servers import RedisServer
+from kit.testing._redis_servers import RedisServer
 
 INTERVAL_SECONDS = 0.05
 

@@ -15,7 +15,7 @@ from kit.redis._pool import redis_client
 from kit.testing import free_port
 from kit.testing._processes import QueueProcess
 from kit.tests.connection_sampler import ConnectionSampler, most_by_role
-from kit.tests.redis_servers import RedisServer
+from kit.testing._redis_servers import RedisServer
 
 pytestmark = pytest.mark.slow
 

@@ -22,7 +22,7 @@ from kit.tests.connection_sampler import (
 )
 from kit.tests.flower_readers import FlowerReaders
 from kit.tests.heartbeats import run_heartbeat_every_second, wait_for_heartbeat
-from kit.tests.redis_servers import RedisServer
+from kit.testing._redis_servers import RedisServer
 from kit.tests.task_load import RUNS, LoadReport, run_task_load
 
 logger = logging.getLogger(__name__)

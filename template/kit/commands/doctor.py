@@ -210,8 +210,6 @@ def check_secrets() -> Iterator[Finding]:
         yield fine("secrets: none that is set could be guessed")
 
 
-
-
 async def check_database() -> list[Finding]:
     """Check that the database answers, has the code's migrations, and row level security."""
     if not (settings.uses_local_postgres or settings.POSTGRES_HOST):

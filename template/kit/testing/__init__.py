@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         own_database,
         run_api,
     )
+    from kit.testing._redis_servers import RedisServer
     from kit.testing._rows import fill_tables
     from kit.testing._sessions import (
         GuardedRoute,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "GuardedRoute": "_sessions",
     "QueueProcess": "_processes",
+    "RedisServer": "_redis_servers",
     "alembic": "_migrations",
     "broken_contract": "_processes",
     "catalogue": "_migrations",

@@ -3,6 +3,7 @@
 from kit.places import service
 from kit.testing._databases import database_for_migrations, fresh_database, test_database
 from kit.testing._processes import certificates, running_service, worker
+from kit.testing._redis_servers import pytest_collection_modifyitems, use_redis
 from kit.testing._sessions import (
     admin_client,
     connection,

@@ -11,7 +11,7 @@ from redis.retry import Retry
 from app.core.config import settings
 from kit.commands.alive import is_connected, main
 from kit.process._name import client_name
-from kit.tests.redis_servers import RedisServer
+from kit.testing._redis_servers import RedisServer
 
 HOST = socket.gethostname()
 

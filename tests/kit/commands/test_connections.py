@@ -13,7 +13,7 @@ from kit.connections import Census, Holder
 from kit.connections._budget import Budget, Line
 from kit.testing._processes import QueueProcess
 from kit.tests.pgbouncer import pgbouncer
-from kit.tests.redis_servers import RedisServer
+from kit.testing._redis_servers import RedisServer
 
 PLAN = Budget((Line("API", 1, 2), Line("worker", 1, 4)), 30, "REDIS_CONNECTION_LIMIT")
 POSTGRES_PLAN = Budget((Line("API", 2, 10),), 15, "POSTGRES_CONNECTION_LIMIT")

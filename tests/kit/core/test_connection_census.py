@@ -10,7 +10,7 @@ from kit.database._connect import connect
 from kit.process._name import client_name
 from kit.redis._pool import redis_client
 from kit.testing._environment import change_settings
-from kit.tests.redis_servers import RedisServer
+from kit.testing._redis_servers import RedisServer
 
 
 def of_this_process(census: Census) -> Holder:

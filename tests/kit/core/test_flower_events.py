@@ -11,7 +11,7 @@ from kombu import Connection
 from app.core.celery import celery_app
 from kit.queue import _flower_events as flower_events
 from kit.redis._transport import Transport
-from kit.tests.redis_servers import RedisServer
+from kit.testing._redis_servers import RedisServer
 
 
 @pytest.mark.slow

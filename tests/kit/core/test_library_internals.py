@@ -55,7 +55,7 @@ from kit.redis import (
     _transport as redis_transport,
 )
 from kit.redis._pool import RedisPoolBusyError, build_pool, redis_client
-from kit.tests.redis_servers import RedisServer
+from kit.testing._redis_servers import RedisServer
 
 Calls = list[dict[str, Any]]
 

@@ -19,7 +19,7 @@ from kit.testing._databases import database_engine
 from kit.testing._processes import own_database
 from kit.tests.connection_hogs import ConnectionHogs
 from kit.tests.load_service import SYNC_ANSWER, SYNC_PING
-from kit.tests.redis_servers import RedisServer
+from kit.testing._redis_servers import RedisServer
 from kit.tests.watched_service import PING_PATH, START_SECONDS, WatchedService
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from app.core.config import BASE_DIR, settings
 from kit.http._health import CACHE_SECONDS
 from kit.testing._processes import QueueProcess, own_database, run_api
 from kit.tests.load_service import SYNC_ANSWER, SYNC_PING
-from kit.tests.redis_servers import RedisServer
+from kit.testing._redis_servers import RedisServer
 
 STALL_SECONDS = 10
 ASYNC_SENDERS = 60

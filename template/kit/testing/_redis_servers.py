@@ -16,7 +16,7 @@ from kit.devservices import find_valkey, signal_at_end_of_parent
 from kit.places import service
 from kit.redis import _pool as redis_pool
 from kit.settings import settings
-from kit.testing import free_port
+from kit.testing._processes import free_port
 
 
 class RedisServer:
