@@ -13,6 +13,7 @@ from kit.connections._budget import Budget, redis_allowance, redis_budget
 from kit.process._name import Role
 from kit.testing import free_port
 from kit.testing._processes import START_SECONDS, QueueProcess, run_api
+from kit.testing._redis_servers import RedisServer
 from kit.tests.connection_sampler import (
     ConnectionSampler,
     Sample,
@@ -22,7 +23,6 @@ from kit.tests.connection_sampler import (
 )
 from kit.tests.flower_readers import FlowerReaders
 from kit.tests.heartbeats import run_heartbeat_every_second, wait_for_heartbeat
-from kit.testing._redis_servers import RedisServer
 from kit.tests.task_load import RUNS, LoadReport, run_task_load
 
 logger = logging.getLogger(__name__)

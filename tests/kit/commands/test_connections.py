@@ -12,8 +12,8 @@ from kit.commands.connections import as_table
 from kit.connections import Census, Holder
 from kit.connections._budget import Budget, Line
 from kit.testing._processes import QueueProcess
-from kit.tests.pgbouncer import pgbouncer
 from kit.testing._redis_servers import RedisServer
+from kit.tests.pgbouncer import pgbouncer
 
 PLAN = Budget((Line("API", 1, 2), Line("worker", 1, 4)), 30, "REDIS_CONNECTION_LIMIT")
 POSTGRES_PLAN = Budget((Line("API", 2, 10),), 15, "POSTGRES_CONNECTION_LIMIT")

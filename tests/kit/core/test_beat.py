@@ -17,8 +17,8 @@ from kit.queue._beat import Scheduler
 from kit.queue._tasks import heartbeat
 from kit.redis import _pool as redis_pool
 from kit.testing._processes import QueueProcess
-from kit.tests.heartbeats import EVERY_SECOND, Elsewhere, run_heartbeat_every_second
 from kit.testing._redis_servers import RedisServer
+from kit.tests.heartbeats import EVERY_SECOND, Elsewhere, run_heartbeat_every_second
 from kit.tests.watched_service import at_start
 
 

@@ -17,8 +17,8 @@ from kit.queue._tasks import ping
 from kit.redis._pool import SOCKET_TIMEOUT
 from kit.redis._transport import WAITING_CHECK_INTERVAL
 from kit.testing._processes import QueueProcess
-from kit.tests.faulty_link import FaultyLink
 from kit.testing._redis_servers import RedisServer
+from kit.tests.faulty_link import FaultyLink
 from kit.tests.watched_service import START_SECONDS, Senders, WatchedService, tick_each_second
 
 pytestmark = [pytest.mark.slow, pytest.mark.load]

@@ -17,9 +17,9 @@ from app.core.config import settings
 from kit.security import ensure_admin
 from kit.testing._databases import database_engine
 from kit.testing._processes import own_database
+from kit.testing._redis_servers import RedisServer
 from kit.tests.connection_hogs import ConnectionHogs
 from kit.tests.load_service import SYNC_ANSWER, SYNC_PING
-from kit.testing._redis_servers import RedisServer
 from kit.tests.watched_service import PING_PATH, START_SECONDS, WatchedService
 
 logger = logging.getLogger(__name__)

@@ -16,8 +16,8 @@ import pytest
 from app.core.config import BASE_DIR, settings
 from kit.http._health import CACHE_SECONDS
 from kit.testing._processes import QueueProcess, own_database, run_api
-from kit.tests.load_service import SYNC_ANSWER, SYNC_PING
 from kit.testing._redis_servers import RedisServer
+from kit.tests.load_service import SYNC_ANSWER, SYNC_PING
 
 STALL_SECONDS = 10
 ASYNC_SENDERS = 60

@@ -15,8 +15,8 @@ from kit.redis import _pool as redis_pool
 from kit.redis import _transport as redis_transport
 from kit.redis._delivery import Delivery, take_message
 from kit.redis._pool import redis_client
-from kit.tests.faulty_link import FaultyLink
 from kit.testing._redis_servers import RedisServer, pool_on
+from kit.tests.faulty_link import FaultyLink
 
 PREFIX = "shop:"
 NOTES = (f"{PREFIX}unacked", f"{PREFIX}unacked_index")
