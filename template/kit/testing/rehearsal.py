@@ -15,7 +15,6 @@ from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from kit.commands import run_command
 from kit.database import connect
 from kit.migrations import (
     load_metadata,
@@ -26,6 +25,7 @@ from kit.migrations import (
     upgrade_to_heads,
 )
 from kit.process import start_local_services, temporary_postgres
+from kit.settings import StartupError
 from kit.testing._rows import TABLES, fill_tables
 
 WITHOUT_CACHE = {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
@@ -141,6 +141,8 @@ def _pending(script: ScriptDirectory, after: str) -> list[Script]:
     """The revisions that build on one, or else those that the configured database lacks."""
     if after:
         every = missing_revisions(script, [])
+        if after not in {revision.revision for revision in every}:
+            raise StartupError(f"there is no revision {after}: `make db-status` lists the newest.")
         built_on = {
             revision: {
                 each.revision for each in script.iterate_revisions(revision.revision, "base")
@@ -173,4 +175,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    sys.exit(main())
