@@ -134,14 +134,15 @@ def render_item(kind: str, item: object, context: AutogenContext) -> str | Liter
     """
     if kind != "type":
         return False
-    if isinstance(item, TypeDecorator):
-        return render._repr_type(undecorated(item), context)  # noqa: SLF001
     if isinstance(item, sa.Enum) and item.native_enum:
         context.imports.add("from sqlalchemy.dialects import postgresql")
         enumeration = ENUM(*item.enums, name=item.name, schema=item.schema, create_type=False)
         return f"postgresql.{enumeration!r}"
-    if not type(item).__module__.startswith("sqlalchemy."):
-        context.imports.add(f"import {type(item).__module__}")
+    if type(item).__module__.startswith("sqlalchemy."):
+        return False
+    if isinstance(item, TypeDecorator):
+        return render._repr_type(undecorated(item), context)  # noqa: SLF001
+    context.imports.add(f"import {type(item).__module__}")
     return False
 
 

@@ -16,10 +16,11 @@ from kit.migrations._upgrade import lock_migrations, upgrade_to_heads
 from kit.settings import StartupError, settings
 
 # Not the schema itself: on Supabase that would remove its grants, which nothing would restore. The
-# objects of a PostgreSQL extension belong to that extension.
+# objects of a PostgreSQL extension belong to that extension, the sequence of an identity column to
+# its table.
 DROP_STATEMENTS = """
-    WITH of_postgresql_extensions AS (
-        SELECT classid, objid FROM pg_depend WHERE deptype = 'e'
+    WITH of_others AS (
+        SELECT classid, objid FROM pg_depend WHERE deptype IN ('e', 'i')
     ), objects AS (
         SELECT 'pg_class'::regclass AS classid, oid, relnamespace AS namespace,
             CASE relkind
@@ -40,7 +41,7 @@ DROP_STATEMENTS = """
     WHERE namespace IN (
         SELECT oid FROM pg_namespace WHERE nspname = ANY(CAST(:schemas AS text[]))
       )
-      AND (classid, oid) NOT IN (SELECT classid, objid FROM of_postgresql_extensions)
+      AND (classid, oid) NOT IN (SELECT classid, objid FROM of_others)
 """
 
 

@@ -104,7 +104,9 @@ OBJECTS = {
         FROM pg_proc JOIN schemas ON schemas.oid = pronamespace
         WHERE prokind IN ('f', 'p') AND pg_proc.oid NOT IN (TABLE members)
     """,
-    "extensions": "SELECT extname || ' ' || extversion FROM pg_extension",
+    "extensions": """
+        SELECT extname || ' ' || extversion FROM pg_extension WHERE extname <> 'plpgsql'
+    """,
 }
 """For each kind of object, the query that describes them."""
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import registry
 from sqlalchemy.pool import NullPool
-from sqlalchemy.types import UserDefinedType
+from sqlalchemy.types import TypeDecorator, UserDefinedType
 from sqlmodel import Field, SQLModel
 
 from app.core.config import BASE_DIR, settings
@@ -330,7 +331,8 @@ class TestOtherSchemas:
     def test_a_reset_empties_it(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(_reset, "load_metadata", lambda: world.metadata)
         world.base()
-        probe(world, fields={}, __table_args__={"schema": "ledger"})
+        number = Field(default=None, sa_column_args=(sa.Identity(),))
+        probe(world, fields={"number": (int, number)}, __table_args__={"schema": "ledger"})
         world.migrate()
         world.up()
         world.sql("INSERT INTO ledger.probe DEFAULT VALUES")
@@ -496,9 +498,26 @@ class Polygon(UserDefinedType[str]):
         return "polygon"
 
 
+class Decorated(TypeDecorator[int]):
+    """A type of the owner's, of which the database knows nothing."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+
 def test_types_of_others_are_imported(world: World) -> None:
     world.base()
-    probe(world, fields={"area": (str, Field(sa_type=Polygon(2)))})
+    decorated = Field(sa_type=Decorated)
+    probe(
+        world,
+        fields={
+            "area": (str, Field(sa_type=Polygon(2))),
+            "amount": (int, decorated),
+            "wait": (timedelta, Field()),
+        },
+    )
     code = world.migrate()
+    assert "sa.Interval()" in code
+    assert 'sa.Column("amount", sa.BigInteger()' in code
     assert f"import {__name__}" in code
     assert f"{__name__}.Polygon(2)" in code
