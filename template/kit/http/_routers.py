@@ -174,7 +174,7 @@ def _include(
 
 def _refuse_what_has_no_dependencies(router: APIRouter, module: ModuleType) -> None:
     for route in iter_route_contexts(router.routes):
-        if not hasattr(route, "dependant"):
+        if getattr(route, "dependant", None) is None:
             raise StartupError(
                 f"{module.__file__}: make {route.path!r} a route of FastAPI's, or mount it outside "
                 "of /api in app/main.py: no dependency reaches a mounted application or what "

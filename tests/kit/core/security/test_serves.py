@@ -60,7 +60,7 @@ def application(monkeypatch: pytest.MonkeyPatch) -> FastAPI:
     application = FastAPI(middleware=middleware_stack())
     setup_errors(application)
     setup_openapi(application)
-    monkeypatch.setattr(type(service), "application", application)
+    monkeypatch.setattr(type(service), "application", application, raising=False)
     return application
 
 
