@@ -75,6 +75,7 @@ def production(servers: Servers, database: str, *, link: str = "") -> dict[str, 
         "ENVIRONMENT": "production",
         "SECRET_KEY": secrets.token_urlsafe(32),
         "CORS_ORIGINS": "https://app.example.com",
+        "API_RATE_LIMIT": "1000000",  # on, as it is in production, and beyond what a run reaches
         "ENABLED_EXTENSIONS": "_example",
         "DATABASE_URL": link or database,
         "POSTGRES_POOLER": "transaction" if is_pooled else "none",

@@ -8,6 +8,7 @@ pydantic's parser reads some 200 levels in every version of Python. To find and 
 million mistakes takes seconds and 700 MB, so the number of values and that of mistakes are limited.
 """
 
+from codecs import BOM_UTF8
 from decimal import Decimal
 from http import HTTPStatus
 from math import isfinite
@@ -22,11 +23,13 @@ from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
 from starlette.requests import Request
 
 from kit.errors import Problem
+from kit.settings import settings
 
 BYTES_OF_A_VALUE = 16
 """A body may have one value for so many of the bytes that its route takes."""
 
-MOST_MISTAKES = 1_000
+FEW_VALUES = 1_000
+"""Values, and descriptions of mistakes, that never cost much."""
 
 _initialise = ModelField.__post_init__
 
@@ -40,7 +43,7 @@ def _initialise_finite(field: ModelField) -> None:
         try:
             return validate(value, **options)
         except ValidationError as error:
-            if (count := error.error_count()) <= MOST_MISTAKES:
+            if (count := error.error_count()) <= FEW_VALUES:
                 raise
             kind = PydanticCustomError("too_many_mistakes", f"{count} values are wrong")
             entry: Any = {"type": kind}
@@ -80,14 +83,15 @@ class MalformedJSONError(Problem, ValueError):
 async def _parse_json(request: Any) -> Any:
     if not hasattr(request, "_json"):
         body = await request.body()
-        most = request.scope.get(MAX_BODY_SIZE_SCOPE_KEY, len(body)) // BYTES_OF_A_VALUE
+        size = request.scope.get(MAX_BODY_SIZE_SCOPE_KEY, settings.API_MAX_BODY_SIZE)
+        most = max(FEW_VALUES, size // BYTES_OF_A_VALUE)
         if body.count(b",") > most:
             raise Problem(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                 f"Send at most {most:,} values, or commas, to this address.",
             )
         try:
-            request._json = from_json(body)  # noqa: SLF001
+            request._json = from_json(body.removeprefix(BOM_UTF8))  # noqa: SLF001
         except ValueError as error:
             entry = {"in": "body", "pointer": "", "detail": str(error), "code": "json_invalid"}
             # Without the body, which the error of Python's own parser keeps.

@@ -21,7 +21,7 @@ from websockets.sync.client import connect
 from app.core.config import BASE_DIR, settings
 from app.main import app
 from kit.commands.serve import HEADERS_LIMIT
-from kit.http._finite import BYTES_OF_A_VALUE, MOST_MISTAKES
+from kit.http._finite import BYTES_OF_A_VALUE, FEW_VALUES
 from kit.security import require_principal
 from kit.testing import own_database, run_api
 from kit.tests.measured_service import (
@@ -174,6 +174,9 @@ class TestJSON:
         assert answer.status_code == 422
         assert [each["detail"] for each in answer.json()["errors"]] == [detail]
 
+    def test_a_byte_order_mark_is_no_mistake(self, http: TestClient) -> None:
+        assert http.post(OPEN_JSON, content=b"\xef\xbb\xbf{}").json() == 2
+
     def test_200_levels_are_read(self, http: TestClient) -> None:
         assert http.post(OPEN_JSON, content=b"[" * 200 + b"]" * 200).status_code == 200
 
@@ -185,9 +188,9 @@ class TestJSON:
         assert answer.json()["detail"] == "Send at most 65,536 values, or commas, to this address."
 
     def test_thousands_of_mistakes_are_counted(self, http: TestClient) -> None:
-        few = http.post(OPEN_LIST, json=[0] * MOST_MISTAKES).json()
-        many = http.post(OPEN_LIST, json=[0] * (MOST_MISTAKES + 1)).json()
-        assert len(few["errors"]) == MOST_MISTAKES
+        few = http.post(OPEN_LIST, json=[0] * FEW_VALUES).json()
+        many = http.post(OPEN_LIST, json=[0] * (FEW_VALUES + 1)).json()
+        assert len(few["errors"]) == FEW_VALUES
         assert [each["detail"] for each in many["errors"]] == ["1001 values are wrong"]
 
 
