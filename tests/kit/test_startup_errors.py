@@ -1,10 +1,12 @@
 """What keeps the service from starting is told in one clear line, whichever way it is started."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -102,6 +104,45 @@ def test_all_that_is_missing_or_wrong_is_reported_at_once() -> None:
     assert "Traceback" not in output
     lines = [line.removeprefix("error:").split()[0] for line in output.splitlines()]
     assert lines == ["API_WORKERS", "REDIS_URL", "SECRET_KEY", "CORS_ORIGINS", "EXAMPLE_PAGE_SIZE"]
+
+
+@pytest.mark.parametrize("environment", [None, ""])
+def test_in_an_image_no_environment_is_production(tmp_path: Path, environment: str | None) -> None:
+    """The image has no embedded servers, see `.dockerignore`."""
+    for folder in ("app", "kit"):
+        ignored = shutil.ignore_patterns("devservices", "tests", "testing", "__pycache__")
+        shutil.copytree(BASE_DIR / folder, tmp_path / folder, ignore=ignored)
+    given = {"ENVIRONMENT": environment} if environment is not None else {}
+
+    result = subprocess.run(
+        [sys.executable, "-c", "import app.core.config"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], **given},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert "SECRET_KEY is not set and ENVIRONMENT is production" in result.stderr
+
+
+@pytest.mark.parametrize("command", [(*SERVE, "--check"), UVICORN], ids=lambda each: each[0])
+def test_local_that_was_forgotten(command: tuple[str, ...]) -> None:
+    result = start(
+        command,
+        ENVIRONMENT="",
+        ALLOW_UNSAFE="",
+        DATABASE_URL="postgresql://u:hunter2@db.example.com/app",
+        API_PORT=free_port(),
+    )
+
+    assert_one_clear_line(
+        result,
+        "Set ENVIRONMENT=production, or use `make dev`",
+        "PostgreSQL is on another machine",
+        "add local-with-remote-servers to ALLOW_UNSAFE",
+    )
+    assert "hunter2" not in result.stdout + result.stderr
 
 
 @pytest.mark.parametrize("workers", ["3", "4"])

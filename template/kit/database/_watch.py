@@ -97,10 +97,10 @@ def _is_lost(connection: "_WatchedConnection", cursor: extensions.cursor | None)
 
 def _finish(connection: extensions.connection, deadline: float) -> None:
     """Wait for what an asynchronous connection does, until the deadline."""
-    events = {extensions.POLL_READ: select.POLLIN, extensions.POLL_WRITE: select.POLLOUT}
     while (state := connection.poll()) != extensions.POLL_OK:
         poll = select.poll()
-        poll.register(connection.fileno(), events[state])
+        is_reading = state == extensions.POLL_READ
+        poll.register(connection.fileno(), select.POLLIN if is_reading else select.POLLOUT)
         if not poll.poll(max(0, deadline - time.monotonic()) * 1000):
             raise psycopg2.OperationalError("no answer in time")
 
@@ -136,11 +136,5 @@ class _WatchedConnection(extensions.connection):
 
 def watched(parameters: Mapping[str, Any]) -> Callable[..., extensions.connection]:
     """Make the `connection_factory` of psycopg2 for connections with these parameters."""
-    others = dict(parameters)
-
-    def connect(*arguments: Any) -> extensions.connection:
-        connection = _WatchedConnection(*arguments)
-        connection.parameters = others
-        return connection
-
-    return connect
+    bound = {"parameters": dict(parameters)}
+    return type(_WatchedConnection.__name__, (_WatchedConnection,), bound)

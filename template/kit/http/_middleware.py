@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import ipaddress
 import logging
 import re
 from functools import lru_cache
@@ -347,9 +348,9 @@ _OWN_ORIGIN = r"https?://(localhost|.+\.localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 
 
 class OwnPagesMiddleware:
-    """Refuses, in local, what pages of other websites have a developer's browser send.
+    """Refuses, in local, other machines, and pages of other websites in a developer's browser.
 
-    The API asks for no token there, so any website that is open in a browser could use it.
+    The API asks for no token there. A server may listen elsewhere than `API_HOST` says.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -362,6 +363,16 @@ class OwnPagesMiddleware:
         Raises:
             Problem: for any other.
         """
+        address = (scope.get("server") or ("",))[0]  # a name in tests, a path of a Unix socket
+        if address[:1].isdigit() or ":" in address:
+            own = ipaddress.ip_address(address)
+            if not (getattr(own, "ipv4_mapped", None) or own).is_loopback:
+                raise Problem(
+                    HTTPStatus.FORBIDDEN,
+                    "Set ENVIRONMENT=production: in local, which asks for no token, only this "
+                    f"machine is answered. Where that is meant, add {LOCAL_ON_NETWORK} to "
+                    "ALLOW_UNSAFE.",
+                )
         for name, value in scope.get("headers", ()):
             origin = str(value, "latin-1")
             if name == b"origin" and not (

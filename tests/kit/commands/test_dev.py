@@ -21,7 +21,8 @@ from threading import Thread
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from app.core.config import BASE_DIR
+from app.core.config import BASE_DIR, Settings
+from kit.commands import dev
 from kit.tests.background import Background
 from kit.tests.devservices.project import wait_until
 
@@ -321,6 +322,16 @@ def test_a_reset_keeps_the_printed_login_and_token(project: Path) -> None:
         development.wait_for_line("saved.py changed")
         assert run_ping(development)["message"] == "hello"
         assert log_in(development).endswith("/admin/")
+
+
+def test_a_database_elsewhere_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = Settings(DATABASE_URL="postgresql://u:hunter2@db.example.com/app", REDIS_URL=None)
+    monkeypatch.setattr(dev, "settings", changed)
+
+    told = dev._announcement("http://a", "http://f", admin=("a", "b"), flower=("c", "d"), token="t")
+
+    assert "PostgreSQL is not on this machine" in told
+    assert "hunter2" not in told
 
 
 def test_it_is_for_development_alone(project: Path) -> None:

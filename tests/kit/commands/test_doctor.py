@@ -226,7 +226,7 @@ class TestUnsafe:
 
         without_tls, unneeded = self.found()
 
-        assert "readable by all. ALLOW_UNSAFE has redis-without-tls. Set REDIS_TLS" in without_tls
+        assert "ALLOW_UNSAFE has redis-without-tls. Set REDIS_TLS=true" in without_tls
         assert unneeded == "ALLOW_UNSAFE has any-proxy, which nothing here needs Remove it."
 
     def test_in_local_all_of_it_is_reported(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Browsers of other origins: this machine's in local, else the listed ones; never with cookies."""
 
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
@@ -90,6 +91,35 @@ async def test_a_developers_machine_answers_its_own_pages_alone(
             assert answer.json()["detail"].startswith("ALLOWED_HOSTS")
     async with client_of([LISTED], "production") as client:
         assert (await client.put("/", headers={header: value})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("address", "is_answered"),
+    [
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("/run/service.sock", True),
+        ("192.168.1.5", False),
+        ("fd00::5", False),
+    ],
+)
+async def test_a_developers_machine_answers_no_other_machine(
+    client_of: Callable[[list[str], str], httpx.AsyncClient], address: str, is_answered: bool
+) -> None:
+    """As where uvicorn is started by hand with `--host 0.0.0.0`."""
+    async with client_of([], "local") as client:
+        transport = client._transport
+        assert isinstance(transport, httpx.ASGITransport)
+        inner = transport.app
+
+        async def with_address(scope: Any, receive: Any, send: Any) -> None:
+            await inner({**scope, "server": (address, 8000)}, receive, send)
+
+        transport.app = with_address
+        answer = await client.put("/", headers={"Host": "localhost"})
+    assert answer.status_code == (200 if is_answered else 403)
+    assert is_answered or "add local-on-network to ALLOW_UNSAFE" in answer.json()["detail"]
 
 
 async def test_preflight_allows_tokens_and_methods(
