@@ -80,7 +80,7 @@ OVERRIDDEN: list[tuple[type, type, set[str]]] = [
     (
         redis_transport.Backend,
         RedisBackend,
-        {"_get_pool", "on_task_call", "encode", "connection_errors", "_set"},
+        {"_get_pool", "on_task_call", "encode", "connection_errors", "_set", "_set_with_state"},
     ),
     (redis_transport.Backend, SyncBackendMixin, {"wait_for"}),
     (redis_pool.BlockingPool, redis.BlockingConnectionPool, {"get_connection"}),
