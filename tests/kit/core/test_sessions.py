@@ -297,7 +297,7 @@ class TestRouteThatTakesASession:
     @pytest.fixture
     def application(self, monkeypatch: pytest.MonkeyPatch) -> FastAPI:
         application = FastAPI()
-        monkeypatch.setattr(type(service), "application", application)
+        monkeypatch.setattr(type(service), "application", application, raising=False)
         return application
 
     def test_of_a_websocket_is_refused(self, application: FastAPI) -> None:
