@@ -10,6 +10,7 @@ from http import HTTPStatus
 from time import perf_counter
 from urllib.parse import urlsplit
 
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import iter_route_contexts
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
@@ -297,8 +298,7 @@ class RequestBodyMiddleware:
             self._protected = {
                 id(context.original_route)
                 for context in iter_route_contexts(scope["app"].routes)
-                for dependency in getattr(getattr(context, "dependant", None), "dependencies", ())
-                if dependency.call is require_principal
+                if _needs_principal(getattr(context, "dependant", None))
             }
         body = _LimitedBody(self.app, self._protected)
         try:
@@ -332,6 +332,12 @@ class _LimitedBody(RequestBodyLimitResponder):
 
     async def send_with_limit(self, message: Message) -> None:
         await self.send(message)  # Starlette would put a 413 in place of a 401
+
+
+def _needs_principal(dependant: Dependant | None) -> bool:
+    return dependant is not None and (
+        dependant.call is require_principal or any(map(_needs_principal, dependant.dependencies))
+    )
 
 
 async def _check_caller(connection: HTTPConnection) -> None:
