@@ -193,14 +193,15 @@ RESERVED = {
     **dict.fromkeys(("api", "admin", "health", "openapi", "scalar", "static", "tasks"), "routes"),
     **dict.fromkeys(
         (
-            *("admin", "api", "celery", "cors", "database", "enabled", "environment", "flower"),
-            *("forwarded", "log", "platform", "postgres", "project", "redis", "secret"),
+            *("admin", "allowed", "api", "celery", "cors", "database", "enabled", "environment"),
+            *("flower", "forwarded", "log", "platform", "postgres", "project", "redis", "secret"),
         ),
         "settings",
     ),
     **dict.fromkeys(("admin", "alembic", "api", "audit"), "tables"),
     **dict.fromkeys(
-        ("base", "core", "core_0001", "current", "head", "heads", "service"), "migrations"
+        ("base", "core", "core_0001", "core_0003", "current", "head", "heads", "service"),
+        "migrations",
     ),
     **dict.fromkeys(("partials", "sqladmin"), "templates"),
 }
