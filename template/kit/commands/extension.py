@@ -193,8 +193,8 @@ RESERVED = {
     **dict.fromkeys(("api", "admin", "health", "openapi", "scalar", "static", "tasks"), "routes"),
     **dict.fromkeys(
         (
-            *("admin", "api", "celery", "cors", "database", "enabled", "environment", "flower"),
-            *("forwarded", "log", "platform", "postgres", "project", "redis", "secret"),
+            *("admin", "allowed", "api", "celery", "cors", "database", "enabled", "environment"),
+            *("flower", "forwarded", "log", "platform", "postgres", "project", "redis", "secret"),
         ),
         "settings",
     ),

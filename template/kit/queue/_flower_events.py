@@ -71,7 +71,7 @@ def protect_pages() -> None:
         if isinstance(handler, BaseHandler):
             headers_of(handler)
         # The list of workers has a script in its page.
-        scripts = f"{settings.CONTENT_SECURITY_POLICY}; script-src 'self' 'unsafe-inline'"
+        scripts = f"{settings.API_CONTENT_SECURITY_POLICY}; script-src 'self' 'unsafe-inline'"
         for name, value in (
             settings.security_headers | {"Content-Security-Policy": scripts}
         ).items():

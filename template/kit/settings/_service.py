@@ -163,7 +163,7 @@ class Settings(ServiceSettings):
         [],
         description="Names by which the API is reached, as api.example.com or *.example.com.",
     )
-    CONTENT_SECURITY_POLICY: str = Field(
+    API_CONTENT_SECURITY_POLICY: str = Field(
         DEFAULT_CONTENT_SECURITY_POLICY,
         description="What pages may load, and from where; an answer with a policy keeps its own.",
     )
@@ -609,7 +609,7 @@ class Settings(ServiceSettings):
     def security_headers(self) -> dict[str, str]:
         """Headers of every answer that has none of their own, HSTS outside local among them."""
         headers = {
-            "Content-Security-Policy": self.CONTENT_SECURITY_POLICY,
+            "Content-Security-Policy": self.API_CONTENT_SECURITY_POLICY,
             "X-Content-Type-Options": "nosniff",
             "X-Frame-Options": "DENY",
             "Referrer-Policy": "same-origin",

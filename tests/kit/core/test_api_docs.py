@@ -59,7 +59,7 @@ async def test_the_page_names_no_other_machine(monkeypatch: pytest.MonkeyPatch) 
     answer = await get(application(monkeypatch), "/scalar")
     assert "://" not in answer.text
     assert "//" not in re.sub(r"<!.*?>", "", answer.text)
-    assert "://" not in settings.CONTENT_SECURITY_POLICY
+    assert "://" not in settings.API_CONTENT_SECURITY_POLICY
 
 
 async def test_the_page_is_configured_and_escaped(monkeypatch: pytest.MonkeyPatch) -> None:

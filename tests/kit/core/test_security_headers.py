@@ -66,7 +66,9 @@ async def test_every_answer_has_them(client: httpx.AsyncClient, path: str, statu
     answer = await client.get(path)
     assert answer.status_code == status
     assert all(name in answer.headers for name in NAMES), answer.headers
-    assert answer.headers.get_list("Content-Security-Policy") == [settings.CONTENT_SECURITY_POLICY]
+    assert answer.headers.get_list("Content-Security-Policy") == [
+        settings.API_CONTENT_SECURITY_POLICY
+    ]
     if "ETag" in answer.headers and "/static" in path:
         kept = await client.get(path, headers={"If-None-Match": answer.headers["ETag"]})
         assert kept.status_code == 304
