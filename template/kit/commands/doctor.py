@@ -37,7 +37,6 @@ from kit.places import service
 from kit.process import start_local_services
 from kit.queue import UNNAMED_PROXY, RedisStatus, read_redis_status
 from kit.settings import (
-    LOCAL_NAMES,
     SHORTEST_PASSWORD,
     SUPABASE_PROJECT_HOST,
     SUPABASE_TRANSACTION_PORT,
@@ -149,7 +148,7 @@ def check_unsafe() -> Iterator[Finding]:
             reason += f" ALLOW_UNSAFE has {name}."
         yield warning(f"unsafe: {reason}", f"{remedy}.")
     for name in settings.ALLOW_UNSAFE:
-        if name not in found and not (settings.is_local and name in LOCAL_NAMES):
+        if name not in found and not settings.is_local:  # there, other servers stand in
             yield warning(f"ALLOW_UNSAFE has {name}, which nothing here needs", "Remove it.")
     if settings.is_local and (remote := settings.remote_servers):
         yield warning(

@@ -193,8 +193,18 @@ RESERVED = {
     **dict.fromkeys(("api", "admin", "health", "openapi", "scalar", "static", "tasks"), "routes"),
     **dict.fromkeys(
         (
-            *("admin", "allowed", "api", "celery", "cors", "database", "enabled", "environment"),
-            *("flower", "forwarded", "log", "platform", "postgres", "project", "redis", "secret"),
+            *("admin", "allow", "allowed", "api", "celery", "cors", "database", "enabled"),
+            *(
+                "environment",
+                "flower",
+                "forwarded",
+                "log",
+                "platform",
+                "postgres",
+                "project",
+                "redis",
+                "secret",
+            ),
         ),
         "settings",
     ),

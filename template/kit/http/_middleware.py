@@ -379,16 +379,16 @@ class OwnPagesMiddleware:
                     f"machine is answered. Where that is meant, add {LOCAL_ON_NETWORK} to "
                     "ALLOW_UNSAFE.",
                 )
-        for name, value in scope.get("headers", ()):
-            origin = str(value, "latin-1")
-            if name == b"origin" and not (
-                origin in self._listed or re.fullmatch(_OWN_ORIGIN, origin)
-            ):
-                raise Problem(
-                    HTTPStatus.FORBIDDEN,
-                    f"Add the origin to CORS_ORIGINS, as https://app.example.com: in local, only "
-                    f"pages of this machine are answered, and not {origin}.",
-                )
+        headers = dict(scope.get("headers", ()))
+        origin = str(headers.get(b"origin", b""), "latin-1")
+        host = str(headers.get(b"host", b""), "latin-1")  # which `SecurityMiddleware` allowed
+        is_own = origin.endswith(f"//{host}") or re.fullmatch(_OWN_ORIGIN, origin)
+        if origin and not is_own and origin not in self._listed:
+            raise Problem(
+                HTTPStatus.FORBIDDEN,
+                f"Add the origin to CORS_ORIGINS, as https://app.example.com: in local, only "
+                f"pages of this machine are answered, and not {origin}.",
+            )
         await self.app(scope, receive, send)
 
 

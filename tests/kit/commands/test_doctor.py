@@ -222,7 +222,9 @@ class TestUnsafe:
 
     def test_what_is_named_is_reported(self, monkeypatch: pytest.MonkeyPatch) -> None:
         names = ["redis-without-tls", "any-proxy"]
-        configure(monkeypatch, **(OUTSIDE | {"REDIS_TLS": False, "ALLOW_UNSAFE": names}))
+        hosts = ["api.example.com"]
+        changes = {"REDIS_TLS": False, "ALLOW_UNSAFE": names, "ALLOWED_HOSTS": hosts}
+        configure(monkeypatch, **(OUTSIDE | changes))
 
         without_tls, unneeded = self.found()
 

@@ -76,7 +76,7 @@ async def test_every_answer_has_them(client: httpx.AsyncClient, path: str, statu
 
 
 async def test_preflights_and_failures_have_them(client: httpx.AsyncClient) -> None:
-    headers = {"Origin": "https://a.example", "Access-Control-Request-Method": "PUT"}
+    headers = {"Origin": "http://localhost:5173", "Access-Control-Request-Method": "PUT"}
     answer = await client.options("/api/tasks/ping", headers=headers)
     assert answer.status_code == 200
     assert "nosniff" in answer.headers["X-Content-Type-Options"]

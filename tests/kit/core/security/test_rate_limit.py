@@ -4,7 +4,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 from types import SimpleNamespace
 
 import httpx
@@ -17,7 +16,6 @@ from app.main import app
 from kit.errors import Problem
 from kit.redis import redis_client
 from kit.security import Principal, _rate_limit
-from kit.security._principals import LOCAL_PRINCIPAL
 from kit.security._rate_limit import MOST_CALLERS, PAUSE, WINDOW, RateLimit
 from kit.testing import free_port, own_database, run_api
 
