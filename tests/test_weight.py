@@ -5,11 +5,11 @@ from pathlib import Path
 from tests.conftest import Render
 from tests.rendered import files
 
-FILES = 200
+FILES = 202
 PYTHON_OF_THE_OWNER = 5_000
 """Lines outside of `kit/`, the skeleton of an extension and the tests included."""
-PYTHON_OF_THE_KIT = 15_350  # 165 more than before for waits, forks and marks of migrations
-"""Lines in `kit/`; 1,350 of them are `kit.testing` and `kit.architecture`, for tests alone."""
+PYTHON_OF_THE_KIT = 18_550  # 3,200 more than 0.7.1: migrations 1,200, strangers and faults 1,500
+"""Lines in `kit/`; 1,950 of them are `kit.testing` and `kit.architecture`, for tests alone."""
 
 
 def lines_of_python(project: Path, *, kit: bool) -> int:

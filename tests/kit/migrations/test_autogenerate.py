@@ -11,6 +11,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from app.core.config import BASE_DIR, settings
+from kit.migrations import script_directory
 from kit.testing._migrations import alembic
 
 pytestmark = pytest.mark.slow
@@ -110,7 +111,8 @@ def test_each_branch_gets_its_tables_and_nothing_else(project: Path, fresh_datab
     assert extension.parent == project / "app" / "extensions" / "probe_inn" / "migrations"
     assert variables(extension)["revision"].startswith("probe_inn_")
     assert variables(extension)["branch_labels"] == ("probe_inn",)
-    assert variables(extension)["depends_on"] == "core_0003"
+    kit_head = script_directory().get_revision("core@head").revision
+    assert variables(extension)["depends_on"] == kit_head
     assert extension.read_text().count("op.create_table(") == 1
     assert "ALTER TABLE probe_inn_room ENABLE ROW LEVEL SECURITY" in extension.read_text()
 
