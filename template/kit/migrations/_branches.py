@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from alembic.script import Script, ScriptDirectory
+from alembic.script.revision import RevisionError
 from alembic.util import CommandError
 from sqlalchemy import ARRAY, Column, Enum, MetaData
 from sqlalchemy.dialects import postgresql
@@ -26,6 +27,8 @@ ALEMBIC_DIR = BASE_DIR / "alembic"
 
 EXTENSION_REVISION = re.compile(r"(?P<extension>\w+)_([0-9]{4}|[0-9a-f]{8})")
 """A revision id of an extension, as `hotel_0001` or `hotel_3f2a91c0`: it outlives the files."""
+
+BEGUN_TWICE = re.compile(r"Branch name '(\w+)' in revision (\w+) already used by revision (\w+)")
 
 
 def version_location(branch: str) -> Path:
@@ -54,15 +57,24 @@ def script_directory() -> ScriptDirectory:
 
 
 def refuse_missing_dependencies(script: ScriptDirectory) -> None:
-    """Check that no revision depends on a missing one.
+    """Check that no revision depends on a missing one, and that no branch begins twice.
 
-    Alembic itself would end with a bare `KeyError`.
+    Alembic itself would end with a bare `KeyError`, or not say what to do.
 
     Raises:
-        StartupError: naming the missing revision, the one that needs it, and what to do.
+        StartupError: naming the revisions, and what to do.
     """
     try:
         script.get_heads()
+    except RevisionError as error:
+        if not (match := BEGUN_TWICE.search(str(error))):
+            raise
+        branch, second, first = match.groups()
+        raise StartupError(
+            f"the branch {branch} begins twice, as where two people wrote its first migration. In "
+            f"{', '.join(_files_that_name(second))} set branch_labels = None and down_revision = "
+            f'"{first}".'
+        ) from None
     except KeyError as error:
         missing = str(error.args[0])
         needed_by = ", ".join(_files_that_name(missing)) or "another revision"

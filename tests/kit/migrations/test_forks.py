@@ -1,5 +1,6 @@
 """Two heads on one branch, as two people leave them who write a migration each."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,24 @@ def test_are_told_with_the_remedy_which_mends_them(tmp_path: Path, fresh_databas
     assert back in run("alembic", "downgrade", "service@-1", status=1)
     run("alembic", "downgrade", "probe_middle")
     run("alembic", "upgrade", "heads")
+
+
+def test_a_branch_that_begins_twice_is_told_with_the_remedy_which_mends_it(
+    tmp_path: Path, fresh_database: str
+) -> None:
+    project = write_project(tmp_path, leaving="")
+    table = {"name": "first_too", "before": "None", "labels": '("service",)', "leaving": ""}
+    other = project / "alembic/versions/first_too.py"
+    other.write_text(REVISION.format(**table))
+
+    for arguments in (("kit.commands.doctor",), ("alembic", "upgrade", "heads")):
+        outcome = run_module(fresh_database, *arguments, project=project)
+        assert outcome.status == 1, outcome.output
+        assert "set branch_labels = None and down_revision = " in outcome.output
+
+    [named] = re.findall(r'In (\S+) set .* down_revision = ("\w+")\.', outcome.output)
+    path = project / named[0]
+    first = path.read_text().replace('("service",)', "None")
+    path.write_text(first.replace("down_revision = None", f"down_revision = {named[1]}"))
+    outcome = run_module(fresh_database, "alembic", "history", project=project)
+    assert outcome.status == 0, outcome.output
