@@ -8,12 +8,14 @@ import time
 
 import psutil  # type: ignore[import-untyped]
 from fastapi import APIRouter, Request, UploadFile, WebSocket
+from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel
 
 from app.main import app
 from kit.commands import serve
 
 MEASURE = "/measure"
+DOORS = "/measure/doors"
 OPEN_LIST = "/open/list"
 OPEN_JSON = "/open/json"
 OPEN_UPLOAD = "/open/upload"
@@ -59,6 +61,16 @@ async def measure() -> dict[str, float]:
         _turn[0].beat()
     seconds, _turn[0].seconds = _turn[0].seconds, 0.0
     return {"memory": psutil.Process().memory_info().rss, "turn": seconds}
+
+
+@router.get(DOORS)
+async def list_doors() -> list[tuple[str, str]]:
+    """Path and method of each route that takes a body: the API's, pages', those of extensions."""
+    return sorted(
+        (str(context.path), method)
+        for context in iter_route_contexts(app.routes)
+        for method in (getattr(context, "methods", None) or set()) & {"POST", "PUT", "PATCH"}
+    )
 
 
 @router.post(OPEN_LIST)

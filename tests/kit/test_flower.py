@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from secrets import token_urlsafe
 
 import httpx
 import pytest
@@ -91,7 +92,10 @@ def test_flower_slows_guesses_and_locks_no_known_browser_out() -> None:
 
 @pytest.mark.parametrize(("host", "listens"), [(None, "127.0.0.1"), ("0.0.0.0", "0.0.0.0")])  # noqa: S104
 def test_flower_by_hand_listens_on_loopback(host: str | None, listens: str) -> None:
-    environment = PRODUCTION | {"FLOWER_PASSWORD": "a long password", "SECRET_KEY": "k" * 32}
+    environment = PRODUCTION | {
+        "FLOWER_PASSWORD": "a long password",
+        "SECRET_KEY": token_urlsafe(32),
+    }
     if host:
         environment["FLOWER_HOST"] = host
     code = "import flowerconfig; print(flowerconfig.address)"

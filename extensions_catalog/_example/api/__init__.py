@@ -1,4 +1,8 @@
-"""Notes of programs: the scope `example:read` reads them, `example:write` changes them."""
+"""Notes of programs.
+
+Who reads them needs the scope `example:read`,
+who changes them `example:write`.
+"""
 
 from app.extensions._example.api.notes import router
 from app.extensions._example.api.pages import page_router

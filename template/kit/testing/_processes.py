@@ -179,12 +179,17 @@ not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", "503"]  # no server
 """
 
 
-def broken_contract(address: str, *, examples: int, token: str = "") -> str:
+def broken_contract(
+    address: str, *, seconds: int = 10, examples: int = 0, checks: str = "all", token: str = ""
+) -> str:
     """Call a running API in every way that its OpenAPI schema allows, and in ways that it does not.
 
     Args:
         address: of the API, as `http://127.0.0.1:8000`.
-        examples: calls of each operation, beside those that cover the schema's limits.
+        seconds: for as long.
+        examples: instead, so many calls of each operation, beside those that cover the schema's
+            limits.
+        checks: those of Schemathesis to make, with commas between them.
         token: what `Authorization` carries. On a developer's machine, where the API serves whoever
             has none, it is left empty, and calls without one are not tried.
 
@@ -197,13 +202,14 @@ def broken_contract(address: str, *, examples: int, token: str = "") -> str:
         if token
         else ("--generation-with-security-parameters", "false", "--exclude-checks", "ignored_auth")
     )
+    length = ("--max-examples", str(examples)) if examples else ("--max-time", str(seconds))
     with NamedTemporaryFile("w", suffix=".toml") as config:
         config.write(_CONTRACT)
         config.flush()
         done = subprocess.run(
             [
                 *(schemathesis, "--config-file", config.name, "run", f"{address}/openapi.json"),
-                *("--max-examples", str(examples), *of_callers),
+                *("--checks", checks, *length, *of_callers),
                 # GET there asks for a task whose id is "ping", and 422 says that this is none.
                 *("--exclude-path", "/api/tasks/ping"),
                 *("--continue-on-failure", "--suppress-health-check", "all", "--no-color"),

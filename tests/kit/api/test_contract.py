@@ -33,7 +33,9 @@ OF_EXTENSIONS = {
 """Settings that the extensions want outside of development; nothing is behind the addresses."""
 
 
+@pytest.mark.slow
 @pytest.mark.load
+@pytest.mark.timeout(1500)
 def test_keeps_its_contract() -> None:
     enabled = tuple(f"{name.upper()}_" for name in settings.ENABLED_EXTENSIONS)
     further = {name: value for name, value in OF_EXTENSIONS.items() if name.startswith(enabled)}
@@ -44,7 +46,7 @@ def test_keeps_its_contract() -> None:
         token = re.search(r"api_\S+", made)
         assert token
         with run_api(environment) as address, QueueProcess("worker", **environment):
-            report = broken_contract(address, examples=100, token=token[0])
+            report = broken_contract(address, examples=200, token=token[0])
             assert not report, report
 
 

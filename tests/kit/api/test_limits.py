@@ -13,7 +13,6 @@ from itertools import cycle, islice, product, repeat
 
 import httpx
 import pytest
-from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
@@ -25,6 +24,7 @@ from kit.http._finite import BYTES_OF_A_VALUE, FEW_VALUES
 from kit.security import require_principal
 from kit.testing import own_database, run_api
 from kit.tests.measured_service import (
+    DOORS,
     MEASURE,
     OPEN_ECHO,
     OPEN_JSON,
@@ -194,13 +194,6 @@ class TestJSON:
         assert [each["detail"] for each in many["errors"]] == ["1001 values are wrong"]
 
 
-def doors() -> Iterator[tuple[str, str]]:
-    """Path and method of each route that takes a body: the API's, pages', those of extensions."""
-    for context in iter_route_contexts(app.routes):
-        for method in (getattr(context, "methods", None) or set()) & {"POST", "PUT", "PATCH"}:
-            yield str(context.path), method
-
-
 @pytest.fixture(scope="module")
 def address(test_database: str) -> Iterator[str]:
     """Address of the service in production, with all extensions that there are."""
@@ -309,14 +302,15 @@ class TestServer:
                 socket.recv()
 
 
+@pytest.mark.slow
 @pytest.mark.load
 def test_strangers_cost_neither_memory_nor_time(address: str, stranger: Stranger) -> None:
     """After each kind of request: memory as before, and no turn of the loop above 100 ms.
 
     A turn is measured in processor time, so that a busy machine does not count.
     """
-    places = sorted(doors())
     with closing(httpx.Client(base_url=address)) as http, ThreadPoolExecutor(CLIENTS) as pool:
+        places = http.get(DOORS).json()
         for path, method in places:  # warm up: what is imported and kept at first use
             stranger.send(path, b"{}", method=method, **JSON)
             stranger.send(path, b"a=b", method=method, **FORM)

@@ -19,7 +19,7 @@ class Login(BaseModel, extra="forbid"):
     password: str
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, max_body_size=100 * 1024 * 1024)
 async def upload(title: Annotated[str, Form()], file: UploadFile) -> dict[str, Any]:
     """Store a file."""
 
