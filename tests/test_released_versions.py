@@ -183,6 +183,9 @@ def fresh_copy(version: str, releases: Path, folder: Path, answers: Answers) -> 
         source, target = (root / owned.strip("/") for root in (made, fresh))
         if source.is_dir():
             shutil.rmtree(target)
+        elif not source.exists():  # a file for new services, which no update brings
+            target.unlink()
+            continue
         source.replace(target)
     commit_all(fresh, "Start")
     return fresh
