@@ -72,8 +72,7 @@ def refuse_missing_dependencies(script: ScriptDirectory) -> None:
         branch, second, first = match.groups()
         raise StartupError(
             f"the branch {branch} begins twice, as where two people wrote its first migration. In "
-            f"{', '.join(_files_that_name(second))} set branch_labels = None and down_revision = "
-            f'"{first}".'
+            f"the file of {second}, set branch_labels = None and down_revision = '{first}'."
         ) from None
     except KeyError as error:
         missing = str(error.args[0])

@@ -55,9 +55,11 @@ def test_a_branch_that_begins_twice_is_told_with_the_remedy_which_mends_it(
         assert outcome.status == 1, outcome.output
         assert "set branch_labels = None and down_revision = " in outcome.output
 
-    [named] = re.findall(r'In (\S+) set .* down_revision = ("\w+")\.', outcome.output)
-    path = project / named[0]
+    said = " ".join(outcome.output.split())  # it may be on two lines
+    found = re.search(r"file of (\w+), set .* down_revision = ('\w+')", said)
+    assert found
+    path = project / f"alembic/versions/{found[1].removeprefix('probe_')}.py"
     first = path.read_text().replace('("service",)', "None")
-    path.write_text(first.replace("down_revision = None", f"down_revision = {named[1]}"))
+    path.write_text(first.replace("down_revision = None", f"down_revision = {found[2]}"))
     outcome = run_module(fresh_database, "alembic", "history", project=project)
     assert outcome.status == 0, outcome.output
