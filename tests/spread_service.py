@@ -258,7 +258,9 @@ class SpreadService:
         api = self._start(self.api, *SERVE, API_HOST=self.api.address, API_PORT=PORTS["api"])
         beat = self._start(self.api, *CELERY, "beat")
         flower = self._start(
-            *(self.api, *CELERY, "flower", "--conf=flowerconfig.py"), FLOWER_PORT=PORTS["flower"]
+            *(self.api, *CELERY, "flower", "--conf=flowerconfig.py"),
+            FLOWER_HOST=self.api.address,
+            FLOWER_PORT=PORTS["flower"],
         )
         for worker in workers:
             worker.wait_for("ready.")

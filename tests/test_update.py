@@ -189,13 +189,15 @@ def test_an_answer_that_is_switched_there_and_back_leaves_no_trace(
     project = copy_template(template, tmp_path / "project", **answers)
     commit_all(project, "Start")
     before = tree(project)
-    readme = (project / "README.md").read_bytes()  # its owner's, as all that answers do not reach
+    # Its owner's, as all that answers do not reach.
+    owned = {name: (project / name).read_bytes() for name in ("README.md", "SECURITY.md")}
 
     update(project, **switched)
 
     assert git(project, "diff", "--name-only", "--diff-filter=U") == ""
     fresh = copy_template(template, tmp_path / "fresh", **switched)
-    (fresh / "README.md").write_bytes(readme)
+    for name, content in owned.items():
+        (fresh / name).write_bytes(content)
     commit_all(fresh, "Start")
     assert tree(project) == tree(fresh)
     commit_all(project, "There")
