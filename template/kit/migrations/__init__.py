@@ -15,7 +15,7 @@ from kit.migrations._reset import (
     refuse_production,
     reset_database,
 )
-from kit.migrations._scratch_database import compare_with_models, read_objects
+from kit.migrations._scratch_database import OURS, compare_with_models, read_objects
 from kit.migrations._state import (
     VERSION_TABLE,
     MigrationState,

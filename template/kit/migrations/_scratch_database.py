@@ -19,7 +19,7 @@ from kit.database import connect
 from kit.migrations._branches import History, enumerations
 from kit.migrations._upgrade import upgrade_to_heads
 from kit.process import temporary_postgres
-from kit.settings import LOOPBACK_HOSTS, settings
+from kit.settings import is_remote, settings
 
 OURS = """
     WITH schemas AS (
@@ -142,8 +142,8 @@ async def scratch_database() -> AsyncIterator[AsyncConnection]:
 def _server_is_on_this_machine() -> bool:
     if settings.uses_local_postgres:
         return True
-    host = settings.POSTGRES_HOST or ""
-    return settings.pooler_mode == "none" and (host in LOOPBACK_HOSTS or host.startswith("/"))
+    host = settings.POSTGRES_HOST
+    return settings.pooler_mode == "none" and bool(host) and not is_remote(host)
 
 
 async def _create_database(name: str) -> bool:

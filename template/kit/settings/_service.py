@@ -739,8 +739,8 @@ class Settings(ServiceSettings):
             return self.POSTGRES_SSLMODE
         if self.POSTGRES_CA_FILE is not None:
             return "verify-full"
-        host = self.POSTGRES_HOST or ""
-        return "disable" if host in LOOPBACK_HOSTS or host.startswith("/") else "require"
+        host = self.POSTGRES_HOST
+        return "disable" if host and not is_remote(host) else "require"
 
     @property
     def database_connect_args(self) -> dict[str, Any]:

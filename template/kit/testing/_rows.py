@@ -12,6 +12,8 @@ from typing import Any
 from sqlalchemy import Connection, MetaData, TextClause, text
 from sqlalchemy.exc import DBAPIError
 
+from kit.migrations import OURS
+
 VALUES = (
     "'row ' || n",
     """'{"row": ' || n || '}'""",
@@ -46,16 +48,7 @@ ACCEPTS = """
     END $$
 """
 
-TABLES = """
-    SELECT oid, oid::regclass::text AS name, concat_ws(
-        '.', nullif(relnamespace::regnamespace::text, current_schema()), relname
-    ) AS key
-    FROM pg_class
-    WHERE relkind IN ('r', 'p') AND relpersistence = 'p' AND NOT relispartition
-      AND relnamespace::regnamespace::text !~ '^(pg_|information_schema)'
-      AND relname <> 'alembic_version'
-      AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_class.oid AND deptype = 'e')
-"""
+TABLES = OURS + "SELECT oid, oid::regclass::text AS name, key FROM tables"
 
 COLUMNS = """
     SELECT attrelid AS table, attnum AS number, attname, quote_ident(attname) AS name,

@@ -275,9 +275,7 @@ class TestForget:
     ) -> None:
         await init_db()
         await execute("INSERT INTO example_note (title, body) VALUES ('kept', '')")
-        with monkeypatch.context() as without:
-            disable_example(without)
-            await self.forget("_example")
+        await self.forget_for_a_while(monkeypatch)
 
         upgrade = alembic(fresh_database, "upgrade", "heads")
 
@@ -291,9 +289,7 @@ class TestForget:
         self, fresh_database: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         await init_db()
-        with monkeypatch.context() as without:
-            disable_example(without)
-            await self.forget("_example")
+        await self.forget_for_a_while(monkeypatch)
         await execute("COMMENT ON TABLE alembic_version IS NULL")
 
         async with connect() as connection:
@@ -305,9 +301,7 @@ class TestForget:
         self, fresh_database: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         await init_db()
-        with monkeypatch.context() as without:
-            disable_example(without)
-            await self.forget("_example")
+        await self.forget_for_a_while(monkeypatch)
         await execute("COMMENT ON TABLE alembic_version IS NULL")
         await execute("ALTER TABLE example_note DROP COLUMN title")
 
@@ -335,9 +329,7 @@ class TestForget:
         self, fresh_database: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         await init_db()
-        with monkeypatch.context() as without:
-            disable_example(without)
-            await self.forget("_example")
+        await self.forget_for_a_while(monkeypatch)
         await execute("DROP TABLE example_note")
 
         async with connect() as connection:
@@ -374,6 +366,12 @@ class TestForget:
         assert note["forgotten"] == {"departed": ["departed_0001"]}
         with pytest.raises(StartupError, match="no revision of an extension 'departed'"):
             await self.forget("departed")
+
+    async def forget_for_a_while(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Take the example out, forget it, and choose it again."""
+        with monkeypatch.context() as without:
+            disable_example(without)
+            await self.forget("_example")
 
     @staticmethod
     async def note_applied(*revisions: str) -> None:

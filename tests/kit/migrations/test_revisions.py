@@ -125,6 +125,15 @@ def probe(world: World, *, fields: dict[str, Any], table: str = "probe", **optio
     world.models.append(made(table.title(), (world.current,), body, table=True))
 
 
+def probe_with_a_row(world: World) -> None:
+    """Make the table without further columns, and a row in it."""
+    world.base()
+    probe(world, fields={})
+    world.migrate()
+    world.up()
+    world.sql("INSERT INTO probe DEFAULT VALUES")
+
+
 class TestEnumerations:
     def declare(self, world: World, *members: str, default: str = "", **options: Any) -> None:
         mood = enumeration("Mood", *members)
@@ -206,11 +215,7 @@ class TestEnumerations:
             world.up()
 
     def test_in_another_schema_and_added_to_rows(self, world: World) -> None:
-        world.base()
-        probe(world, fields={})
-        world.migrate()
-        world.up()
-        world.sql("INSERT INTO probe DEFAULT VALUES")
+        probe_with_a_row(world)
         world.base()
         mood = enumeration("Mood", "it's", "calm")
         type_ = sa.Enum(mood, name="Mood Of", schema="ledger")
@@ -230,11 +235,7 @@ class TestEnumerations:
 
 class TestRows:
     def test_columns_added_to_rows(self, world: World) -> None:
-        world.base()
-        probe(world, fields={})
-        world.migrate()
-        world.up()
-        world.sql("INSERT INTO probe DEFAULT VALUES")
+        probe_with_a_row(world)
         world.base()
         probe(world, fields={"is_gift": (bool, False), "grams": (int, 7), "title": (str, "it's")})
         world.migrate()
