@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.full, pytest.mark.xdist_group("service")]
 def configured(service: Service, service_folder: Path) -> Iterator[Service]:
     """The set-up project, with a `.env` that names the system's servers."""
     project = service_folder / "configured"
-    shutil.copytree(service.folder, project, ignore=shutil.ignore_patterns(".venv"))
+    shutil.copytree(service.folder, project, ignore=shutil.ignore_patterns(".venv", ".data"))
     with ExitStack() as servers:
         settings = {
             **servers.enter_context(installed_postgres(service_folder / "postgres")),
