@@ -65,7 +65,7 @@ def test_it_passes_the_checks(extended: Service) -> None:
 
 
 def test_it_passes_its_tests_and_the_service_its_own(extended: Service) -> None:
-    extended.make("test")
+    extended.make("test", "args=tests app/extensions kit/tests/test_architecture.py")
     extended.make("test-all", "args=app/extensions/loyalty_points")
 
 

@@ -53,11 +53,13 @@ def extension_files(name: str) -> list[Path]:
 def test_a_tree_works(workshop: Workshop, answers: Answers) -> None:
     """None, each alone, all but each, all; the other answers are spread over them.
 
-    Extensions' own tests run where each is alone and where all are, the kit's with none and all.
+    Extensions' own tests run where each is alone and where all are, the kit's where all are.
     """
     place = workshop.place("tree")
-    paths = {1: ["tests", "app/extensions"], len(CATALOGUE) - 1: ["tests"]}
-    arguments = paths.get(len(answers["extensions"]), [])
+    chosen = len(answers["extensions"])
+    arguments = ["tests", "app/extensions"] if chosen == 1 else ["tests"]
+    if chosen == len(CATALOGUE):
+        arguments = []
     assert workshop.check(answers, place, *arguments).failure == "", copy_command(answers)
 
     python = workshop.service_of(place / "project").run(workshop.python, "-c", ASK_THE_SERVICE)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryDirectory
 
 import httpx
 import pytest
@@ -203,18 +203,18 @@ def broken_contract(
         else ("--generation-with-security-parameters", "false", "--exclude-checks", "ignored_auth")
     )
     length = ("--max-examples", str(examples)) if examples else ("--max-time", str(seconds))
-    with NamedTemporaryFile("w", suffix=".toml") as config:
-        config.write(_CONTRACT)
-        config.flush()
+    # Its settings are there, and what it keeps of its calls goes with them.
+    with TemporaryDirectory() as folder:
+        Path(folder, "schemathesis.toml").write_text(_CONTRACT, encoding="utf-8")
         done = subprocess.run(
             [
-                *(schemathesis, "--config-file", config.name, "run", f"{address}/openapi.json"),
+                *(schemathesis, "run", f"{address}/openapi.json"),
                 *("--checks", checks, *length, *of_callers),
                 # GET there asks for a task whose id is "ping", and 422 says that this is none.
                 *("--exclude-path", "/api/tasks/ping"),
                 *("--continue-on-failure", "--suppress-health-check", "all", "--no-color"),
             ],
-            cwd=BASE_DIR,
+            cwd=folder,
             check=False,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

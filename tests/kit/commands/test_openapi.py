@@ -29,4 +29,3 @@ def test_the_table_of_routes(
     }
     assert cells["GET /health/live"] == ["yes"] * 4
     assert cells["GET /api/tasks/{task_id}"] == ["", "tasks", "", ""]
-    assert cells["POST /api/example/notes"] == ["", "example:write", "", ""]
