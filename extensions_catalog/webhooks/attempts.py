@@ -29,6 +29,11 @@ LEASE_SECONDS = 60
 """Beyond the request's own time: then an attempt of which nothing was recorded counts as lost."""
 LONGEST_ERROR = 500
 
+UNREADABLE = (
+    "the secret cannot be read, since SECRET_KEY was changed: set WEBHOOKS_FORMER_SECRET_KEY to "
+    "the one before, or replace the secret"
+)
+
 CLAIMING_WORKERS = 8
 """That find something at the same moment, when all that is due belongs to one subscription."""
 
@@ -85,6 +90,8 @@ def claim_due(session: Session, limit: int) -> list[Attempt]:
 
 def make(attempt: Attempt) -> Outcome:
     """Send the message; for any thread, since it needs no session."""
+    if not attempt.secrets:
+        return Outcome(error=UNREADABLE)
     try:
         headers = signed_headers(
             attempt.secrets, attempt.message_id, datetime.now(UTC), attempt.body

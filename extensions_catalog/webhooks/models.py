@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import Field, Relationship, SQLModel
 
 from app.extensions.webhooks.addresses import LONGEST_URL, check_url
+from app.extensions.webhooks.encryption import EncryptedSecret
 
 _EVENT_PATTERN = r"^(\*|[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*(\.\*)?)$"
 
@@ -48,14 +49,14 @@ class WebhookSubscription(WebhookSubscriptionInput, table=True):
 
     id: int | None = Field(default=None, primary_key=True)
     secret: str = Field(
-        max_length=100,
+        sa_type=EncryptedSecret,
         repr=False,
         description="What messages are signed with, as it was given to the receiver",
         sa_column_kwargs={"info": {"sensitive": True}},
     )
     previous_secret: str | None = Field(
         default=None,
-        max_length=100,
+        sa_type=EncryptedSecret,
         repr=False,
         description="Signs too, until the receiver knows the new one",
         sa_column_kwargs={"info": {"sensitive": True}},

@@ -1,6 +1,6 @@
 """The extension's settings, `WEBHOOKS_…` in the environment and in `.env`."""
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from app.core.config import ServiceSettings, settings
@@ -35,6 +35,10 @@ class WebhooksSettings(ServiceSettings):
     )
     ROTATION_SECONDS: int = Field(
         86400, ge=0, description="How long a replaced secret signs beside the new one."
+    )
+    FORMER_SECRET_KEY: SecretStr | None = Field(
+        None,
+        description="SECRET_KEY before it was changed: opens secrets until the next night's task.",
     )
     KEEP_DAYS: int = Field(
         30, ge=1, description="Days after which deliveries that have ended are deleted."

@@ -9,7 +9,7 @@ from app.core.task_context import get_task_id
 from app.extensions.webhooks.models import WebhookSubscription
 from app.extensions.webhooks.outbox import OWN_MESSAGES
 from app.extensions.webhooks.settings import webhooks_settings
-from app.extensions.webhooks.signatures import generate_secret
+from app.extensions.webhooks.signatures import SECRET_PREFIX, generate_secret
 from kit.messages import publish_sync
 
 logger = logging.getLogger(__name__)
@@ -36,14 +36,19 @@ def switch_off(session: Session, subscription: WebhookSubscription, reason: str)
 def replace_secret(subscription: WebhookSubscription) -> None:
     """Give a new secret; the one before signs beside it for `WEBHOOKS_ROTATION_SECONDS`."""
     rotation = timedelta(seconds=webhooks_settings.ROTATION_SECONDS)
-    subscription.previous_secret = subscription.secret
+    readable = subscription.secret.startswith(SECRET_PREFIX)
+    subscription.previous_secret = subscription.secret if readable else None
     subscription.previous_secret_until = datetime.now(UTC) + rotation
     subscription.secret = generate_secret()
 
 
 def signing_secrets(subscription: WebhookSubscription) -> list[str]:
-    """The secret, and the one before it while receivers may know no other."""
+    """The secret, and the one before it while receivers may know no other.
+
+    None where neither can be read, since `SECRET_KEY` was changed.
+    """
     until = subscription.previous_secret_until
+    known = [subscription.secret]
     if subscription.previous_secret and until and until > datetime.now(UTC):
-        return [subscription.secret, subscription.previous_secret]
-    return [subscription.secret]
+        known.append(subscription.previous_secret)
+    return [secret for secret in known if secret.startswith(SECRET_PREFIX)]

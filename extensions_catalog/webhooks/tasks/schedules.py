@@ -4,7 +4,7 @@ from typing import Any
 
 from celery.schedules import crontab
 
-from app.extensions.webhooks.tasks import delete_old_deliveries, deliver_due
+from app.extensions.webhooks.tasks import delete_old_deliveries, deliver_due, encrypt_secrets
 
 DELIVER_SECONDS = 30
 
@@ -19,5 +19,9 @@ SCHEDULES: dict[str, dict[str, Any]] = {
     "delete-old-deliveries": {
         "task": delete_old_deliveries.name,
         "schedule": crontab(hour="3", minute="17"),
+    },
+    "encrypt-secrets": {
+        "task": encrypt_secrets.name,
+        "schedule": crontab(hour="3", minute="27"),
     },
 }
