@@ -10,22 +10,18 @@ from app.core.database import sync_session_maker
 from app.extensions.webhooks.encryption import is_current
 from app.extensions.webhooks.models import WebhookSubscription
 
-SECRETS = ("secret", "previous_secret")
-
 
 @celery_app.task(name=f"{settings.CELERY_TASKS_MODULE}.webhooks.encrypt_secrets")
 def encrypt_secrets() -> int:
     """Encrypt anew what `SECRET_KEY` does not open; gives of how many subscriptions."""
-    stored = [
-        type_coerce(col(getattr(WebhookSubscription, name)), Text).label(f"stored_{name}")
-        for name in SECRETS
-    ]
+    stored = type_coerce(col(WebhookSubscription.secret), Text).label("stored")
+    before = type_coerce(col(WebhookSubscription.previous_secret), Text).label("stored_before")
+    statement = select(WebhookSubscription, stored, before).with_for_update()
     count = 0
     with sync_session_maker.begin() as session:
-        rows = session.exec(select(WebhookSubscription, *stored).with_for_update()).all()
-        for subscription, *texts in rows:
-            if not all(text is None or is_current(text) for text in texts):
+        for subscription, secret, previous in session.exec(statement).all():
+            if not (is_current(secret) and (previous is None or is_current(previous))):
                 count += 1
-                for name in SECRETS:
-                    flag_modified(subscription, name)
+                flag_modified(subscription, "secret")
+                flag_modified(subscription, "previous_secret")
     return count

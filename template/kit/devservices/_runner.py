@@ -135,6 +135,11 @@ class _Runner:
             for program, colour in zip(programs, cycle(_COLOURS), strict=False)
         }
 
+        # Not sys.stdout: if PYTHONUNBUFFERED it loses the rest of a write that a signal cut short.
+        self._output = open(  # noqa: SIM115 (standard output stays open)
+            sys.stdout.fileno(), "w", encoding=sys.stdout.encoding, errors="replace", closefd=False
+        )
+
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
         for number in _STOP_SIGNALS:
@@ -325,7 +330,7 @@ class _Runner:
 
     def _print(self, text: str) -> None:
         try:
-            print(text, flush=True)
+            print(text, file=self._output, flush=True)
         except BrokenPipeError:
             # The reader of the output has ended, as `head` does when it has enough.
             self._stopping.set()

@@ -48,7 +48,13 @@ class Run:
     def __init__(self, command: tuple[str, ...], environment: dict[str, str] | None = None) -> None:
         self.process = subprocess.Popen(
             command,
-            env={**os.environ, "PYTHONPATH": str(BASE_DIR), **(environment or {})},
+            # Unbuffered, as in many containers and terminals of editors.
+            env={
+                **os.environ,
+                "PYTHONPATH": str(BASE_DIR),
+                "PYTHONUNBUFFERED": "1",
+                **(environment or {}),
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
