@@ -7,6 +7,7 @@ read-only, recovers, or has no connection left, and a pooler that is restarted.
 import logging
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from tempfile import mkdtemp
 
 import httpx
 import psycopg2
@@ -86,6 +88,10 @@ class Service:
             assert each.acknowledged <= kept
             assert set(statuses) <= {503}, [answer.text for answer in each.refusals]
             assert all(int(answer.headers["Retry-After"]) > 0 for answer in each.refusals)
+
+    def write(self, text: str) -> httpx.Response:
+        """Store a note."""
+        return self.http.post("/api/lasting/notes", params={"text": text})
 
     def wait_until_it_works(self) -> None:
         """Wait until it is ready, and each of the pools' connections works."""
@@ -228,6 +234,53 @@ class TestServer:
                 service.wait_until_not_ready("unreachable", "busy")
                 time.sleep(FAULT_SECONDS)
             service.wait_until_it_works()
+
+    def test_disk_full(self, service: Service, url: str) -> None:
+        """The file system of a table has no room left; what is there can still be read."""
+        with small_disk(url) as folder:
+            run(url, f"CREATE TABLESPACE small LOCATION '{folder}'")
+            try:
+                run(url, "ALTER TABLE audit_entry SET TABLESPACE small")
+                with service.load():
+                    fill(folder / "everything-else")
+                    deadline = time.monotonic() + RECOVERY_SECONDS
+                    while (answer := service.write("probe")).status_code == 200:
+                        assert time.monotonic() < deadline, "the disk is not full"
+                    assert answer.status_code == 503
+                    assert service.http.get("/api/lasting/count").status_code == 200
+                    (folder / "everything-else").unlink()
+                    service.wait_until_it_works()
+            finally:
+                run(url, "ALTER TABLE audit_entry SET TABLESPACE pg_default")
+                run(url, "DROP TABLESPACE small")
+
+
+@contextmanager
+def small_disk(url: str) -> Iterator[Path]:
+    """A file system of a few megabytes, in a folder of the user that runs the server."""
+    with closing(psycopg2.connect(url)) as connection:
+        cursor = connection.cursor()
+        cursor.execute("SHOW data_directory")
+        owner = Path(cursor.fetchall()[0][0]).stat().st_uid
+    folder = Path(mkdtemp())
+    mount = ("mount", "-t", "tmpfs", "-o", f"size=8m,mode=0700,uid={owner}", "tmpfs", str(folder))
+    try:
+        made = subprocess.run(mount, check=False, capture_output=True, text=True)
+        if made.returncode:
+            pytest.skip(f"a file system cannot be mounted here: {made.stderr.strip()}")
+        try:
+            yield folder
+        finally:
+            subprocess.run(("umount", str(folder)), check=True)
+    finally:
+        folder.rmdir()
+
+
+def fill(path: Path) -> None:
+    """Write a file until its file system is full."""
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
 
 
 def take_all(url: str, others: ExitStack) -> None:
