@@ -191,7 +191,8 @@ def migrate(project: Project, settings: Mapping[str, str]) -> None:
 
 
 def make_token(project: Project, settings: Mapping[str, str]) -> str:
-    """An API token, as `make token` makes it."""
+    """An API token for every scope, as `make token` makes it: the notes' routes name scopes."""
     name = f"bench-{secrets.token_hex(4)}"
-    printed = project.run_python("-m", "kit.commands.token", "create", name, **settings)
+    arguments = ["kit.commands.token", "create", name, "--scopes", "*"]
+    printed = project.run_python("-m", *arguments, **settings)
     return printed.split()[-1]
