@@ -117,8 +117,9 @@ def test_an_owner_s_project_needs_what_the_kit_s_tests_need(
 
 
 def test_an_owner_s_project_has_tests_of_its_own(default: Service) -> None:
-    default.make("lint", "typecheck")
-    said = default.make("test" if "CI" not in os.environ else "test-all")
+    if "CI" not in os.environ:  # else the jobs of the rendered pipelines are carried out
+        default.make("lint", "typecheck")
+    said = default.make("test")
     assert not (default.folder / "kit" / "tests").exists()
     passed = re.search(r"(\d+) passed", said)
     assert passed
