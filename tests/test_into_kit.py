@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -247,8 +248,7 @@ class TestFromEachRelease:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("version", [*STARTS, MOVED])
+@pytest.mark.parametrize(("version", "seed"), zip([*STARTS, MOVED], count()))
 def test_no_comment_is_lost_wherever_it_stands(
     version: str, seed: int, rendered: Callable[[str], Path], moved: Files, new: Files
 ) -> None:

@@ -1,7 +1,8 @@
 """`copier update` from every released version to the working tree, with a user's work in it.
 
-The newest is updated with a set of answers in which every two values meet, each of the others with
-each value. What a version did not ask, or did not know as an answer, is chosen in the same update.
+Each is updated with no extension and with all; the newest with a set of answers in which every two
+values meet; the oldest and those on both sides of the move into rooms with each value. What a
+version did not ask, or did not know as an answer, is chosen in the same update.
 """
 
 import ast
@@ -39,6 +40,7 @@ from tests.test_extension_life import SHOP, LivingService
 from tests.test_update import run_hook
 
 OLDEST, *_, NEWEST = released_versions()
+BEFORE_ROOMS = "0.4.0"
 MADE_OWNED = "0.5.0"
 """The release since which updates leave the owner's files alone."""
 LINKS_OF_PAGES = "kit/tests/api/test_pages.py::TestBelowARootPath"
@@ -61,8 +63,7 @@ RELEASES_AND_ANSWERS = [
     *((NEWEST, answers) for answers in COVERING_SET),
     *(
         (version, pytest.param(answers, id=identifier(answers), marks=pytest.mark.full))
-        for version, answers in covering_set_with(list(released_versions()))
-        if version != NEWEST
+        for version, answers in covering_set_with([OLDEST, BEFORE_ROOMS, MADE_OWNED])
     ),
 ]
 """The newest release with every two answers; each of the others with every answer."""
