@@ -1,6 +1,7 @@
 """Completes the revision that `alembic revision --autogenerate` writes, and tries it."""
 
 import logging
+import re
 import secrets
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -14,8 +15,6 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError, rev_id
 from sqlalchemy.dialects.postgresql import ENUM
-from sqlalchemy.exc import CompileError
-from sqlalchemy.sql.schema import ScalarElementColumnDefault
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from kit.extensions import enabled_extensions
@@ -33,7 +32,12 @@ from kit.migrations._branches import (
     undecorated,
     version_location,
 )
-from kit.migrations._scratch_database import NOT_OF_MODELS, compare_with_models, read_objects
+from kit.migrations._scratch_database import (
+    NOT_OF_MODELS,
+    compare_with_models,
+    constant_default,
+    read_objects,
+)
 
 REVISION_ID_LENGTH = 32
 """Characters that fit into the column of `alembic_version`."""
@@ -132,6 +136,9 @@ def render_item(kind: str, item: object, context: AutogenContext) -> str | Liter
     of its own: Alembic creates it with a table alone, once for each column, and drops none. For any
     other type that is not SQLAlchemy's, the revision imports its module.
     """
+    if isinstance(default := getattr(item, "arg", None), sa.TextClause):
+        escaped = re.sub(r"(?<![:\\]):(?!:)", r"\\:", default.text)  # Alembic leaves that out
+        return f"sa.text({escaped!r})"
     if kind != "type":
         return False
     if isinstance(item, sa.Enum) and item.native_enum:
@@ -454,7 +461,7 @@ def _complete_change(
 def _fill_column(operation: ops.AddColumnOp, table: str) -> Iterator[ops.MigrateOperation]:
     """Add a column with a default for the rows that are there, if it needs one."""
     column = operation.column
-    default = _constant_default(column)
+    default = constant_default(column)
     if column.nullable or column.server_default or column.computed or column.identity:
         yield operation
     elif default is None:
@@ -468,28 +475,15 @@ def _fill_column(operation: ops.AddColumnOp, table: str) -> Iterator[ops.Migrate
         filled = sa.Column(
             column.name,
             column.type,
-            server_default=sa.text(default),
+            server_default=default,
             nullable=False,
             comment=column.comment,
         )
         yield Note(
-            f"Rows that are there get {default}. Code that does not know {column.name} yet can "
-            "insert rows if the model has a server_default."
+            f"Rows that are there get {default}, and so do those of code that does not know "
+            f"{column.name} yet."
         )
         yield ops.AddColumnOp(operation.table_name, filled, schema=operation.schema)
-        yield ops.AlterColumnOp(
-            operation.table_name, column.name, schema=operation.schema, modify_server_default=None
-        )
-
-
-def _constant_default(column: sa.Column[Any]) -> str | None:
-    if not isinstance(column.default, ScalarElementColumnDefault):
-        return None
-    value = sa.literal(column.default.arg, column.type)
-    try:
-        return str(value.compile(dialect=DIALECT, compile_kwargs={"literal_binds": True}))
-    except CompileError:
-        return None
 
 
 def _type_in_sql(type_: TypeEngine[Any]) -> str:

@@ -21,7 +21,8 @@ CORE = "core"
 SERVICE = "service"
 """Label of the service's own branch."""
 
-DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
+# Not `pyformat`, for which each % of a literal is doubled.
+DIALECT = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
 
 ALEMBIC_DIR = BASE_DIR / "alembic"
 

@@ -28,7 +28,12 @@ from kit.migrations._branches import (
 )
 from kit.migrations._downgrade import confirm_downgrade
 from kit.migrations._reset import adopt_forgotten
-from kit.migrations._scratch_database import migrate_scratch, scratch_database
+from kit.migrations._scratch_database import (
+    defaults_differ,
+    kept_defaults,
+    migrate_scratch,
+    scratch_database,
+)
 from kit.migrations._state import (
     complete_note,
     explain_ahead,
@@ -88,7 +93,7 @@ class AlembicCommand:
         )
         context.configure(
             target_metadata=self.metadata,
-            compare_server_default=True,
+            compare_server_default=defaults_differ,
             include_schemas=True,
             include_name=is_ours,
             autogenerate_plugins=["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"],
@@ -104,7 +109,8 @@ class AlembicCommand:
         """Compare the models with a new database that has all migrations."""
         history = migrate_scratch(connection, self.script)
         self.configure(history, connection=connection)
-        context.run_migrations()
+        with kept_defaults(connection, self.metadata):
+            context.run_migrations()
 
     def migrate(self, connection: Connection) -> None:
         """Run the command under a lock, so that two containers can upgrade."""

@@ -5,18 +5,34 @@ would otherwise end up in a migration.
 """
 
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
-from alembic.runtime.migration import MigrationInfo
+from alembic.runtime.migration import MigrationContext, MigrationInfo
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, MetaData, text
+from sqlalchemy import (
+    JSON,
+    Column,
+    Connection,
+    DefaultClause,
+    MetaData,
+    Text,
+    TextClause,
+    cast,
+    literal,
+    literal_column,
+    select,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import CompileError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.schema import ScalarElementColumnDefault
 
 from kit.database import connect
-from kit.migrations._branches import History, enumerations
+from kit.migrations._branches import DIALECT, History, enumerations, undecorated
 from kit.migrations._upgrade import upgrade_to_heads
 from kit.process import temporary_postgres
 from kit.settings import is_remote, settings
@@ -43,6 +59,11 @@ REFERENCES = """
     LEFT JOIN tables AS other ON other.oid = confrelid GROUP BY tables.key
 """
 """Each table, and those that it refers to."""
+
+DEFAULTS = """
+    SELECT tables.key, attname FROM tables JOIN pg_attribute ON attrelid = tables.oid
+    WHERE atthasdef AND attgenerated = ''
+"""
 
 OBJECTS = {
     "schemas": "SELECT nspname FROM schemas",
@@ -190,6 +211,57 @@ def read_objects(connection: Connection) -> set[str]:
     }
 
 
+def constant_default(column: Column[Any]) -> TextClause | None:
+    """The default that a model gives a column, in SQL, if it is a constant."""
+    if not isinstance(column.default, ScalarElementColumnDefault):
+        return None
+    value = literal(column.default.arg, column.type)
+    try:
+        default = value.compile(dialect=DIALECT, compile_kwargs={"literal_binds": True})
+    except CompileError:
+        return None
+    return text(str(default).replace(":", r"\:"))
+
+
+def defaults_differ(
+    context: MigrationContext,
+    _stored: object,
+    column: Column[Any],
+    stored: Any,
+    default: Any,
+    *_rest: object,
+) -> bool | None:
+    """Compare two defaults of JSON, for which PostgreSQL has no `=`; leave others to Alembic."""
+    if not isinstance(undecorated(column.type), JSON) or None in (stored, default):
+        return None
+    declared = literal(default.arg, Text) if isinstance(default.arg, str) else default.arg
+    equal = cast(literal_column(stored), JSONB) == cast(declared, JSONB)
+    return not context.connection.scalar(select(equal))  # type: ignore[union-attr]
+
+
+@contextmanager
+def kept_defaults(connection: Connection, metadata: MetaData) -> Iterator[None]:
+    """Let models have their constant defaults in the database too, where a column has one there.
+
+    A column that is added to rows keeps its default there, for code that does not know it.
+    """
+    stored = {(table, column) for table, column in connection.execute(text(OURS + DEFAULTS))}
+    kept = [
+        (column, default)
+        for table in metadata.tables.values()
+        for column in table.columns
+        if (table.key, column.name) in stored and column.server_default is None
+        if (default := constant_default(column)) is not None
+    ]
+    for column, default in kept:
+        column.server_default = DefaultClause(default)
+    try:
+        yield
+    finally:
+        for column, _ in kept:
+            column.server_default = None
+
+
 def compare_with_models(connection: Connection, metadata: MetaData) -> list[str]:
     """Compare the objects of a migrated database with those that the models make in it.
 
@@ -201,7 +273,7 @@ def compare_with_models(connection: Connection, metadata: MetaData) -> list[str]
     """
     migrated = read_objects(connection)
     quote = connection.dialect.identifier_preparer
-    with connection.begin_nested() as transaction:
+    with kept_defaults(connection, metadata), connection.begin_nested() as transaction:
         for table in metadata.tables.values():
             connection.exec_driver_sql(f"DROP TABLE IF EXISTS {quote.format_table(table)} CASCADE")
         for name in enumerations(metadata):

@@ -68,7 +68,7 @@ COLUMNS = """
 
 CONSTRAINTS = """
     SELECT conrelid AS table, contype::text AS kind, conkey AS columns, confrelid AS target,
-        confrelid::regclass::text AS target_name, pg_get_expr(conbin, conrelid) AS condition, ARRAY(
+        pg_get_expr(conbin, conrelid) AS condition, ARRAY(
             SELECT quote_ident(attname)::text FROM unnest(confkey) WITH ORDINALITY AS key (num, i)
             JOIN pg_attribute ON attrelid = confrelid AND attnum = num ORDER BY i
         ) AS target_columns
@@ -77,8 +77,16 @@ CONSTRAINTS = """
 """
 
 
+MEMBERS = "SELECT format_type(enumtypid, -1), array_agg(enumlabel::text) FROM pg_enum GROUP BY 1"
+
+
 def fill_tables(
-    connection: Connection, metadata: MetaData, *, count: int = 2, first: int = 1
+    connection: Connection,
+    metadata: MetaData,
+    *,
+    count: int = 2,
+    first: int = 1,
+    earlier: "RowMaker | None" = None,
 ) -> dict[str, str]:
     """Add made-up rows to every table, in the caller's transaction.
 
@@ -91,11 +99,12 @@ def fill_tables(
         metadata: of the models.
         count: rows for each table; it gets fewer where a constraint has no room for so many.
         first: number of the first row, for a further call.
+        earlier: made before a revision, whose rows have to fit the tables as they were, too.
 
     Returns:
         For each table that is still empty the reason.
     """
-    maker = _RowMaker(connection, metadata)
+    maker = RowMaker(connection, metadata, earlier)
     failures: dict[str, str] = {}
     pending = set(maker.names)
     while pending:
@@ -107,8 +116,13 @@ def fill_tables(
     return {name: failure for name, failure in failures.items() if failure}
 
 
-class _RowMaker:
-    def __init__(self, connection: Connection, metadata: MetaData) -> None:
+class RowMaker:
+    """Makes rows up for the tables that a database has now."""
+
+    def __init__(
+        self, connection: Connection, metadata: MetaData, earlier: "RowMaker | None" = None
+    ) -> None:
+        """Read the catalogue; rows fit what an earlier maker has read, too."""
         self._connection = connection
         connection.execute(text(ACCEPTS))
         tables = connection.execute(text(TABLES)).all()
@@ -116,8 +130,33 @@ class _RowMaker:
         self._models = {row.oid: metadata.tables.get(row.key) for row in tables}
         parameters = {"tables": list(self.names)}
         self._columns = connection.execute(text(COLUMNS), parameters).all()
-        self._constraints = connection.execute(text(CONSTRAINTS), parameters).all()
+        self._constraints = [*connection.execute(text(CONSTRAINTS), parameters)]
+        self._members = {type_: set(each) for type_, each in connection.execute(text(MEMBERS))}
+        self._required = {(row.table, row.number) for row in self._columns if row.required}
+        self._refused: dict[str, set[str]] = {}
+        if earlier:
+            self._fit(earlier)
         self._values = self._find_values()
+
+    def _fit(self, earlier: "RowMaker") -> None:
+        """Add the earlier constraints of what is there still, and refuse new members."""
+        self._required |= earlier._required
+        known, known_earlier = (
+            {(row.table, row.number): (row.attname, row.type) for row in maker._columns}
+            for maker in (self, earlier)
+        )
+        self._constraints += [
+            row
+            for row in earlier._constraints
+            if row not in self._constraints and row.target in {0, *self.names}
+            if all(
+                known.get((row.table, each)) == known_earlier[row.table, each]
+                for each in row.columns
+            )
+        ]
+        for type_, members in self._members.items():
+            if members & (before := earlier._members.get(type_, set())):
+                self._refused[type_] = members - before
 
     def _find_values(self) -> dict[tuple[str, int], list[str]]:
         """The expressions that each type accepts, for small and large numbers of rows."""
@@ -163,9 +202,9 @@ class _RowMaker:
             aliases = [f"value_{j}" for j in range(len(key.columns))]
             source += (
                 f" LEFT JOIN (SELECT {', '.join(key.target_columns)}, row_number() OVER ()"
-                f" FROM {key.target_name}) AS target_{i} ({', '.join(aliases)}, row)"
+                f" FROM {self.names[key.target]}) AS target_{i} ({', '.join(aliases)}, row)"
                 f" ON target_{i}.row = 1 + (n - 1) % (SELECT greatest(count(*), 1)"
-                f" FROM {key.target_name})"
+                f" FROM {self.names[key.target]})"
             )
             referred = (f"target_{i}.{alias}" for alias in aliases)
             referring = dict(zip(key.columns, referred, strict=True)) | referring
@@ -188,13 +227,17 @@ class _RowMaker:
         if column.automatic:
             return ["NULL"]
         made_up = [referred] if referred else self._made_up(column)
-        otherwise = column.default or (None if column.required else "NULL")
+        refused = self._refused.get(column.type, set())
+        is_required = (column.table, column.number) in self._required
+        otherwise = None if is_required else "NULL"
+        if column.default not in [f"{_quoted(each)}::{column.type}" for each in refused]:
+            otherwise = column.default or otherwise
         usual = f"CASE WHEN n % 2 = 1 THEN {made_up[0]} ELSE {otherwise} END"
         values = [usual if otherwise else made_up[0]]
         if conditions := [row.condition for row in checks if column.number in row.columns]:
             later = [re.sub(r"\bn\b", "(n + 1)", value) for value in made_up]
             values += [*made_up, *later, *self._mentioned(column, " ".join(conditions))]
-            values += [] if column.required else ["NULL"]
+            values += [] if is_required else ["NULL"]
         return values
 
     def _made_up(self, column: Any) -> list[str]:
@@ -206,6 +249,8 @@ class _RowMaker:
         values = self._values.get((column.type, column.k), ["NULL"])
         if column.category == "E":
             members = f"enum_range(NULL::{column.type})"
+            for each in self._refused.get(column.type, ()):
+                members = f"array_remove({members}, {_quoted(each)})"
             values = [f"({members})[1 + (n - 1) % cardinality({members})]"]
         elif column.category == "S" and column.k > 0:
             values = [f"right({value}, {column.k})" for value in values]

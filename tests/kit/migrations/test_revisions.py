@@ -1,8 +1,10 @@
 """What a revision says, runs and leaves; each command in this process, on models of its own."""
 
+import asyncio
 import sys
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import date, timedelta
+from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,10 @@ from sqlmodel import Field, SQLModel
 from app.core.config import BASE_DIR, settings
 from kit.conventions import NAMING_CONVENTION
 from kit.migrations import _autogenerate, _branches, _env, _reset
+from kit.migrations._branches import ALEMBIC_DIR
 from kit.migrations._scratch_database import read_objects
+from kit.migrations._upgrade import missing_revisions
+from kit.migrations.lint import Finding, find_unsafe
 
 
 class World:
@@ -89,6 +94,10 @@ class World:
         assert self.objects() == after
         if check:
             self.run("check")
+
+    def lint(self) -> list[Finding]:
+        script = ScriptDirectory(ALEMBIC_DIR, version_locations=[*self.folder.iterdir()])
+        return asyncio.run(find_unsafe(script, list(missing_revisions(script, []))))
 
     def sql(self, statement: str) -> list[Any]:
         with self.engine.begin() as connection:
@@ -233,26 +242,70 @@ class TestEnumerations:
         assert "name one of the enumerations of" in said
 
 
+MOOD = enumeration("Mood", "calm", "it's")
+CONSTANTS: dict[str, tuple[Any, Any]] = {
+    "is_gift": (bool, False),
+    "grams": (int, 7),
+    "title": (str, "it's 5 % :off"),
+    "path": (str, Field(default="a\\b", max_length=20)),
+    "price": (Decimal, Field(default=Decimal("1.50"), max_digits=8, decimal_places=2)),
+    "mood": (MOOD, MOOD.calm),
+    "word": (str, Field(sa_type=sa.Enum(MOOD, native_enum=False), default=MOOD.calm)),
+    "day": (date, date(2026, 11, 28)),
+}
+JSON: dict[str, tuple[Any, Any]] = {
+    "tags": (list, Field(sa_type=sa.JSON, sa_column_kwargs={"server_default": "[]"})),
+    "more": (dict, Field(sa_type=postgresql.JSONB, sa_column_kwargs={"server_default": "{}"})),
+}
+
+
 class TestRows:
     def test_columns_added_to_rows(self, world: World) -> None:
+        """Rows that are there get the model's constant, and what older code inserts has it too."""
         probe_with_a_row(world)
         world.base()
-        probe(world, fields={"is_gift": (bool, False), "grams": (int, 7), "title": (str, "it's")})
+        probe(world, fields=CONSTANTS | JSON)
         world.migrate()
         world.up_down_up()
-        assert world.sql("SELECT grams FROM probe WHERE NOT is_gift AND title = 'it''s'") == [7]
+        world.sql("INSERT INTO probe DEFAULT VALUES")
+        row = [False, 7, "it's 5 % :off", "a\\b", 1.5, "calm", "calm", "2026-11-28"]
+        for key in (1, 2):
+            query = f"SELECT to_jsonb(probe) - 'id' FROM probe WHERE id = {key}"  # noqa: S608
+            found = world.sql(query)[0]
+            assert [found[name] for name in CONSTANTS | JSON] == [*row, [], {}]
+        assert "agree" in (world.migrate(), world.said)[1]
+        assert world.lint() == []
+        with world.engine.connect() as connection:
+            assert not _reset._differ(connection, world.metadata, {"probe"})
+
+    def test_a_default_that_changes_in_the_model(self, world: World) -> None:
+        """It changes in the database too, unless it is not there, as with older revisions."""
+        probe_with_a_row(world)
+        world.base()
+        probe(world, fields={"title": (str, "it is :on"), "grams": (int, 7)})
+        world.migrate()
+        path = max(
+            (world.folder / "service").glob("*.py"), key=lambda each: each.stat().st_mtime_ns
+        )
+        dropped = '    op.alter_column("probe", "grams", server_default=None)\n'
+        path.write_text(
+            path.read_text().replace("\n\ndef downgrade", f"{dropped}\n\ndef downgrade")
+        )
+        world.up_down_up()
+        world.base()
+        probe(world, fields={"title": (str, "it is :off"), "grams": (int, 8)})
+        assert "grams" not in world.migrate()
+        world.up_down_up()
+        world.sql("INSERT INTO probe (grams) VALUES (9)")
+        assert world.sql("SELECT title FROM probe ORDER BY id") == ["it is :on", "it is :off"]
+
+    def test_a_column_added_to_rows_that_no_constant_fills(self, world: World) -> None:
+        probe_with_a_row(world)
         world.base()
         probe(
-            world,
-            fields={
-                "is_gift": (bool, False),
-                "grams": (int, 7),
-                "title": (str, "it's"),
-                "code": (str, Field()),
-            },
+            world, fields={"code": (str, Field()), "at": (date, Field(default_factory=date.today))}
         )
-        world.migrate()
-        assert "Fails while probe has rows" in world.said
+        assert world.migrate().count("# Fails while probe has rows") == 2
 
     def test_what_rows_lose(self, world: World) -> None:
         world.base()

@@ -112,6 +112,64 @@ async def test_revisions_that_care_for_rows_pass(tmp_path: Path, fresh_database:
         assert await connection.scalar(text("SELECT count(*) FROM crate")) == 6
 
 
+MOODS = """CREATE TYPE mood AS ENUM ('calm', 'wild'); CREATE TABLE crate (
+    id serial, mood mood NOT NULL DEFAULT 'calm', label text NOT NULL,
+    grams int CHECK (grams > 500), state text CHECK (state IN ('open', 'shut')))"""
+
+
+def replace_moods(*members: str) -> tuple[str, ...]:
+    listed = ", ".join(f"'{each}'" for each in members)
+    return (
+        "ALTER TABLE crate ALTER mood DROP DEFAULT",
+        "ALTER TYPE mood RENAME TO mood_before",
+        f"CREATE TYPE mood AS ENUM ({listed})",
+        "ALTER TABLE crate ALTER mood TYPE mood USING mood::text::mood",
+        f"ALTER TABLE crate ALTER mood SET DEFAULT '{members[0]}'",
+        "DROP TYPE mood_before",
+    )
+
+
+def replace_checks(grams: int, *states: str) -> tuple[str, ...]:
+    listed = ", ".join(f"'{each}'" for each in states)
+    return (
+        "ALTER TABLE crate DROP CONSTRAINT crate_grams_check, DROP CONSTRAINT crate_state_check",
+        f"ALTER TABLE crate ADD CHECK (grams > {grams}), ADD CHECK (state IN ({listed}))",
+    )
+
+
+async def test_a_revision_that_allows_more_can_be_reverted(
+    tmp_path: Path, fresh_database: str
+) -> None:
+    """A member, a value of a check, NULL: rows that were there before have none of them."""
+    more = (
+        *replace_moods("new", "calm", "wild"),
+        *replace_checks(100, "new", "open", "shut"),
+        "ALTER TABLE crate ALTER label DROP NOT NULL",
+    )
+    less = (
+        *replace_moods("calm", "wild"),
+        *replace_checks(500, "open", "shut"),
+        "ALTER TABLE crate ALTER label SET NOT NULL",
+    )
+    script = write_revisions(
+        tmp_path,
+        (MOODS, "DROP TABLE crate; DROP TYPE mood"),
+        ("; ".join(more), "; ".join(less)),
+    )
+    async with connect() as connection:
+        await connection.run_sync(migrate_with_rows, script, MetaData())
+
+        rows = await connection.execute(text("SELECT mood::text, label FROM crate ORDER BY id"))
+        assert [tuple(row) for row in rows] == [
+            ("calm", "row 3"),
+            ("calm", "row 4"),
+            ("calm", "row 5"),
+            ("wild", "row 6"),
+            ("new", "row 7"),
+            ("new", None),
+        ]
+
+
 @pytest.mark.parametrize(
     ("upgrade", "downgrade", "problem"),
     [
