@@ -240,6 +240,13 @@ def test_fixtures_that_the_guide_names_exist() -> None:
     assert set(rows) <= {*own, *(name for name in lent if re.search(rf"\b{name}\b", plugin))}
 
 
+def test_its_test_of_who_calls_is_among_what_owners_add() -> None:
+    """`tests/test_owners_corpus.py` runs it."""
+    guide = (REPOSITORY / "template" / "tests" / "README.md").read_text(encoding="utf-8")
+    test = REPOSITORY / "tests" / "owners" / "user_rows" / "tests" / "api" / "test_wishes.py"
+    assert f"```python\n{test.read_text(encoding='utf-8')}```\n" in guide
+
+
 def test_figures_that_can_be_counted() -> None:
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     rendered = len([name for name in named_tests() if name.startswith(RENDERED)])

@@ -1,7 +1,7 @@
 """Connections and sessions of the tests: everything in one transaction, rolled back at the end."""
 
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -44,6 +44,7 @@ from kit.security import (
 )
 from kit.security import _admin_users as passwords
 from kit.settings import settings
+from kit.testing._environment import change_settings
 
 
 class _Session(AsyncSession):
@@ -173,6 +174,17 @@ async def admin_client(sync_db_session: Session) -> AsyncIterator[httpx.AsyncCli
         )
         assert answer.status_code == 302, answer.text
         yield http
+
+
+@pytest.fixture
+def call_as(monkeypatch: pytest.MonkeyPatch) -> Callable[[Principal | None], None]:
+    """A function that chooses who sends the requests that follow; None has no credentials."""
+    change_settings(monkeypatch, ENVIRONMENT="production")  # elsewhere that is the developer
+
+    def choose(caller: Principal | None) -> None:
+        monkeypatch.setattr(_principals, "_providers", [AsyncMock(return_value=caller)])
+
+    return choose
 
 
 @pytest.fixture(scope="session", autouse=True)

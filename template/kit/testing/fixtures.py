@@ -6,6 +6,7 @@ from kit.testing._processes import certificates, running_service, worker
 from kit.testing._redis_servers import pytest_collection_modifyitems, use_redis
 from kit.testing._sessions import (
     admin_client,
+    call_as,
     connection,
     emptied_engine,
     one_connection,
