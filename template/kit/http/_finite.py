@@ -2,21 +2,19 @@
 
 NaN and infinity, since JSON has no word for them, and could not answer with one: `kit.conventions`
 does so for models. This does it for parameters and bodies that are no model, such as
-`weight: float` or `list[float]`, and for tables as bodies, which SQLModel does not validate.
+`weight: float` or `list[float]`, and validates tables as bodies, which SQLModel alone does not.
 
 pydantic's parser reads some 200 levels in every version of Python. To find and describe half a
 million mistakes takes seconds and 700 MB, so the number of values and that of mistakes are limited.
 """
 
 from codecs import BOM_UTF8
-from decimal import Decimal
 from http import HTTPStatus
-from math import isfinite
 from typing import Any
 
 from fastapi._compat.v2 import ModelField
-from pydantic import AfterValidator, PydanticUserError, ValidationError
-from pydantic_core import PydanticCustomError, PydanticKnownError, from_json
+from pydantic import PydanticUserError, ValidationError
+from pydantic_core import PydanticCustomError, from_json
 from sqlmodel import SQLModel
 from starlette import formparsers
 from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
@@ -38,6 +36,10 @@ def _initialise_finite(field: ModelField) -> None:
     _initialise_field(field)
     adapter: Any = field._type_adapter  # noqa: SLF001
     validate = adapter.validate_python
+    model: Any = field.field_info.annotation
+    is_model = isinstance(model, type) and issubclass(model, SQLModel)
+    if field.mode == "validation" and is_model and hasattr(model, "__table__"):
+        validate = model.model_validate  # pydantic alone makes the row, with whatever is sent
 
     def validate_briefly(value: Any, **options: Any) -> Any:
         try:
@@ -53,23 +55,13 @@ def _initialise_finite(field: ModelField) -> None:
 
 
 def _initialise_field(field: ModelField) -> None:
-    annotation = field.field_info.annotation
     if field.mode == "validation" and field.config is None:
-        if isinstance(annotation, type) and issubclass(annotation, SQLModel):
-            field.field_info.metadata.append(AfterValidator(_refuse_infinite))
         try:
             field.config = {"allow_inf_nan": False}
             return _initialise(field)
         except PydanticUserError:
             field.config = None  # a model has its own
     return _initialise(field)
-
-
-def _refuse_infinite(row: Any) -> Any:
-    for value in vars(row).values():
-        if isinstance(value, float | Decimal) and not isfinite(value):
-            raise PydanticKnownError("finite_number")
-    return row
 
 
 # FastAPI hands no configuration to the types of parameters.

@@ -46,7 +46,8 @@ def client() -> TestClient:
     def send_list(body: list[float]) -> None: ...
 
     @app.post("/row")
-    def send_row(body: WeighedRow) -> None: ...
+    def send_row(body: WeighedRow) -> list[str]:
+        return sorted(body.model_fields_set)
 
     @app.get("/{number}")
     def read(number: float, least: float = 0) -> None: ...
@@ -67,7 +68,7 @@ def status(client: TestClient, path: str, body: str) -> tuple[int, list[tuple[st
         ("/model", '{"weight": 1e999}', "/weight"),
         ("/list", "[1, 1e999]", "/1"),
         ("/list", '["-inf"]', "/0"),
-        ("/row", '{"weight": 1e999}', ""),
+        ("/row", '{"weight": 1e999}', "/weight"),
     ],
 )
 def test_in_a_body(client: TestClient, path: str, body: str, pointer: str) -> None:
@@ -79,7 +80,16 @@ def test_in_a_path_or_query(client: TestClient, path: str) -> None:
     assert client.get(path).json()["errors"][0]["code"] == "finite_number"
 
 
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [('{"id": {}, "weight": 1}', "/id"), ("{}", "/weight"), ("[]", "")],
+)
+def test_a_table_as_a_body_is_validated(client: TestClient, body: str, pointer: str) -> None:
+    code, errors = status(client, "/row", body)
+    assert (code, [place for place, _ in errors]) == (422, [pointer])
+
+
 def test_others_are_taken(client: TestClient) -> None:
-    assert status(client, "/row", '{"weight": 1.5}') == (200, [])
+    assert client.post("/row", json={"weight": "1.5"}).json() == ["weight"]
     assert status(client, "/odd", '{"weight": NaN}') == (200, [])
     assert client.get("/1.5?least=1e300").status_code == 200
