@@ -9,22 +9,10 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+import sqlalchemy as sa
 from alembic.runtime.migration import MigrationContext, MigrationInfo
 from alembic.script import ScriptDirectory
-from sqlalchemy import (
-    JSON,
-    Column,
-    Connection,
-    DefaultClause,
-    MetaData,
-    Text,
-    TextClause,
-    cast,
-    literal,
-    literal_column,
-    select,
-    text,
-)
+from sqlalchemy import Column, Connection, MetaData, TextClause, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import CompileError, ProgrammingError
@@ -59,11 +47,6 @@ REFERENCES = """
     LEFT JOIN tables AS other ON other.oid = confrelid GROUP BY tables.key
 """
 """Each table, and those that it refers to."""
-
-DEFAULTS = """
-    SELECT tables.key, attname FROM tables JOIN pg_attribute ON attrelid = tables.oid
-    WHERE atthasdef AND attgenerated = ''
-"""
 
 OBJECTS = {
     "schemas": "SELECT nspname FROM schemas",
@@ -215,7 +198,7 @@ def constant_default(column: Column[Any]) -> TextClause | None:
     """The default that a model gives a column, in SQL, if it is a constant."""
     if not isinstance(column.default, ScalarElementColumnDefault):
         return None
-    value = literal(column.default.arg, column.type)
+    value = sa.literal(column.default.arg, column.type)
     try:
         default = value.compile(dialect=DIALECT, compile_kwargs={"literal_binds": True})
     except CompileError:
@@ -223,20 +206,14 @@ def constant_default(column: Column[Any]) -> TextClause | None:
     return text(str(default).replace(":", r"\:"))
 
 
-def defaults_differ(
-    context: MigrationContext,
-    _stored: object,
-    column: Column[Any],
-    stored: Any,
-    default: Any,
-    *_rest: object,
-) -> bool | None:
+def defaults_differ(context: MigrationContext, *compared: Any) -> bool | None:
     """Compare two defaults of JSON, for which PostgreSQL has no `=`; leave others to Alembic."""
-    if not isinstance(undecorated(column.type), JSON) or None in (stored, default):
+    _, column, stored, default, _ = compared
+    if not isinstance(undecorated(column.type), sa.JSON) or None in (stored, default):
         return None
-    declared = literal(default.arg, Text) if isinstance(default.arg, str) else default.arg
-    equal = cast(literal_column(stored), JSONB) == cast(declared, JSONB)
-    return not context.connection.scalar(select(equal))  # type: ignore[union-attr]
+    declared = sa.literal(default.arg, sa.Text) if isinstance(default.arg, str) else default.arg
+    equal = sa.cast(sa.literal_column(stored), JSONB) == sa.cast(declared, JSONB)
+    return not context.connection.scalar(sa.select(equal))  # type: ignore[union-attr]
 
 
 @contextmanager
@@ -245,20 +222,18 @@ def kept_defaults(connection: Connection, metadata: MetaData) -> Iterator[None]:
 
     A column that is added to rows keeps its default there, for code that does not know it.
     """
-    stored = {(table, column) for table, column in connection.execute(text(OURS + DEFAULTS))}
-    kept = [
-        (column, default)
-        for table in metadata.tables.values()
-        for column in table.columns
-        if (table.key, column.name) in stored and column.server_default is None
-        if (default := constant_default(column)) is not None
-    ]
-    for column, default in kept:
-        column.server_default = DefaultClause(default)
+    query = "SELECT key, attname FROM tables, pg_attribute WHERE attrelid = oid AND atthasdef"
+    stored = {*map(tuple, connection.execute(text(OURS + query)))}
+    columns = [each for table in metadata.tables.values() for each in table.columns]
+    kept = [each for each in columns if (each.table.key, each.name) in stored]
+    kept = [each for each in kept if each.server_default is None]
+    for column in kept:
+        if (default := constant_default(column)) is not None:
+            column.server_default = sa.DefaultClause(default)
     try:
         yield
     finally:
-        for column, _ in kept:
+        for column in kept:
             column.server_default = None
 
 

@@ -28,33 +28,20 @@ if TYPE_CHECKING:
         session_on,
     )
 
-_MODULES = {
-    "GuardedRoute": "_sessions",
-    "QueueProcess": "_processes",
-    "RedisServer": "_redis_servers",
-    "alembic": "_migrations",
-    "broken_contract": "_processes",
-    "catalogue": "_migrations",
-    "change_settings": "_environment",
-    "committing_workers": "_sessions",
-    "create_database": "_databases",
-    "differences": "_migrations",
-    "drop_database": "_databases",
-    "empty_database": "_databases",
-    "fill_tables": "_rows",
-    "free_port": "_processes",
-    "guarded_routes": "_sessions",
-    "migrate_with_rows": "_migrations",
-    "own_database": "_processes",
-    "prepare_environment": "_environment",
-    "read_session_on": "_sessions",
-    "run_api": "_processes",
-    "session_on": "_sessions",
-}
+_MODULES = (
+    "_environment",  # first: it needs no module of the service
+    "_databases",
+    "_migrations",
+    "_processes",
+    "_redis_servers",
+    "_rows",
+    "_sessions",
+)
 
 
 def __getattr__(name: str) -> Any:
     """Import a name when it is first used."""
-    if name in _MODULES:
-        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    for module in _MODULES if not name.startswith("_") else ():
+        if (found := getattr(import_module(f"{__name__}.{module}"), name, None)) is not None:
+            return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -77,7 +77,7 @@ CONSTRAINTS = """
 """
 
 
-MEMBERS = "SELECT format_type(enumtypid, -1), array_agg(enumlabel::text) FROM pg_enum GROUP BY 1"
+MEMBERS = "SELECT format_type(enumtypid, -1), enumlabel::text FROM pg_enum"
 
 
 def fill_tables(
@@ -99,7 +99,7 @@ def fill_tables(
         metadata: of the models.
         count: rows for each table; it gets fewer where a constraint has no room for so many.
         first: number of the first row, for a further call.
-        earlier: made before a revision, whose rows have to fit the tables as they were, too.
+        earlier: a `RowMaker` of the tables as they were, which the rows have to fit, too.
 
     Returns:
         For each table that is still empty the reason.
@@ -119,9 +119,7 @@ def fill_tables(
 class RowMaker:
     """Makes rows up for the tables that a database has now."""
 
-    def __init__(
-        self, connection: Connection, metadata: MetaData, earlier: "RowMaker | None" = None
-    ) -> None:
+    def __init__(self, connection: Connection, metadata: MetaData, earlier: Any = None) -> None:
         """Read the catalogue; rows fit what an earlier maker has read, too."""
         self._connection = connection
         connection.execute(text(ACCEPTS))
@@ -131,9 +129,9 @@ class RowMaker:
         parameters = {"tables": list(self.names)}
         self._columns = connection.execute(text(COLUMNS), parameters).all()
         self._constraints = [*connection.execute(text(CONSTRAINTS), parameters)]
-        self._members = {type_: set(each) for type_, each in connection.execute(text(MEMBERS))}
+        self._members = {*map(tuple, connection.execute(text(MEMBERS)))}
         self._required = {(row.table, row.number) for row in self._columns if row.required}
-        self._refused: dict[str, set[str]] = {}
+        self._refused: set[Any] = set()
         if earlier:
             self._fit(earlier)
         self._values = self._find_values()
@@ -141,22 +139,18 @@ class RowMaker:
     def _fit(self, earlier: "RowMaker") -> None:
         """Add the earlier constraints of what is there still, and refuse new members."""
         self._required |= earlier._required
-        known, known_earlier = (
-            {(row.table, row.number): (row.attname, row.type) for row in maker._columns}
-            for maker in (self, earlier)
-        )
         self._constraints += [
             row
             for row in earlier._constraints
             if row not in self._constraints and row.target in {0, *self.names}
-            if all(
-                known.get((row.table, each)) == known_earlier[row.table, each]
-                for each in row.columns
-            )
+            if earlier._described(row) <= self._described(row)
         ]
-        for type_, members in self._members.items():
-            if members & (before := earlier._members.get(type_, set())):
-                self._refused[type_] = members - before
+        types = {type_ for type_, _ in earlier._members}
+        self._refused = {each for each in self._members - earlier._members if each[0] in types}
+
+    def _described(self, constraint: Any) -> set[tuple[str, str]]:
+        columns = [each for each in self._columns if each.table == constraint.table]
+        return {(row.attname, row.type) for row in columns if row.number in constraint.columns}
 
     def _find_values(self) -> dict[tuple[str, int], list[str]]:
         """The expressions that each type accepts, for small and large numbers of rows."""
@@ -227,10 +221,9 @@ class RowMaker:
         if column.automatic:
             return ["NULL"]
         made_up = [referred] if referred else self._made_up(column)
-        refused = self._refused.get(column.type, set())
         is_required = (column.table, column.number) in self._required
         otherwise = None if is_required else "NULL"
-        if column.default not in [f"{_quoted(each)}::{column.type}" for each in refused]:
+        if column.default not in {f"{_quoted(each)}::{type_}" for type_, each in self._refused}:
             otherwise = column.default or otherwise
         usual = f"CASE WHEN n % 2 = 1 THEN {made_up[0]} ELSE {otherwise} END"
         values = [usual if otherwise else made_up[0]]
@@ -249,8 +242,9 @@ class RowMaker:
         values = self._values.get((column.type, column.k), ["NULL"])
         if column.category == "E":
             members = f"enum_range(NULL::{column.type})"
-            for each in self._refused.get(column.type, ()):
-                members = f"array_remove({members}, {_quoted(each)})"
+            for type_, each in self._refused:
+                if type_ == column.type:
+                    members = f"array_remove({members}, {_quoted(each)})"
             values = [f"({members})[1 + (n - 1) % cardinality({members})]"]
         elif column.category == "S" and column.k > 0:
             values = [f"right({value}, {column.k})" for value in values]
