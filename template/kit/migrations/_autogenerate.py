@@ -337,7 +337,7 @@ def _replace_type(
         if default:
             yield _sql(f"{alter} DROP DEFAULT")
         yield _sql(f"{alter} TYPE {name}{array} USING {column}::text{array}::{name}{array}")
-        if default:
+        if default and default not in (f"{_literal(each)}::{name}" for each in gone):
             yield _sql(f"{alter} SET DEFAULT {default}")
     yield from (_sql(definition) for _, definition in dependents)
     yield _sql(f"DROP TYPE {schema}{schema and '.'}{old}")
@@ -460,30 +460,24 @@ def _complete_change(
 
 def _fill_column(operation: ops.AddColumnOp, table: str) -> Iterator[ops.MigrateOperation]:
     """Add a column with a default for the rows that are there, if it needs one."""
-    column = operation.column
-    default = constant_default(column)
+    column, default = operation.column, constant_default(operation.column)
     if column.nullable or column.server_default or column.computed or column.identity:
-        yield operation
+        pass
     elif default is None:
         yield Note(
             f"Fails while {table} has rows. Give the model a default that is a constant, or a "
             "server_default; or write nullable=True here, then an UPDATE that fills it, then "
             "op.alter_column(…, nullable=False)."
         )
-        yield operation
     else:
-        filled = sa.Column(
-            column.name,
-            column.type,
-            server_default=default,
-            nullable=False,
-            comment=column.comment,
-        )
         yield Note(
             f"Rows that are there get {default}, and so do those of code that does not know "
             f"{column.name} yet."
         )
-        yield ops.AddColumnOp(operation.table_name, filled, schema=operation.schema)
+        options: Any = {"server_default": default, "nullable": False, "comment": column.comment}
+        filled = sa.Column(column.name, column.type, **options)
+        operation = ops.AddColumnOp(operation.table_name, filled, schema=operation.schema)
+    yield operation
 
 
 def _type_in_sql(type_: TypeEngine[Any]) -> str:

@@ -207,12 +207,16 @@ def constant_default(column: Column[Any]) -> TextClause | None:
 
 
 def defaults_differ(context: MigrationContext, *compared: Any) -> bool | None:
-    """Compare two defaults of JSON, for which PostgreSQL has no `=`; leave others to Alembic."""
+    """Compare defaults of JSON, which has no `=`, and of enumerations, whose member may be new."""
     _, column, stored, default, _ = compared
-    if not isinstance(undecorated(column.type), sa.JSON) or None in (stored, default):
+    types = {sa.JSON: JSONB, sa.Enum: sa.Text}
+    type_ = next(
+        (types[each] for each in types if isinstance(undecorated(column.type), each)), None
+    )
+    if type_ is None or None in (stored, default):
         return None
     declared = sa.literal(default.arg, sa.Text) if isinstance(default.arg, str) else default.arg
-    equal = sa.cast(sa.literal_column(stored), JSONB) == sa.cast(declared, JSONB)
+    equal = sa.cast(sa.literal_column(stored), type_) == sa.cast(declared, type_)
     return not context.connection.scalar(sa.select(equal))  # type: ignore[union-attr]
 
 

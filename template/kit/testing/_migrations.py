@@ -44,7 +44,7 @@ def migrate_with_rows(connection: Connection, script: ScriptDirectory, metadata:
         _run_with_rows(connection, script, revision)
         after = catalogue(connection)
         # No downgrade can keep what only the upgrade allows, such as a member or NULL.
-        fill_tables(connection, metadata, first=4 * i + 1, earlier=earlier)
+        fill_tables(connection, metadata, first=4 * i + 1, fit=earlier)
         connection.commit()
         _run_with_rows(connection, script, revision, downgrade=True)
         _compare(revision, "downgrade() does not revert", before, catalogue(connection))

@@ -81,12 +81,7 @@ MEMBERS = "SELECT format_type(enumtypid, -1), enumlabel::text FROM pg_enum"
 
 
 def fill_tables(
-    connection: Connection,
-    metadata: MetaData,
-    *,
-    count: int = 2,
-    first: int = 1,
-    earlier: "RowMaker | None" = None,
+    connection: Connection, metadata: MetaData, *, count: int = 2, first: int = 1, fit: Any = None
 ) -> dict[str, str]:
     """Add made-up rows to every table, in the caller's transaction.
 
@@ -99,12 +94,12 @@ def fill_tables(
         metadata: of the models.
         count: rows for each table; it gets fewer where a constraint has no room for so many.
         first: number of the first row, for a further call.
-        earlier: a `RowMaker` of the tables as they were, which the rows have to fit, too.
+        fit: a `RowMaker` of the tables as they were, which the rows have to fit, too.
 
     Returns:
         For each table that is still empty the reason.
     """
-    maker = RowMaker(connection, metadata, earlier)
+    maker = RowMaker(connection, metadata, fit)
     failures: dict[str, str] = {}
     pending = set(maker.names)
     while pending:

@@ -215,6 +215,18 @@ class TestEnumerations:
         world.sql("UPDATE probe SET mood = 'wild'")
         world.up_down_up()
 
+    def test_a_default_among_members_that_change(self, world: World) -> None:
+        probe_with_a_row(world)
+        for default, *others in (("calm", "wild"), ("new", "calm", "wild"), ("wild", "new")):
+            mood = enumeration("Mood", *others, default)
+            world.base()
+            probe(world, fields={"mood": (mood, mood[default])})
+            world.migrate()
+            assert "Fails as it is" not in world.said
+            world.up_down_up()
+            world.sql("DELETE FROM probe; INSERT INTO probe DEFAULT VALUES")
+            assert world.sql("SELECT mood::text FROM probe") == [default]
+
     def test_as_text(self, world: World) -> None:
         for members in (("calm",), ("calm", "lively")):
             world.base()
