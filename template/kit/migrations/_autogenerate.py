@@ -314,11 +314,7 @@ def _change_members(
 
 
 def _replace_type(
-    name: str,
-    members: list[str],
-    gone: list[str],
-    users: Sequence[Any],
-    dependents: Sequence[Any],
+    name: str, members: list[str], gone: list[str], users: Sequence[Any], dependents: Sequence[Any]
 ) -> Iterator[ops.MigrateOperation]:
     """Give columns a new type of the same name; it fails while a row has a member that goes."""
     if gone:

@@ -188,12 +188,7 @@ def upgrade_to_heads(
             "`async with connect() as connection:` gives it, without `connection.begin()`."
         )
     _run_steps(
-        connection,
-        script,
-        missing,
-        missing_steps,
-        on_version_apply=on_version_apply,
-        begin=begin,
+        connection, script, missing, missing_steps, on_version_apply=on_version_apply, begin=begin
     )
 
 

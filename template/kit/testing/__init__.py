@@ -5,6 +5,7 @@ is imported. So each name is imported when it is first used.
 """
 
 from importlib import import_module
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,15 +29,8 @@ if TYPE_CHECKING:
         session_on,
     )
 
-_MODULES = (
-    "_environment",  # first: it needs no module of the service
-    "_databases",
-    "_migrations",
-    "_processes",
-    "_redis_servers",
-    "_rows",
-    "_sessions",
-)
+_MODULES = [each.name for each in iter_modules(__path__) if each.name.startswith("_")]
+_MODULES.sort(key=lambda name: name != "_environment")  # it imports no module of the service
 
 
 def __getattr__(name: str) -> Any:

@@ -102,11 +102,7 @@ def environment_for(database: str, **overrides: str) -> dict[str, str]:
 
 
 def run_module(
-    database: str,
-    *arguments: str,
-    project: Path = BASE_DIR,
-    answer: str = "",
-    **overrides: str,
+    database: str, *arguments: str, project: Path = BASE_DIR, answer: str = "", **overrides: str
 ) -> Outcome:
     """Run `python -m …` in a project, with text on its standard input."""
     process = subprocess.run(

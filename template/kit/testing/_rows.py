@@ -217,9 +217,8 @@ class RowMaker:
             return ["NULL"]
         made_up = [referred] if referred else self._made_up(column)
         is_required = (column.table, column.number) in self._required
-        otherwise = None if is_required else "NULL"
-        if column.default not in {f"{_quoted(each)}::{type_}" for type_, each in self._refused}:
-            otherwise = column.default or otherwise
+        is_refused = column.default in {f"{_quoted(each)}::{of}" for of, each in self._refused}
+        otherwise = (not is_refused and column.default) or (None if is_required else "NULL")
         usual = f"CASE WHEN n % 2 = 1 THEN {made_up[0]} ELSE {otherwise} END"
         values = [usual if otherwise else made_up[0]]
         if conditions := [row.condition for row in checks if column.number in row.columns]:
@@ -237,9 +236,8 @@ class RowMaker:
         values = self._values.get((column.type, column.k), ["NULL"])
         if column.category == "E":
             members = f"enum_range(NULL::{column.type})"
-            for type_, each in self._refused:
-                if type_ == column.type:
-                    members = f"array_remove({members}, {_quoted(each)})"
+            for each in (each for of, each in self._refused if of == column.type):
+                members = f"array_remove({members}, {_quoted(each)})"
             values = [f"({members})[1 + (n - 1) % cardinality({members})]"]
         elif column.category == "S" and column.k > 0:
             values = [f"right({value}, {column.k})" for value in values]

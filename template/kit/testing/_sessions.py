@@ -18,11 +18,7 @@ from fastapi.testclient import TestClient
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
 from sqlalchemy import Connection, Engine, create_engine
-from sqlalchemy.ext.asyncio import (
-    AsyncConnection,
-    AsyncEngine,
-    create_async_engine,
-)
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool, StaticPool
 from sqlmodel import Session
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -169,8 +165,7 @@ async def admin_client(sync_db_session: Session) -> AsyncIterator[httpx.AsyncCli
     transport = httpx.ASGITransport(app=service.application, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
         answer = await http.post(
-            "/admin/login",
-            data={"username": "tester", "password": "correct horse battery staple"},
+            "/admin/login", data={"username": "tester", "password": "correct horse battery staple"}
         )
         assert answer.status_code == 302, answer.text
         yield http
