@@ -33,7 +33,15 @@ _initialise = ModelField.__post_init__
 
 
 def _initialise_finite(field: ModelField) -> None:
-    _initialise_field(field)
+    is_free = field.mode == "validation" and field.config is None
+    try:
+        field.config = {"allow_inf_nan": False} if is_free else field.config
+        _initialise(field)
+    except PydanticUserError:
+        if not is_free:
+            raise
+        field.config = None  # a model has its own
+        _initialise(field)
     adapter: Any = field._type_adapter  # noqa: SLF001
     validate = adapter.validate_python
     model: Any = field.field_info.annotation
@@ -52,16 +60,6 @@ def _initialise_finite(field: ModelField) -> None:
             raise ValidationError.from_exception_data(error.title, [entry]) from None
 
     adapter.validate_python = validate_briefly
-
-
-def _initialise_field(field: ModelField) -> None:
-    if field.mode == "validation" and field.config is None:
-        try:
-            field.config = {"allow_inf_nan": False}
-            return _initialise(field)
-        except PydanticUserError:
-            field.config = None  # a model has its own
-    return _initialise(field)
 
 
 # FastAPI hands no configuration to the types of parameters.

@@ -77,9 +77,6 @@ CONSTRAINTS = """
 """
 
 
-MEMBERS = "SELECT format_type(enumtypid, -1), enumlabel::text FROM pg_enum"
-
-
 def fill_tables(
     connection: Connection, metadata: MetaData, *, count: int = 2, first: int = 1, fit: Any = None
 ) -> dict[str, str]:
@@ -124,7 +121,8 @@ class RowMaker:
         parameters = {"tables": list(self.names)}
         self._columns = connection.execute(text(COLUMNS), parameters).all()
         self._constraints = [*connection.execute(text(CONSTRAINTS), parameters)]
-        self._members = {*map(tuple, connection.execute(text(MEMBERS)))}
+        members = "SELECT format_type(enumtypid, -1), enumlabel::text FROM pg_enum"
+        self._members = {*map(tuple, connection.execute(text(members)))}
         self._required = {(row.table, row.number) for row in self._columns if row.required}
         self._refused: set[Any] = set()
         if earlier:
