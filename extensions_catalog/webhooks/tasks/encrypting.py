@@ -20,7 +20,7 @@ def encrypt_secrets() -> int:
     count = 0
     with sync_session_maker.begin() as session:
         for subscription, secret, previous in session.exec(statement).all():
-            if not (is_current(secret) and (previous is None or is_current(previous))):
+            if not (is_current(secret) and (not previous or is_current(previous))):
                 count += 1
                 flag_modified(subscription, "secret")
                 flag_modified(subscription, "previous_secret")
