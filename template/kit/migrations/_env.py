@@ -29,7 +29,6 @@ from kit.migrations._branches import (
 from kit.migrations._downgrade import confirm_downgrade
 from kit.migrations._reset import adopt_forgotten
 from kit.migrations._scratch_database import (
-    defaults_differ,
     kept_defaults,
     migrate_scratch,
     scratch_database,
@@ -93,7 +92,7 @@ class AlembicCommand:
         )
         context.configure(
             target_metadata=self.metadata,
-            compare_server_default=defaults_differ,
+            compare_server_default=True,
             include_schemas=True,
             include_name=is_ours,
             autogenerate_plugins=["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"],

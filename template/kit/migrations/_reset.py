@@ -11,7 +11,7 @@ from sqlalchemy import Connection, MetaData, inspect, text
 
 from kit.extensions import enabled_extensions
 from kit.migrations._branches import extension_of, heads_of, load_metadata, version_location
-from kit.migrations._scratch_database import defaults_differ, kept_defaults
+from kit.migrations._scratch_database import kept_defaults
 from kit.migrations._state import applied_tips, read_note, read_rows, write_note
 from kit.migrations._upgrade import lock_migrations, upgrade_to_heads
 from kit.settings import StartupError, settings
@@ -169,7 +169,7 @@ def _differ(connection: Connection, metadata: MetaData, tables: Collection[str])
     def is_of_these(item: Any, _name: object, kind: str, *_rest: object) -> bool:
         return kind != "table" or item.key in tables
 
-    options = {"compare_server_default": defaults_differ, "include_object": is_of_these}
+    options = {"compare_server_default": True, "include_object": is_of_these}
     context = MigrationContext.configure(connection, opts=options)
     with kept_defaults(connection, metadata):
         return bool(compare_metadata(context, metadata))

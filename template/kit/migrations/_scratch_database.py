@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import sqlalchemy as sa
-from alembic.runtime.migration import MigrationContext, MigrationInfo
+from alembic.ddl.postgresql import PostgresqlImpl
+from alembic.runtime.migration import MigrationInfo
 from alembic.script import ScriptDirectory
 from sqlalchemy import Column, Connection, MetaData, TextClause, text
 from sqlalchemy.dialects.postgresql import JSONB
@@ -206,18 +207,23 @@ def constant_default(column: Column[Any]) -> TextClause | None:
     return text(str(default).replace(":", r"\:"))
 
 
-def defaults_differ(context: MigrationContext, *compared: Any) -> bool | None:
-    """Compare defaults of JSON, which has no `=`, and of enumerations, whose member may be new."""
-    _, column, stored, default, _ = compared
-    types = {sa.JSON: JSONB, sa.Enum: sa.Text}
-    type_ = next(
-        (types[each] for each in types if isinstance(undecorated(column.type), each)), None
-    )
-    if type_ is None or None in (stored, default):
-        return None
-    declared = sa.literal(default.arg, sa.Text) if isinstance(default.arg, str) else default.arg
-    equal = sa.cast(sa.literal_column(stored), type_) == sa.cast(declared, type_)
-    return not context.connection.scalar(sa.select(equal))  # type: ignore[union-attr]
+class _Comparison(PostgresqlImpl):
+    """Compares defaults of JSON, which has no `=`, and of enumerations, whose member may be new."""
+
+    __dialect__ = "postgresql"  # Alembic uses the last class that says so
+
+    def compare_server_default(
+        self, inspector_column: Any, metadata_column: Any, declared: Any, stored: Any
+    ) -> bool:
+        type_ = undecorated(metadata_column.type)
+        compared = JSONB if isinstance(type_, sa.JSON) else sa.Text
+        if None in (declared, stored) or not isinstance(type_, sa.JSON | sa.Enum):
+            compare: Any = super().compare_server_default
+            return bool(compare(inspector_column, metadata_column, declared, stored))
+        default = metadata_column.server_default.arg
+        value = sa.literal(default, sa.Text) if isinstance(default, str) else default
+        equal = sa.cast(sa.literal_column(stored), compared) == sa.cast(value, compared)
+        return not self.connection.scalar(sa.select(equal))  # type: ignore[union-attr]
 
 
 @contextmanager
