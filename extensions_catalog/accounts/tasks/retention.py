@@ -16,14 +16,13 @@ from app.extensions.accounts.models import AccountsProfile
 from app.extensions.accounts.settings import accounts_settings
 
 BATCH_SIZE = 500
+MOST_BATCHES = 1_000
+"""Of profiles in one run, each batch in a transaction of its own; the next run does the rest."""
 
 
 @celery_app.task(name=f"{settings.CELERY_TASKS_MODULE}.accounts.anonymise_unseen_profiles")
 def anonymise_unseen_profiles() -> int:
-    """Anonymise profiles without a visit for `ACCOUNTS_RETENTION_DAYS`; returns their number.
-
-    At most `BATCH_SIZE` of them: the next run does the rest.
-    """
+    """Anonymise profiles without a visit for `ACCOUNTS_RETENTION_DAYS`; returns their number."""
     if accounts_settings.RETENTION_DAYS is None:
         return 0
     last_day = func.now() - timedelta(days=accounts_settings.RETENTION_DAYS)
@@ -42,7 +41,11 @@ def anonymise_unseen_profiles() -> int:
         .values(email=None, display_name=None)
         .returning(col(AccountsProfile.id))
     )
-    with sync_session_maker() as session:
-        count = len(session.execute(statement).all())
-        session.commit()
-    return count
+    anonymised = 0
+    for _ in range(MOST_BATCHES):
+        with sync_session_maker.begin() as session:
+            count = len(session.execute(statement).all())
+        anonymised += count
+        if count < BATCH_SIZE:
+            break
+    return anonymised

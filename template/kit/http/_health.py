@@ -47,6 +47,9 @@ class Alive(BaseModel):
     status: Literal["alive"] = "alive"
 
 
+_ALIVE = Alive().model_dump_json()
+
+
 class Ready(BaseModel):
     """All servers that the service needs are up."""
 
@@ -129,11 +132,11 @@ checks = {"database": HealthCheck(ping_database), "redis": HealthCheck(ping_redi
 
 
 @router.head("/live", include_in_schema=False)
-@router.get("/live")
-async def read_liveness(response: Response) -> Alive:
+@router.get("/live", response_model=Alive)
+async def read_liveness() -> Response:
     """Whether the process serves requests."""
-    response.headers["Cache-Control"] = "no-store"
-    return Alive()
+    headers = {"Cache-Control": "no-store"}
+    return Response(_ALIVE, media_type="application/json", headers=headers)
 
 
 @router.head("/ready", include_in_schema=False)

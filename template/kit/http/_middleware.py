@@ -32,6 +32,7 @@ from kit.context import (
     unbind_request_id,
 )
 from kit.errors import Problem, UnhandledErrorMiddleware, logged_problem, problem_response
+from kit.http._routers import index_routes
 from kit.queue import UNNAMED_PROXY, remember_unnamed_proxy
 from kit.security import WEBSOCKET_PROTOCOL, require_principal
 from kit.settings import LOCAL_ON_NETWORK, StartupError, settings
@@ -187,6 +188,7 @@ class RequestContextMiddleware:
             return
         if self._templates is None:
             # Now, because a mounted application puts itself into the scope.
+            index_routes(scope["app"].router)
             self._templates = _path_templates(scope["app"])
         request_id = accepted_request_id(_sent_request_id(scope))
         token = bind_request_id(request_id)

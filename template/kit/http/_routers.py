@@ -1,6 +1,7 @@
 """The routers: the kit's own for tasks, those of the service, and those of enabled extensions."""
 
 from collections.abc import Iterable, Iterator
+from copy import copy
 from http import HTTPStatus
 from importlib import import_module
 from pathlib import Path
@@ -11,9 +12,12 @@ from uuid import UUID
 from celery.result import AsyncResult
 from fastapi import APIRouter, Depends, Request, Response, params
 from fastapi.exceptions import DependencyScopeError
-from fastapi.routing import iter_route_contexts
+from fastapi.routing import APIRoute, APIWebSocketRoute, iter_route_contexts
 from pydantic import BaseModel, Field
 from pydantic_core import to_jsonable_python
+from starlette._utils import get_route_path
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
+from starlette.types import Receive, Scope, Send
 
 from kit.discovery import import_modules, last_line_in
 from kit.extensions import ExtensionError, load_extensions
@@ -189,3 +193,87 @@ def build_extension_pages_router() -> APIRouter:
         if hasattr(module, "page_router"):
             router.include_router(module.page_router, prefix=extension_prefix(extension))
     return router
+
+
+_SEGMENTS = 3
+"""Of a path, by which its routes are found: `/api/<extension>/<name>`."""
+
+_KINDS = (APIRoute, APIWebSocketRoute, Mount, Route, WebSocketRoute)
+_BY_PATH = {kind.matches for kind in _KINDS}
+
+
+def index_routes(router: APIRouter) -> None:
+    """Have a router find its routes by how their paths begin, not by trying one after the other.
+
+    FastAPI searches each included router in turn, and the one that matches twice; here its routes
+    become the router's own (https://github.com/fastapi/fastapi/pull/16159 mends a part of that).
+    What is added to it later is found as well; not what is added to a router that it has included.
+    """
+    router.routes[:] = [flat for route in router.routes for flat in _flat(route)]
+    if router.middleware_stack == router.app:
+        router.middleware_stack = _RouteIndex(router)
+
+
+def _flat(route: Any) -> Iterator[Any]:
+    """A route; in place of an included router its routes, with what their routers add to them."""
+    router = getattr(route, "original_router", None)
+    if type(router) is not APIRouter or _is_entered(router, route.include_context):
+        yield route
+        return
+    for each in route.effective_candidates():
+        if hasattr(each, "original_router"):
+            yield from _flat(each)
+        elif each.starlette_route is not None:
+            yield each.starlette_route
+        else:
+            flat = copy(each.original_route)
+            vars(flat).update((key, getattr(each, key)) for key in vars(flat).keys() & vars(each))
+            yield flat
+
+
+def _is_entered(router: APIRouter, context: Any) -> bool:
+    """Whether FastAPI has to enter the router: for its limits, or files that are searched last."""
+    files = router._low_priority_routes  # noqa: SLF001
+    return any((files, router.form_limits, context.form_limits, context.max_body_size))
+
+
+class _RouteIndex:
+    """Serves each request by a copy of the router with those routes alone that its path can match.
+
+    The copy searches them as FastAPI does: their order, 405 and redirects are FastAPI's own.
+    """
+
+    def __init__(self, router: APIRouter) -> None:
+        self._router = router
+        self._indexed: tuple[Any, int] = (None, 0)
+        self._copies: dict[tuple[str, ...], APIRouter] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            return await self._router.app(scope, receive, send)
+        routes, (indexed, count) = self._router.routes, self._indexed
+        # Compared as lists, routes with other dependencies would be equal.
+        if routes is not indexed or len(routes) != count:
+            self._index(routes)
+        scope.setdefault("router", self._router)
+        # A redirect adds or takes slashes, and a pattern ends before a line's end.
+        start = get_route_path(scope).rstrip("/\n").split("/", _SEGMENTS + 1)[1 : _SEGMENTS + 1]
+        while (found := self._copies.get(tuple(start))) is None:
+            start.pop()
+        return await found.app(scope, receive, send)
+
+    def _index(self, routes: list[BaseRoute]) -> None:
+        starts = [(_start(route), route) for route in routes]
+        self._indexed, self._copies = (routes, len(routes)), {}
+        for start in {(), *(start for start, _ in starts)}:
+            self._copies[start] = found = copy(self._router)
+            found.routes = [route for other, route in starts if start[: len(other)] == other]
+
+
+def _start(route: Any) -> tuple[str, ...]:
+    """The first whole segments of every path that a route can match, without a parameter."""
+    if type(route).matches not in _BY_PATH:
+        return ()  # a host, or a class of its owner's
+    literal, parameter, _ = route.path.partition("{")
+    whole = literal.rpartition("/")[0] if parameter else literal
+    return tuple(whole.rstrip("/").split("/")[1 : _SEGMENTS + 1])
