@@ -8,8 +8,6 @@ https://www.rfc-editor.org/rfc/rfc9457
 """
 
 import logging
-import re
-from functools import cache
 from http import HTTPStatus
 from inspect import iscoroutinefunction
 from typing import Any, Literal, cast
@@ -26,7 +24,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
-from starlette.routing import compile_path
 from starlette.status import WS_1008_POLICY_VIOLATION, WS_1011_INTERNAL_ERROR
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketState
@@ -245,15 +242,10 @@ def _methods_at(request: HTTPConnection) -> list[str]:
         {
             method
             for context in iter_route_contexts(request.app.routes)
-            if context.methods and _pattern(context.path or "").match(path)
+            if context.methods and context.path_regex.match(path)
             for method in context.methods
         }
     )
-
-
-@cache
-def _pattern(path: str) -> re.Pattern[str]:
-    return compile_path(path)[0]
 
 
 async def answer_validation_error(request: Request, error: Exception) -> Response:

@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import iter_route_contexts
-from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -179,17 +178,17 @@ class RequestContextMiddleware:
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self._templates: dict[int, str] | None = None
+        self._is_indexed = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or connection with a request id."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        if self._templates is None:
+        if not self._is_indexed:
             # Now, because a mounted application puts itself into the scope.
             index_routes(scope["app"].router)
-            self._templates = _path_templates(scope["app"])
+            self._is_indexed = True
         request_id = accepted_request_id(_sent_request_id(scope))
         token = bind_request_id(request_id)
         started = perf_counter()
@@ -245,25 +244,16 @@ class RequestContextMiddleware:
     def _path_template(self, scope: Scope) -> str:
         """The matched route's whole path; the path as it was sent where no route matched.
 
-        An included router's route knows its path without the prefixes, hence the table; a mounted
-        application's route knows its own part, and Starlette adds the mount to `root_path`.
+        A route of a router that is entered knows its path without prefixes; a mounted application's
+        knows its own part, and Starlette adds the mount to `root_path`.
         """
         route = scope.get("route")
-        if template := (self._templates or {}).get(id(route)):
-            return template
         if isinstance(route, Route):
-            mount = scope["root_path"].removeprefix(scope.get("app_root_path", ""))
-            return f"{mount}{route.path}"
+            entered = scope.get("fastapi", {}).get("effective_route_context")
+            path = entered.path if getattr(entered, "original_route", None) is route else route.path
+            return f"{scope['root_path'].removeprefix(scope.get('app_root_path', ''))}{path}"
         # The raw path is percent-encoded, so it cannot break the line.
         return str(scope.get("raw_path", b""), "ascii", "backslashreplace")
-
-
-def _path_templates(app: Starlette) -> dict[int, str]:
-    return {
-        id(context.original_route): context.path
-        for context in iter_route_contexts(app.routes)
-        if isinstance(context.original_route, Route) and context.path
-    }
 
 
 def _sent_request_id(scope: Scope) -> str | None:

@@ -217,7 +217,12 @@ def index_routes(router: APIRouter) -> None:
 def _flat(route: Any) -> Iterator[Any]:
     """A route; in place of an included router its routes, with what their routers add to them."""
     router = getattr(route, "original_router", None)
-    if type(router) is not APIRouter or _is_entered(router, route.include_context):
+    if type(router) is not APIRouter or any(
+        # FastAPI sets limits as it enters a router, and searches a frontend's files last.
+        getattr(each, name, None)
+        for each in (router, route.include_context)
+        for name in ("form_limits", "max_body_size", "_low_priority_routes")
+    ):
         yield route
         return
     for each in route.effective_candidates():
@@ -229,12 +234,6 @@ def _flat(route: Any) -> Iterator[Any]:
             flat = copy(each.original_route)
             vars(flat).update((key, getattr(each, key)) for key in vars(flat).keys() & vars(each))
             yield flat
-
-
-def _is_entered(router: APIRouter, context: Any) -> bool:
-    """Whether FastAPI has to enter the router: for its limits, or files that are searched last."""
-    files = router._low_priority_routes  # noqa: SLF001
-    return any((files, router.form_limits, context.form_limits, context.max_body_size))
 
 
 class _RouteIndex:

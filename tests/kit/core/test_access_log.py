@@ -48,6 +48,7 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
     app.mount("/back-office", mounted)
     api = APIRouter(prefix="/api")
     api.include_router(rooms, prefix="/hotel")
+    api.include_router(rooms, prefix="/limited", max_body_size=1000)
     app.include_router(api)
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
@@ -94,13 +95,14 @@ class TestLine:
     def everything(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.DEBUG)
 
+    @pytest.mark.parametrize("name", ["hotel", "limited"])
     async def test_has_method_template_status_and_time(
-        self, http: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+        self, http: httpx.AsyncClient, caplog: pytest.LogCaptureFixture, name: str
     ) -> None:
-        await http.get("/api/hotel/rooms/7?token=secret")
+        await http.get(f"/api/{name}/rooms/7?token=secret")
         [line] = access_lines(caplog)
         assert line.__dict__["method"] == "GET"
-        assert line.__dict__["path"] == "/api/hotel/rooms/{room_id}"
+        assert line.__dict__["path"] == f"/api/{name}/rooms/{{room_id}}"
         assert line.__dict__["status"] == 200
         assert line.__dict__["duration_ms"] >= 0
         assert "secret" not in line.getMessage()
