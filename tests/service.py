@@ -98,15 +98,17 @@ class Development:
         return self.process.returncode
 
 
-def answer_of(url: str, body: dict[str, str] | None = None, token: str = "") -> tuple[int, str]:
-    """Status and text that a GET, or a POST of a JSON body, is answered with."""
+def answer_of(
+    url: str, body: dict[str, str] | None = None, token: str = "", seconds: float = 10
+) -> tuple[int, str]:
+    """Status and text that a GET, or a POST of a JSON body, is answered with in time."""
     request = urllib.request.Request(  # noqa: S310 (our own server)
         url,
         data=None if body is None else json.dumps(body).encode(),
         headers={"Content-Type": "application/json", "Authorization": f"Bearer {token}"},
     )
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=seconds) as answer:  # noqa: S310
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()

@@ -201,8 +201,8 @@ class TestCompose:
 
     def test_ports_are_open_to_this_machine_alone(self, render_fast: Render) -> None:
         services = parsed(render_fast() / "docker-compose.yml")["services"]
-        assert services["flower"]["ports"] == ["127.0.0.1:5555:5555"]
-        assert services["api"]["ports"] == ["127.0.0.1:8000:8000"]
+        assert services["flower"]["ports"] == ["127.0.0.1:${FLOWER_PORT:-5555}:5555"]
+        assert services["api"]["ports"] == ["127.0.0.1:${API_PORT:-8000}:8000"]
 
     def test_it_starts_as_many_as_connections_are_shared_out_for(self, render_fast: Render) -> None:
         services = parsed(render_fast() / "docker-compose.yml")["services"]

@@ -4,9 +4,14 @@
 
 # uv runs everything. Where the machine has none, one is installed into .tools, which git ignores.
 uv := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
-own_uv := $(filter .tools/bin/uv,$(uv))
+own_uv := $(if $(in),,$(filter .tools/bin/uv,$(uv)))
 run := "$(uv)" run
-celery := $(run) celery --app app.core.celery:celery_app
+
+# What operates a service: with in=compose it runs in a container of the image; any other value is the command before it,
+# as in="kubectl exec -it deploy/api --". On a machine of production it installs no tools of development.
+production := $(filter staging production,$(or $(ENVIRONMENT),$(shell sed -n 's/^ENVIRONMENT=//p' .env 2>/dev/null)))
+operate := $(if $(in),$(if $(filter compose,$(in)),docker compose run --rm --no-deps api,$(in)),$(run)$(if $(production), --no-dev))
+celery := $(operate) celery --app app.core.celery:celery_app
 
 # Arguments such as name="…" reach the recipes as environment variables: in them, quotes and spaces
 # are safe.
@@ -67,10 +72,10 @@ sbom: $(own_uv) ## write what a deployed service is made of to sbom.json (Cyclon
 	"$(uv)" export --quiet --preview-features sbom-export --format cyclonedx1.5 --no-dev --output-file sbom.json
 
 doctor: $(own_uv) ## check settings, database, Redis and migrations
-	@$(run) python -m kit.commands.doctor
+	@$(operate) python -m kit.commands.doctor
 
 connections: $(own_uv) ## show which processes hold connections to Redis and PostgreSQL; json=1 for programs
-	@$(run) python -m kit.commands.connections$(if $(json), --json)
+	@$(operate) python -m kit.commands.connections$(if $(json), --json)
 
 extension: $(own_uv) ## begin an extension of your own, a copy of _example: name=loyalty
 	$(call need,name,loyalty)
@@ -93,27 +98,27 @@ db-rehearse: $(own_uv) ## apply pending migrations to tables of made-up rows, in
 	@$(run) python -m kit.testing.rehearsal$(if $(rows), --rows "$$rows")$(if $(after), --after "$$after")
 
 db-upgrade: $(own_uv) ## apply all migrations
-	$(run) alembic upgrade heads
+	$(operate) alembic upgrade heads
 
 db-downgrade: $(own_uv) ## revert the service's last migration; to=… down to one; extension=hotel all of an extension's
-	$(run) alembic $(if $(yes),-x yes )downgrade $(or $(to),$(if $(extension),$(extension)@base,service@-1))
+	$(operate) alembic $(if $(yes),-x yes )downgrade $(or $(to),$(if $(extension),$(extension)@base,service@-1))
 
 db-merge: $(own_uv) ## join two heads of a branch, as after a merge in git: extension=hotel for one of an extension
 	$(run) alembic merge --message "$${message:-join}" $(or $(extension),service)@heads
 
 db-reset: $(own_uv) ## empty the database and apply all migrations; asks first
-	@$(run) python -m kit.commands.db reset
+	@$(operate) python -m kit.commands.db reset
 
 db-status: $(own_uv) ## show which migrations are applied and which are missing
-	@$(run) python -m kit.commands.db status
+	@$(operate) python -m kit.commands.db status
 
 db-stamp: $(own_uv) ## record migrations as applied, and run none: to=heads; purge=1 deletes the record before
 	$(call need,to,heads)
-	$(run) alembic stamp $(if $(purge),--purge )$$to
+	$(operate) alembic stamp $(if $(purge),--purge )$$to
 
 db-forget: $(own_uv) ## forget a removed extension, and keep its tables: extension=hotel
 	$(call need,extension,hotel)
-	@$(run) python -m kit.commands.db forget "$$extension"
+	@$(operate) python -m kit.commands.db forget "$$extension"
 
 worker: $(own_uv) ## start a worker alone
 	$(call until_ctrl_c,$(celery) worker --pool solo --concurrency 1 --task-events)
@@ -125,7 +130,7 @@ flower: $(own_uv) ## start Flower, which shows tasks and workers, alone
 	$(call until_ctrl_c,$(celery) flower --conf=flowerconfig.py)
 
 dead-letters: $(own_uv) ## list the tasks that were given up; send=ID puts one back, drop=ID deletes it, `all` all
-	@$(run) python -m kit.commands.dead_letters$(if $(send), --send "$$send")$(if $(drop), --drop "$$drop")
+	@$(operate) python -m kit.commands.dead_letters$(if $(send), --send "$$send")$(if $(drop), --drop "$$drop")
 
 up: ## build the image and start everything in containers, as in production
 	docker compose up --build --detach
@@ -138,22 +143,22 @@ logs: ## follow the containers' logs
 
 token: $(own_uv) ## make an API token: name=billing-job, expires=90d, scopes=orders:read,orders:write
 	$(call need,name,billing-job)
-	@$(run) python -m kit.commands.token create --expires "$$expires" --scopes "$$scopes" "$$name"
+	@$(operate) python -m kit.commands.token create --expires "$$expires" --scopes "$$scopes" "$$name"
 
 token-list: $(own_uv) ## list the API tokens
-	@$(run) python -m kit.commands.token list
+	@$(operate) python -m kit.commands.token list
 
 token-revoke: $(own_uv) ## revoke an API token: name=billing-job
 	$(call need,name,billing-job)
-	@$(run) python -m kit.commands.token revoke "$$name"
+	@$(operate) python -m kit.commands.token revoke "$$name"
 
 admin-password: $(own_uv) ## set an administrator's password, or make the account: username=ada role=reader
 	$(call need,username,ada)
-	@$(run) python -m kit.commands.admin_password set "$$username" --role "$$role"
+	@$(operate) python -m kit.commands.admin_password set "$$username" --role "$$role"
 
 admin-revoke: $(own_uv) ## disable an administrator's account: username=ada
 	$(call need,username,ada)
-	@$(run) python -m kit.commands.admin_password revoke "$$username"
+	@$(operate) python -m kit.commands.admin_password revoke "$$username"
 
 .tools/bin/uv:
 	@python3 -m venv .tools || { rm -rf .tools; echo "error: python3 cannot make a virtual environment: install its module venv (Debian: apt install python3-venv), or uv." >&2; exit 1; }

@@ -136,6 +136,22 @@ def test_a_target_that_needs_a_value(target: str, variable: str, command: str) -
     assert commands(*target.split(), f'{variable}=it\'s "x"')[-1] == f"uv run {command}"
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("in=compose", "docker compose run --rm --no-deps api"),
+        ("in=kubectl exec -it deploy/api --", "kubectl exec -it deploy/api --"),
+        ("ENVIRONMENT=production", "uv run --no-dev"),
+        ("ENVIRONMENT=local", "uv run"),
+    ],
+)
+def test_a_service_is_operated_where_it_runs(given: str, expected: str) -> None:
+    """On a machine of production, too, which has no tools of development, and perhaps no uv."""
+    assert commands("token-list", given) == [f"{expected} python -m kit.commands.token list"]
+    assert commands("db-status", given) == [f"{expected} python -m kit.commands.db status"]
+    assert commands("lint", given)[0] == "uv run ruff check ."
+
+
 LONG_LINE = f"value = {{{', '.join(map(str, range(50)))}}}\n"
 UNSORTED = "import sys\nimport os\n\nprint(os, sys)\n"
 MISTAKE = "def broken(:\n"

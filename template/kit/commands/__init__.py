@@ -5,9 +5,10 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from sqlmodel import Session
+if TYPE_CHECKING:
+    from sqlmodel import Session
 
 INTERRUPTED = 130
 """The status with which shells report a program that Ctrl-C has ended."""
@@ -31,7 +32,7 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
 
 
 @contextmanager
-def command_session() -> Iterator[Session]:
+def command_session() -> "Iterator[Session]":
     """Open a session, and commit it when the block ends without an error.
 
     Raises:

@@ -1,34 +1,60 @@
-"""`python -m kit.commands.alive worker`: check that this container's worker is connected to Redis.
+"""`python -m kit.commands.alive worker`: check that this container's process is alive.
 
-For health checks of `worker` and `beat`, which answer no requests. It asks Redis on one connection
-for a moment. A heartbeat would be the stronger sign, but a long task delays it.
+For health checks. The API has to answer; `worker` and `beat`, which answer no requests, have to be
+connected to Redis, which is asked on one connection for a moment. A heartbeat would be the stronger
+sign, but a long task delays it. It runs every minute or more often, so it imports little.
 """
 
 import argparse
 import socket
 import sys
 from collections.abc import Sequence
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
-from kit.commands import run_command
-from kit.connections import redis_clients
-from kit.redis import redis_client
+from kit.process import parse_process_name
+from kit.settings import settings, tls_options
+
+SECONDS = 5
+"""How long the check waits for the API or for Redis."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the check; returns the exit status: 0 when connected, else 1, with the reason printed."""
+    """Run the check; returns the exit status: 0 when alive, else 1, with the reason printed."""
     parser = argparse.ArgumentParser(prog="python -m kit.commands.alive", description=__doc__)
-    parser.add_argument("role", choices=["worker", "beat"])
+    parser.add_argument("role", choices=["api", "worker", "beat"])
     role = parser.parse_args(arguments).role
     try:
-        connected = is_connected(role, socket.gethostname())
+        if role == "api":
+            problem = None if answers() else "the API is not well"
+        elif is_connected(role, socket.gethostname()):
+            problem = None
+        else:
+            problem = f"no {role} on this machine is connected to Redis"
     except redis.RedisError as error:
-        print(f"Redis cannot be reached: {error}", file=sys.stderr)
-        return 1
-    if not connected:
-        print(f"no {role} on this machine is connected to Redis", file=sys.stderr)
-    return 0 if connected else 1
+        problem = f"Redis cannot be reached: {error}"
+    except (OSError, HTTPException) as error:
+        problem = f"the API cannot be reached: {error}"
+    if problem:
+        print(problem, file=sys.stderr)
+    return int(problem is not None)
+
+
+def answers() -> bool:
+    """Whether the API answers where it listens.
+
+    Raises:
+        OSError: when it cannot be reached.
+        HTTPException: when what answers is no API.
+    """
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.API_HOST, settings.API_HOST)  # noqa: S104
+    connection = HTTPConnection(host, settings.API_PORT, timeout=SECONDS)
+    connection.request("GET", "/health/live")
+    return connection.getresponse().status == HTTPStatus.OK
 
 
 def is_connected(role: str, host: str) -> bool:
@@ -37,12 +63,20 @@ def is_connected(role: str, host: str) -> bool:
     Raises:
         redis.RedisError: when Redis cannot be reached.
     """
-    client = redis_client()
-    clients = redis_clients(client)
-    if clients is None:
-        return bool(client.ping())
-    return any(name and (name.role, name.host) == (role, host) for name in clients)
+    with redis.Redis.from_url(
+        settings.REDIS_URL,
+        socket_timeout=SECONDS,
+        socket_connect_timeout=SECONDS,
+        decode_responses=True,
+        retry=Retry(NoBackoff(), 0),
+        **tls_options(settings),
+    ) as client:
+        try:
+            names = [parse_process_name(each["name"]) for each in client.client_list()]
+        except redis.ResponseError:
+            return bool(client.ping())
+    return any(name and (name.role, name.host) == (role, host) for name in names)
 
 
 if __name__ == "__main__":
-    run_command(main)
+    sys.exit(main())

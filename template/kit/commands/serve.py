@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import errno
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -222,3 +223,7 @@ async def _start_once() -> None:
 
 if __name__ == "__main__":
     main()
+    # A thread that is still in a request would keep the first process of a container running, which
+    # does not end on the SIGTERM that uvicorn has raised again.
+    sys.stdout.flush()
+    os._exit(0)

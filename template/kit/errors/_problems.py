@@ -7,6 +7,7 @@ and otherwise 500, with the cause in the log and not in the answer.
 https://www.rfc-editor.org/rfc/rfc9457
 """
 
+import asyncio
 import logging
 from http import HTTPStatus
 from inspect import iscoroutinefunction
@@ -330,6 +331,16 @@ class UnhandledErrorMiddleware:
             elif not finished:
                 # The answer has begun: only a closed connection shows the caller that it failed.
                 raise
+        except asyncio.CancelledError:
+            # The server stops, and cuts off what has not ended. Raised again, it would be an error.
+            if not started and scope["type"] == "http":
+                headers = {"Retry-After": "1", "Connection": "close"}
+                problem = Problem(
+                    HTTPStatus.SERVICE_UNAVAILABLE,
+                    "The service is stopping. Try again.",
+                    headers=headers,
+                )
+                await problem_response(Request(scope), problem)(scope, receive, send)
 
 
 async def _answer(application: Starlette, request: HTTPConnection, error: Exception) -> Response:

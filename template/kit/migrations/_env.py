@@ -42,7 +42,7 @@ from kit.migrations._state import (
     refuse_unknown_revisions,
 )
 from kit.migrations._upgrade import migrate_in_turn, missing_revisions
-from kit.process import start_local_services
+from kit.process import JsonFormatter, start_local_services
 from kit.settings import BASE_DIR, settings
 
 
@@ -68,6 +68,9 @@ class AlembicCommand:
         """Run the command, on a database where it needs one."""
         if self.config.config_file_name is not None and self.config.cmd_opts is not None:
             fileConfig(self.config.config_file_name, disable_existing_loggers=False)
+            if not settings.is_local:
+                for handler in logging.getLogger().handlers:
+                    handler.setFormatter(JsonFormatter())
         if context.is_offline_mode() or not self.needs_database():
             self.run_without_database()
         else:

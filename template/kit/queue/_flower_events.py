@@ -8,6 +8,7 @@ from celery.events import EventReceiver
 
 from kit.context import client_network
 from kit.places import service
+from kit.process import configure_logging
 from kit.settings import settings
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,8 @@ def protect_pages() -> None:
     from flower.views import BaseHandler, monitor  # type: ignore[import-untyped]  # noqa: PLC0415
     from tornado import web  # noqa: PLC0415
 
+    logging.getLogger().handlers.clear()  # Tornado's
+    configure_logging()
     failures: dict[str, list[float]] = {}
     user_of, headers_of = BaseHandler.get_current_user, BaseHandler.set_default_headers
 

@@ -13,7 +13,6 @@ most are closed already, and then the command does nothing.
 
 import os
 import re
-import ssl
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -30,7 +29,7 @@ from redis.retry import Retry
 from redis.utils import str_if_bytes
 
 from kit.process import Role, client_name, this_process
-from kit.settings import Settings, settings
+from kit.settings import Settings, settings, tls_options
 
 Identity = tuple[str, str]
 """Number and address of a connection, as the server knows it."""
@@ -182,22 +181,6 @@ def build_pool(configuration: Settings, role: Role) -> BlockingPool:
     pool = BlockingPool.from_url(configuration.REDIS_URL, **options)
     pool.connection_class = closing_abandoned(pool.connection_class)
     return pool
-
-
-def tls_options(configuration: Settings) -> dict[str, Any]:
-    """The TLS options for redis-py, kombu and Celery; empty for `redis://`.
-
-    The server's certificate and name are verified, with `REDIS_CA_FILE` where one is set, unless
-    `REDIS_TLS_VERIFY` is false.
-    """
-    if not configuration.REDIS_URL.startswith("rediss://"):
-        return {}
-    if not configuration.REDIS_TLS_VERIFY:
-        return {"ssl_cert_reqs": ssl.CERT_NONE, "ssl_check_hostname": False}
-    options: dict[str, Any] = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
-    if configuration.REDIS_CA_FILE is not None:
-        options["ssl_ca_certs"] = str(configuration.REDIS_CA_FILE)
-    return options
 
 
 class _SharedClient:

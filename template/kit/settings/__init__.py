@@ -34,6 +34,7 @@ from kit.settings._service import (
     Settings,
     is_guessable,
     is_remote,
+    tls_options,
 )
 
 if TYPE_CHECKING:

@@ -777,6 +777,22 @@ class Settings(ServiceSettings):
         return context
 
 
+def tls_options(configuration: Settings) -> dict[str, Any]:
+    """The TLS options for redis-py, kombu and Celery; empty for `redis://`.
+
+    The server's certificate and name are verified, with `REDIS_CA_FILE` where one is set, unless
+    `REDIS_TLS_VERIFY` is false.
+    """
+    if not configuration.REDIS_URL.startswith("rediss://"):
+        return {}
+    if not configuration.REDIS_TLS_VERIFY:
+        return {"ssl_cert_reqs": ssl.CERT_NONE, "ssl_check_hostname": False}
+    options: dict[str, Any] = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
+    if configuration.REDIS_CA_FILE is not None:
+        options["ssl_ca_certs"] = str(configuration.REDIS_CA_FILE)
+    return options
+
+
 _DATABASE_PARTS = frozenset(
     {"POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_DB", "POSTGRES_USER", "POSTGRES_PASSWORD"}
 )
