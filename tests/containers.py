@@ -41,7 +41,7 @@ class Engine:
     def __init__(self, folder: Path, first: int) -> None:
         """Use `folder` for all files, inside of the namespaces of the process `first`."""
         self.folder = folder
-        self._enter = ["nsenter", f"--target={first}", "--mount", "--pid", "--"]
+        self._enter = ["nsenter", f"--target={first}", "--mount", "--pid"]
         (folder / "storage.conf").write_text(
             f'[storage]\ndriver = "overlay"\ngraphroot = "{folder}/storage/graph"\n'
             f'runroot = "{folder}/run"\n'
@@ -68,8 +68,7 @@ class Engine:
     ) -> "subprocess.CompletedProcess[str]":
         """Run a command likewise, however it ends."""
         return subprocess.run(
-            [*self._enter, *command],
-            cwd=folder or self.folder,
+            [*self._enter, f"--wd={folder or self.folder}", "--", *command],
             env=self._environment,
             check=False,
             stdin=subprocess.DEVNULL,

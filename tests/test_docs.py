@@ -164,10 +164,12 @@ def extension_settings() -> set[str]:
 
 NO_SETTINGS = {
     "BASE_DIR",
+    "CONTAINER_MEMORY",  # of the compose file
     "EVERY_MESSAGE",
     "TEMPLATES_DIR",
     "FORWARDED_ALLOW_IPS",  # uvicorn's
     "PG_BINDIR",  # of kit/devservices
+    "PYTHON_VERSION",  # of the Dockerfile
     "UV_OFFLINE",  # uv's
     "XDG_CACHE_HOME",  # of all programs
     "SYNC_DATABASE_URL",  # a property

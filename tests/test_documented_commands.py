@@ -28,6 +28,7 @@ SERVICE = "tests/test_service.py::test_quick_tests"
 UPDATE = "tests/test_documented_commands.py::test_update_commands_work_as_printed"
 RECOPY = "tests/test_surroundings.py::TestRecopy::test_loses_edits_and_keeps_what_is_its_owner_s"
 DEMO = "tests/test_documented_commands.py::test_make_demo_starts_a_service_and_ends_it"
+OPERATED = "tests/test_image.py::TestLife::test_it_is_operated_where_it_runs"
 TARGET = "tests/kit/test_makefile.py::test_a_target_runs"
 DEPENDENCIES = "tests/test_service.py::TestDependencies"
 MATRIX = "tests/test_matrix.py::test_the_session_runs_a_share"
@@ -62,6 +63,12 @@ RUN_BY = {
     "make token name=billing-job": WALK,
     "make up": TARGET,
     "make logs": TARGET,
+    "make token name=billing-job in=compose": OPERATED,
+    "make admin-password username=ada in=compose": OPERATED,
+    "make doctor in=compose": OPERATED,
+    "make connections in=compose": OPERATED,
+    "make db-status in=compose": OPERATED,
+    "make dead-letters in=compose": OPERATED,
     "make down": TARGET,
     "make token name=nightly-export expires=90d": OTHERS,
     "make token name=partner scopes=default,tasks": OTHERS,
@@ -154,6 +161,8 @@ def test_commands_work_as_printed(template: Path, reader_folder: Path) -> None:
                     copy_template(template, project)
                 elif RUN_BY[command] == WALK and project.is_dir():
                     run(shortened(command, project), project)
+                if command.startswith("git commit"):
+                    assert "uv.lock" in run("git ls-files", project)
         assert list((project / "alembic" / "versions").glob("*_add_orders.py"))
         assert (project / ".git" / "hooks" / "pre-commit").exists()
         for command in (command for command, test in RUN_BY.items() if test == OTHERS):

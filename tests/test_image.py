@@ -5,6 +5,7 @@ nowhere but to /tmp. `tests/containers.py` says how, and what stands for the bas
 """
 
 import json
+import os
 import re
 import secrets
 import subprocess
@@ -12,20 +13,24 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from tests.combinations import values_of
-from tests.conftest import copy_template
 from tests.containers import PATIENCE, Engine, container_engine
 from tests.installed_servers import free_port, installed_postgres, installed_redis
+from tests.repositories import git
 from tests.service import answer_of, open_folder
 
 pytestmark = [pytest.mark.full, pytest.mark.xdist_group("image")]
 
 IMAGE = "service"
+
+OURS = {"VIRTUAL_ENV", "MAKEFLAGS", "MFLAGS", "MAKELEVEL"}
+"""What the environment of these tests has and that of a reader lacks."""
 
 EMPTY_LAYERS = {"sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"}
 """An archive of nothing, as an instruction without files adds one."""
@@ -116,16 +121,25 @@ COMMANDS = {
     "beat": [*CELERY, "beat"],
     "flower": [*CELERY, "flower", "--conf=flowerconfig.py"],
 }
+OPERATIONS = {
+    "token name=tests": "It will not be shown again",
+    "admin-password username=ada": "ada",
+    "connections": "worker",
+    "db-status": "core_0003",
+    "dead-letters": "no dead letters",
+    "doctor": "0 problems",
+}
+"""Targets of make, and a part of what each says."""
+
+FLOWER_CHECK = """
+import os, urllib.request
+urllib.request.urlopen(f"http://127.0.0.1:{os.environ['FLOWER_PORT']}/healthcheck", timeout=3)
+"""
 HEALTH_CHECKS: dict[str, list[str]] = {
     "api": [],
     "worker": ["python", "-m", "kit.commands.alive", "worker"],
     "beat": ["python", "-m", "kit.commands.alive", "beat"],
-    "flower": [
-        "python",
-        "-c",
-        "import os, urllib.request as r; "
-        "r.urlopen(f'http://127.0.0.1:{os.environ[\"FLOWER_PORT\"]}/healthcheck', timeout=3)",
-    ],
+    "flower": ["python", "-c", FLOWER_CHECK],
 }
 """The command of each; without one that of the image."""
 
@@ -137,15 +151,28 @@ def engine() -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="module")
-def project(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A service with all extensions, an owner's route and an owner's task."""
-    folder = tmp_path_factory.mktemp("image") / "project"
-    copy_template(template, folder, extensions=values_of("extensions")[-1])
-    (folder / "app" / "tasks" / "naps.py").write_text(NAPS_TASK.lstrip(), encoding="utf-8")
-    (folder / "app" / "api" / "naps.py").write_text(NAPS_ROUTE.lstrip(), encoding="utf-8")
-    (folder / ".env").write_text("SECRET_KEY=not-for-the-image\n", encoding="utf-8")
-    subprocess.run(["uv", "lock", "--quiet"], cwd=folder, check=True)
-    return folder
+def first_commit(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone of what a copy's closing message says to commit, followed to the letter."""
+    folder = tmp_path_factory.mktemp("image")
+    extensions = f"extensions={json.dumps(values_of('extensions')[-1])}"
+    copy = ["copier", "copy", "--defaults", "--data", extensions, str(template), "project"]
+    done = subprocess.run(copy, cwd=folder, check=True, capture_output=True, text=True)
+    steps = done.stderr.partition("Next:")[2].partition("  make dev")[0]
+    assert "git init" in steps
+    assert "git commit" in steps
+    environment = {name: value for name, value in os.environ.items() if name not in OURS}
+    subprocess.run(["sh", "-e", "-c", steps], cwd=folder, env=environment, check=True)
+    git(folder, "clone", "--quiet", "project", "clone")
+    return folder / "clone"
+
+
+@pytest.fixture(scope="module")
+def project(first_commit: Path) -> Path:
+    """The service with an owner's route, an owner's task and secrets."""
+    (first_commit / "app" / "tasks" / "naps.py").write_text(NAPS_TASK.lstrip(), encoding="utf-8")
+    (first_commit / "app" / "api" / "naps.py").write_text(NAPS_ROUTE.lstrip(), encoding="utf-8")
+    (first_commit / ".env").write_text("SECRET_KEY=not-for-the-image\n", encoding="utf-8")
+    return first_commit
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +200,6 @@ def servers() -> Iterator[dict[str, str]]:
             **EXTENSIONS_SETTINGS,
             **database,
             **redis,
-            "ALLOW_UNSAFE": "redis-without-tls",
             "SECRET_KEY": secrets.token_urlsafe(32),
             "CORS_ORIGINS": "none",
             "FLOWER_PASSWORD": secrets.token_urlsafe(32),
@@ -188,6 +214,7 @@ class Life:
 
     answers: dict[str, tuple[int, str]] = field(default_factory=dict)
     completed_task: bool = False
+    operations: dict[str, tuple[int, str]] = field(default_factory=dict)
     seconds_to_end: dict[str, float] = field(default_factory=dict)
     slowness: float = 1.0
     statuses: dict[str, int] = field(default_factory=dict)
@@ -269,7 +296,7 @@ def deployment(engine: Engine, image: str, servers: dict[str, str]) -> Deploymen
 
 
 @pytest.fixture(scope="module")
-def life(deployment: Deployment) -> Life:
+def life(deployment: Deployment, project: Path) -> Life:
     """What is seen of a deployment from its migration to its end, with work under way then."""
     life = Life()
     migration = deployment.outcome("alembic", "-x", "leave-ahead", "upgrade", "heads")
@@ -279,8 +306,18 @@ def life(deployment: Deployment) -> Life:
         deployment.start(name, *command)
     for name, check in HEALTH_CHECKS.items():
         deployment.wait_until_healthy(name, check)
-    make = ["python", "-m", "kit.commands.token", "create", "tests"]
-    token = deployment.engine.run("podman", "exec", "api", *make).split()[-1]
+
+    def operate(target: str) -> None:
+        # As in=compose, but with another engine.
+        command = ["make", "--no-print-directory", *target.split(), "in=podman exec api"]
+        done = deployment.engine.outcome(*command, folder=project)
+        life.operations[target] = (done.returncode, f"{done.stderr}{done.stdout}")
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(operate, OPERATIONS))
+    status, made = life.operations["token name=tests"]
+    assert status == 0, made
+    token = made.split()[-1]
     life.answers["without a token"] = deployment.answer("/api/naps/0")
 
     def is_done(task: str) -> bool:
@@ -404,6 +441,12 @@ class TestLife:
             if name not in ("MAIL_FROM", "MAIL_SMTP_TLS"):
                 assert name in done.stderr
         assert "Traceback" not in done.stderr
+
+    def test_it_is_operated_where_it_runs(self, life: Life, project: Path) -> None:
+        for target, expected in OPERATIONS.items():
+            status, said = life.operations[target]
+            assert (status, expected in said) == (0, True), f"{target}: {status}\n{said}"
+        assert not (project / ".venv").exists()
 
     def test_each_ends_in_time_whatever_is_under_way(self, life: Life) -> None:
         assert life.statuses == dict.fromkeys(COMMANDS, 0)

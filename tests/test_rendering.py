@@ -147,7 +147,7 @@ def test_copy_tells_what_to_run_next_and_asks_for_no_trust(template: Path, tmp_p
         text=True,
     )
     assert f"cd '{project}'" in done.stderr
-    for command in ("git init", "make setup", "make dev"):
+    for command in ("git init && make setup", "git add . && git commit", "make dev"):
         assert f"\n  {command}" in done.stderr
     assert "PASSWORD" not in done.stderr
 
@@ -203,6 +203,11 @@ class TestCompose:
         services = parsed(render_fast() / "docker-compose.yml")["services"]
         assert services["flower"]["ports"] == ["127.0.0.1:${FLOWER_PORT:-5555}:5555"]
         assert services["api"]["ports"] == ["127.0.0.1:${API_PORT:-8000}:8000"]
+
+    def test_no_container_fills_the_machine(self, render_fast: Render) -> None:
+        for service in parsed(render_fast() / "docker-compose.yml")["services"].values():
+            assert service["mem_limit"] == "${CONTAINER_MEMORY:-512m}"
+            assert service["logging"]["options"] == {"max-size": "10m", "max-file": "5"}
 
     def test_it_starts_as_many_as_connections_are_shared_out_for(self, render_fast: Render) -> None:
         services = parsed(render_fast() / "docker-compose.yml")["services"]

@@ -162,7 +162,7 @@ class TestRecopy:
     ) -> None:
         told = copier("copy", "--defaults", str(releases), "new", folder=tmp_path)
         assert "are overwritten" not in told.stdout
-        assert "\n  git init && git add . && git commit" in told.stdout
+        assert "\n  git init && make setup\n  git add . && git commit" in told.stdout
         assert "parent folder" not in told.stdout
 
 
@@ -187,7 +187,7 @@ class TestInALargerRepository:
     def test_a_copy_makes_no_repository_inside(self, releases: Path, larger: Path, ci: str) -> None:
         answers = ("--data", f"ci={ci}")
         told = copier("copy", "--defaults", *answers, str(releases), "services/new", folder=larger)
-        assert "\n  git add . && git commit" in told.stdout
+        assert "\n  make setup\n  git add . && git commit" in told.stdout
         assert "commit hooks" in told.stdout.split("The repository begins in a parent folder.")[1]
         assert ("hooks and workflow to" in told.stdout) == (ci == "github")
 

@@ -29,32 +29,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("role", choices=["api", "worker", "beat"])
     role = parser.parse_args(arguments).role
     try:
-        if role == "api":
-            problem = None if answers() else "the API is not well"
-        elif is_connected(role, socket.gethostname()):
-            problem = None
-        else:
-            problem = f"no {role} on this machine is connected to Redis"
+        if answers() if role == "api" else is_connected(role, socket.gethostname()):
+            return 0
+        problem = f"no {role} on this machine is connected to Redis"
     except redis.RedisError as error:
         problem = f"Redis cannot be reached: {error}"
     except (OSError, HTTPException) as error:
         problem = f"the API cannot be reached: {error}"
-    if problem:
-        print(problem, file=sys.stderr)
-    return int(problem is not None)
+    print(problem, file=sys.stderr)
+    return 1
 
 
 def answers() -> bool:
-    """Whether the API answers where it listens.
-
-    Raises:
-        OSError: when it cannot be reached.
-        HTTPException: when what answers is no API.
-    """
+    """Whether the API answers where it listens; raises `OSError` or `HTTPException` otherwise."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.API_HOST, settings.API_HOST)  # noqa: S104
     connection = HTTPConnection(host, settings.API_PORT, timeout=SECONDS)
     connection.request("GET", "/health/live")
-    return connection.getresponse().status == HTTPStatus.OK
+    response = connection.getresponse()
+    if response.status != HTTPStatus.OK:
+        raise HTTPException(f"its answer is {response.status}")
+    return True
 
 
 def is_connected(role: str, host: str) -> bool:

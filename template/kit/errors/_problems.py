@@ -331,15 +331,13 @@ class UnhandledErrorMiddleware:
             elif not finished:
                 # The answer has begun: only a closed connection shows the caller that it failed.
                 raise
-        except asyncio.CancelledError:
-            # The server stops, and cuts off what has not ended. Raised again, it would be an error.
+        except asyncio.CancelledError as error:
+            if "graceful shutdown" not in str(error):
+                raise
+            # uvicorn stops, and would log what it has cut off as an error, and answer with 500.
             if not started and scope["type"] == "http":
                 headers = {"Retry-After": "1", "Connection": "close"}
-                problem = Problem(
-                    HTTPStatus.SERVICE_UNAVAILABLE,
-                    "The service is stopping. Try again.",
-                    headers=headers,
-                )
+                problem = Problem(503, "The service is stopping. Try again.", headers=headers)
                 await problem_response(Request(scope), problem)(scope, receive, send)
 
 

@@ -1,5 +1,6 @@
 """Every error has one shape, tells the caller what to do, and none tells what happened inside."""
 
+import asyncio
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -25,7 +26,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from app.core.config import BASE_DIR, settings
 from kit.database import ReadOnlyViolationError
 from kit.errors._causes import first_line, is_conflict, is_outage, is_unstorable
-from kit.errors._problems import Problem, problem_for, setup_errors
+from kit.errors._problems import (
+    Problem,
+    UnhandledErrorMiddleware,
+    problem_for,
+    setup_errors,
+)
 from kit.http._middleware import middleware_stack
 from kit.redis._delivery import PayloadTooLargeError
 from kit.redis._pool import RedisPoolBusyError
@@ -572,3 +578,28 @@ def _free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+@pytest.mark.parametrize("reason", ["Task cancelled, timeout graceful shutdown exceeded", "other"])
+async def test_what_the_server_cuts_off_at_its_end_is_503(
+    application: FastAPI, reason: str
+) -> None:
+    """Any other cancellation is not ours to answer."""
+    is_under_way = asyncio.Event()
+    sent: list[Any] = []
+
+    async def wait(_scope: object, _receive: object, _send: object) -> None:
+        is_under_way.set()
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "app": application, "headers": [], "path": "/api/x", "method": "GET"}
+    middleware = UnhandledErrorMiddleware(wait)
+    request = asyncio.create_task(middleware(scope, wait, send))  # type: ignore[arg-type]
+    await is_under_way.wait()
+    request.cancel(reason)
+    await asyncio.wait([request])
+    assert [each["status"] for each in sent[:1]] == ([503] if "shutdown" in reason else [])
+    assert request.cancelled() == (not sent)
