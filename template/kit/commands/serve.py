@@ -223,7 +223,5 @@ async def _start_once() -> None:
 
 if __name__ == "__main__":
     main()
-    # A thread that is still in a request would keep the first process of a container running, which
-    # does not end on the SIGTERM that uvicorn has raised again.
-    sys.stdout.flush()
+    # A thread in a request would keep a container's first process, on which SIGTERM has no effect.
     os._exit(0)

@@ -336,9 +336,8 @@ class UnhandledErrorMiddleware:
                 raise
             # uvicorn stops, and would log what it has cut off as an error, and answer with 500.
             if not started and scope["type"] == "http":
-                headers = {"Retry-After": "1", "Connection": "close"}
-                problem = Problem(503, "The service is stopping. Try again.", headers=headers)
-                await problem_response(Request(scope), problem)(scope, receive, send)
+                stop = Problem(503, "The service stops. Try again.", headers={"Retry-After": "1"})
+                await problem_response(Request(scope), stop)(scope, receive, send)
 
 
 async def _answer(application: Starlette, request: HTTPConnection, error: Exception) -> Response:

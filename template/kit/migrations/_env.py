@@ -68,9 +68,8 @@ class AlembicCommand:
         """Run the command, on a database where it needs one."""
         if self.config.config_file_name is not None and self.config.cmd_opts is not None:
             fileConfig(self.config.config_file_name, disable_existing_loggers=False)
-            if not settings.is_local:
-                for handler in logging.getLogger().handlers:
-                    handler.setFormatter(JsonFormatter())
+            for handler in () if settings.is_local else logging.getLogger().handlers:
+                handler.setFormatter(JsonFormatter())
         if context.is_offline_mode() or not self.needs_database():
             self.run_without_database()
         else:

@@ -5,6 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+import psycopg2
+from psycopg2.errors import DuplicateDatabase, UniqueViolation
+from psycopg2.sql import SQL, Identifier
+
 from kit.settings import BASE_DIR, StartupError, devservices_package, local_addresses, settings
 
 if TYPE_CHECKING:
@@ -73,10 +77,6 @@ def _create_database_if_missing() -> None:
     """Create `POSTGRES_DB` on the embedded server, which begins with the database `postgres`."""
     if settings.POSTGRES_DB == MAINTENANCE_DATABASE:
         return
-    import psycopg2  # noqa: PLC0415 (in local alone)
-    from psycopg2.errors import DuplicateDatabase, UniqueViolation  # noqa: PLC0415
-    from psycopg2.sql import SQL, Identifier  # noqa: PLC0415
-
     address = local_addresses().postgres
     connection = psycopg2.connect(f"{address.url}/{MAINTENANCE_DATABASE}")
     try:

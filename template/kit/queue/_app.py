@@ -213,8 +213,7 @@ def _prepare_worker(**_: Any) -> None:
     from celery.worker.consumer.gossip import Gossip  # noqa: PLC0415
     from celery.worker.consumer.mingle import Mingle  # noqa: PLC0415
 
-    # Otherwise it writes plain text.
-    worker.safe_say = lambda message, *_: logger.info(message)  # type: ignore[attr-defined]
+    worker.safe_say = lambda text, *_: logger.info(text)  # type: ignore[attr-defined] # not as text
     # As `--without-gossip --without-mingle`, set here so that no command line has to: the events
     # between workers cost each of them a connection, and nothing in a Redis setup needs them.
     Gossip.compatible_transports = Mingle.compatible_transports = set()

@@ -787,10 +787,9 @@ def tls_options(configuration: Settings) -> dict[str, Any]:
         return {}
     if not configuration.REDIS_TLS_VERIFY:
         return {"ssl_cert_reqs": ssl.CERT_NONE, "ssl_check_hostname": False}
-    options: dict[str, Any] = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
-    if configuration.REDIS_CA_FILE is not None:
-        options["ssl_ca_certs"] = str(configuration.REDIS_CA_FILE)
-    return options
+    file = configuration.REDIS_CA_FILE
+    verified = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
+    return verified | ({"ssl_ca_certs": str(file)} if file else {})
 
 
 _DATABASE_PARTS = frozenset(

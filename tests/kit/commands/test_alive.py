@@ -1,7 +1,9 @@
 """The health check of the processes that answer no requests."""
 
 import socket
+import threading
 from collections.abc import Callable, Iterator
+from http.server import HTTPServer, SimpleHTTPRequestHandler
 
 import pytest
 import redis
@@ -57,3 +59,26 @@ def test_redis_out_of_reach_fails_and_says_so(
     monkeypatch.setattr("kit.commands.alive.settings", settings_for(1))
     assert main(["worker"]) == 1
     assert "cannot be reached" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("host", "status"), [("127.0.0.1", 0), ("0.0.0.0", 0), ("::", 1)])  # noqa: S104
+def test_the_api_is_asked_where_it_listens(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], host: str, status: int
+) -> None:
+    with HTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
+        monkeypatch.setattr(SimpleHTTPRequestHandler, "do_GET", answer_healthy)
+        there = {"API_HOST": host, "API_PORT": server.server_port}
+        monkeypatch.setattr("kit.commands.alive.settings", settings.model_copy(update=there))
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            assert main(["api"]) == status
+        finally:
+            server.shutdown()
+            thread.join()
+    assert ("the API cannot be reached" in capsys.readouterr().err) == bool(status)
+
+
+def answer_healthy(handler: SimpleHTTPRequestHandler) -> None:
+    handler.send_response(200 if handler.path == "/health/live" else 404)
+    handler.end_headers()
