@@ -8,11 +8,8 @@ import argparse
 import socket
 import sys
 from collections.abc import Sequence
+from typing import Any
 from urllib.request import urlopen
-
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from kit.process import parse_process_name
 from kit.settings import settings, tls_options
@@ -27,10 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if answers() if role == "api" else is_connected(role, socket.gethostname()):
             return 0
         problem = f"no {role} on this machine is connected to Redis"
-    except redis.RedisError as error:
-        problem = f"Redis cannot be reached: {error}"
     except OSError as error:
-        problem = f"the API cannot be reached: {error}"
+        problem = f"{'the API' if role == 'api' else 'Redis'} cannot be reached: {error}"
     print(problem, file=sys.stderr)
     return 1
 
@@ -46,20 +41,22 @@ def answers() -> bool:
 def is_connected(role: str, host: str) -> bool:
     """Whether a process of this role and host is connected.
 
-    True where Redis forbids the question; raises `redis.RedisError` where it cannot be reached.
+    True where Redis forbids the question; raises `ConnectionError` where it cannot be reached.
     """
-    with redis.Redis.from_url(
-        settings.REDIS_URL,
-        socket_timeout=5,
-        socket_connect_timeout=5,
-        decode_responses=True,
-        retry=Retry(NoBackoff(), 0),
-        **tls_options(settings),
-    ) as client:
-        try:
-            names = [parse_process_name(each["name"]) for each in client.client_list()]
-        except redis.ResponseError:
-            return bool(client.ping())
+    import redis  # noqa: PLC0415 (the API's check has no need of it)
+    from redis.backoff import NoBackoff  # noqa: PLC0415
+    from redis.retry import Retry  # noqa: PLC0415
+
+    patience = {"socket_timeout": 5, "socket_connect_timeout": 5, "retry": Retry(NoBackoff(), 0)}
+    options: Any = {"decode_responses": True, **patience, **tls_options(settings)}
+    try:
+        with redis.Redis.from_url(settings.REDIS_URL, **options) as client:
+            try:
+                names = [parse_process_name(each["name"]) for each in client.client_list()]
+            except redis.ResponseError:
+                return bool(client.ping())
+    except redis.RedisError as error:
+        raise ConnectionError(error) from error
     return any(name and (name.role, name.host) == (role, host) for name in names)
 
 
