@@ -24,6 +24,7 @@ NUMBERS = {
     "C": 5,
     "H": 7,
     "O": 6,
+    "K": 5,
 }
 """How many rows each part of the list has; all of them are either promised or named as not yet."""
 
@@ -34,7 +35,7 @@ TEST_NAME = re.compile(r"^- `([^`]+)`$", re.MULTILINE)
 
 def test_every_row_appears_once() -> None:
     rows = {f"{part}{number}" for part, last in NUMBERS.items() for number in range(1, last + 1)}
-    rows |= {"F2", "F3", "K5"}  # the others of their part are not promised yet
+    rows |= {"F2", "F3"}  # the others of their part are not promised yet
     headings = re.findall(r"^### (\w\d+)$", PAGE, re.MULTILINE)
     assert Counter([*headings, *NOT_YET]) == Counter(rows)
 
