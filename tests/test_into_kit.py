@@ -248,7 +248,7 @@ class TestFromEachRelease:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize(("version", "seed"), zip([*STARTS, MOVED], count()))
+@pytest.mark.parametrize(("version", "seed"), list(zip([*STARTS, MOVED], count(), strict=False)))
 def test_no_comment_is_lost_wherever_it_stands(
     version: str, seed: int, rendered: Callable[[str], Path], moved: Files, new: Files
 ) -> None:
