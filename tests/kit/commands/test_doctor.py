@@ -35,6 +35,8 @@ def configure(monkeypatch: pytest.MonkeyPatch, **values: Any) -> None:
     ) | {"REDIS_TLS": False}
     parts = {**own, **values}
     monkeypatch.setattr(doctor, "settings", Settings(_env_file=None, **parts))
+    # Other tests of this process may have set an extension's.
+    monkeypatch.setattr(Settings, "unsafe_of_extensions", {})
 
 
 @pytest.mark.parametrize(
