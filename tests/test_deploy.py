@@ -9,14 +9,18 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 import tomllib
+import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import yaml
 
+from tests.installed_servers import free_port, installed_postgres, installed_redis
 from tests.repositories import REPOSITORY
 from tests.service import Service
 
@@ -188,6 +192,56 @@ def sums(service: Service, environment: dict[str, str]) -> tuple[str, set[str]]:
     asked = Service(service.folder, service.environment | counts)
     *refusal, known = asked.run(".venv/bin/python", "-c", SUMS).splitlines()
     return "\n".join(refusal), set(json.loads(known))
+
+
+@pytest.fixture(scope="module")
+def secrets(service_folder: Path) -> Iterator[dict[str, str]]:
+    """What an owner adds to a recipe, with the system's PostgreSQL and Redis."""
+    with ExitStack() as servers:
+        yield {
+            **servers.enter_context(installed_postgres(service_folder / "deploy-postgres")),
+            **servers.enter_context(installed_redis(service_folder / "deploy-redis")),
+            "SECRET_KEY": "of the test, and long enough to be accepted",
+            "CORS_ORIGINS": "none",
+            "FLOWER_PASSWORD": "of the test, and long enough",
+        }
+
+
+@pytest.mark.full
+@pytest.mark.xdist_group("service")
+@recipes
+def test_declared_commands_migrate_and_get_ready(
+    platform: str, service: Service, secrets: dict[str, str]
+) -> None:
+    recipe = RECIPES[platform]()
+    settings = recipe.environment | secrets | {"API_PORT": str(free_port())}
+    started = Service(service.folder, service.environment | settings)
+    binaries = str(service.folder / ".venv" / "bin") + "/"
+    started.run(*shlex.split(binaries + recipe.commands["migrate"]))
+    process = subprocess.Popen(
+        shlex.split(binaries + recipe.commands["api"]),
+        cwd=service.folder,
+        env=started.environment,
+    )
+    try:
+        url = f"http://127.0.0.1:{settings['API_PORT']}/health/ready"
+        deadline = time.monotonic() + 120
+        while not answers(url):
+            assert time.monotonic() < deadline, "not ready"
+            assert process.poll() is None, "ended by itself"
+            time.sleep(0.1)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def answers(url: str) -> bool:
+    """Whether a server answers 200 there."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310 (loopback)
+            return bool(response.status == 200)
+    except OSError:
+        return False
 
 
 class Server:
