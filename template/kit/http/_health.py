@@ -6,10 +6,11 @@ principal, so neither shows more than up or down.
 """
 
 import asyncio
+import signal
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from time import monotonic
-from typing import Literal
+from typing import Any, Literal
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Response
@@ -20,6 +21,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from kit.errors import RETRY_AFTER_SECONDS, Problem
 from kit.places import service
 from kit.redis import RedisPoolBusyError, redis_client
+from kit.settings import settings
 
 TIMEOUT_SECONDS = 2.0
 """Timeout of one check; probes themselves time out after a few seconds."""
@@ -131,6 +133,27 @@ async def ping_redis() -> None:
 checks = {"database": HealthCheck(ping_database), "redis": HealthCheck(ping_redis)}
 
 
+_is_stopping = asyncio.Event()
+
+
+def drain_before_the_end() -> None:
+    """From SIGTERM on be ready no more, and end `API_DRAIN_SECONDS` later; a second one ends it.
+
+    So a balancer that asks whether this process is ready sends requests elsewhere before it ends.
+    """
+    end = signal.getsignal(signal.SIGTERM)  # uvicorn's
+    if not settings.API_DRAIN_SECONDS or not callable(end):
+        return
+    loop = asyncio.get_running_loop()
+
+    def drain(*received: Any) -> None:
+        signal.signal(signal.SIGTERM, end)
+        loop.call_soon_threadsafe(_is_stopping.set)
+        loop.call_soon_threadsafe(loop.call_later, settings.API_DRAIN_SECONDS, end, *received)
+
+    signal.signal(signal.SIGTERM, drain)
+
+
 @router.head("/live", include_in_schema=False)
 @router.get("/live", response_model=Alive)
 async def read_liveness() -> Response:
@@ -142,14 +165,22 @@ async def read_liveness() -> Response:
 @router.head("/ready", include_in_schema=False)
 @router.get("/ready")
 async def read_readiness(response: Response) -> Ready:
-    """Whether database and Redis answer; 503 with the same `checks` when one does not."""
+    """Whether database and Redis answer; 503 with the same `checks` when one does not.
+
+    503 as well while the process is about to end.
+    """
+    again = {"Retry-After": str(RETRY_AFTER_SECONDS), "Cache-Control": "no-store"}
+    if _is_stopping.is_set():
+        raise Problem(
+            HTTPStatus.SERVICE_UNAVAILABLE, "This process is about to end.", headers=again
+        )
     results = await asyncio.gather(*(check.health() for check in checks.values()))
     states = dict(zip(checks, results, strict=True))
     if any(result.state == "down" for result in results):
         raise Problem(
             HTTPStatus.SERVICE_UNAVAILABLE,
             "A server that this service needs does not answer.",
-            headers={"Retry-After": str(RETRY_AFTER_SECONDS), "Cache-Control": "no-store"},
+            headers=again,
             checks={name: state.model_dump() for name, state in states.items()},
         )
     response.headers["Cache-Control"] = "no-store"

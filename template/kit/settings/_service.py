@@ -189,6 +189,9 @@ class Settings(ServiceSettings):
     API_RECEIVE_TIMEOUT: float = Field(
         20, gt=0, description="Seconds in which a request has to arrive, and one more per 4 kB."
     )
+    API_DRAIN_SECONDS: float = Field(
+        0, ge=0, description="Seconds after SIGTERM that the API still serves, and is not ready."
+    )
     API_RATE_LIMIT: int | None = Field(
         None,
         ge=0,

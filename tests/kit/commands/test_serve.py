@@ -2,17 +2,23 @@
 
 import os
 import re
+import secrets
 import socket
 import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections import Counter
+from contextlib import ExitStack
 
+import httpx
 import pytest
 
 from app.core.config import BASE_DIR, StartupError
 from kit.commands.serve import refuse_taken_port
 from kit.devservices._data import port_is_free
+from kit.testing import own_database, run_api
+from kit.tests.background import Background
 from kit.tests.devservices.project import wait_until
 
 SERVE = (sys.executable, "-m", "kit.commands.serve")
@@ -131,3 +137,83 @@ def test_it_serves_without_telling_what_it_is() -> None:
     finally:
         process.terminate()
         assert process.wait(15) in (0, -15)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("test_engine")
+def test_it_is_not_ready_before_it_ends() -> None:
+    port = free_port()
+    process = serving(port, API_PORT=str(port), API_DRAIN_SECONDS="30")
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as http:
+            wait_until(lambda: http.get("/health/ready").status_code == 200, 60)
+            process.terminate()
+            wait_until(lambda: http.get("/health/ready").status_code == 503, 25)
+            answer = http.get("/health/ready")
+            assert answer.json()["detail"] == "This process is about to end."
+            assert int(answer.headers["Retry-After"]) > 0
+            assert http.get("/health/live").status_code == 200
+            assert process.poll() is None
+    finally:
+        process.terminate()  # once more, which ends it
+        assert process.wait(15) in (0, -15)
+
+
+class Callers(Background):
+    """Clients behind a balancer that asks each API whether it is ready, ten times a second."""
+
+    def __init__(self) -> None:
+        super().__init__([self._look, *[self._call] * 5])
+        self.addresses: list[str] = []
+        self.answers: Counter[int | str] = Counter()
+        self._ready: list[str] = []
+
+    def _look(self) -> None:
+        with httpx.Client(timeout=5) as http:
+            while not self._end.wait(0.1):
+                self._ready = [each for each in [*self.addresses] if self._is_ready(http, each)]
+
+    def _is_ready(self, http: httpx.Client, address: str) -> bool:
+        try:
+            return http.get(f"{address}/health/ready").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def _call(self) -> None:
+        with httpx.Client(timeout=30) as http:
+            while not self._end.wait(0.1):
+                if ready := self._ready:
+                    try:
+                        answer = http.get(f"{secrets.choice(ready)}/api/lasting/count")
+                        self.answers[answer.status_code] += 1
+                    except httpx.HTTPError as error:
+                        self.answers[repr(error)] += 1
+
+
+@pytest.mark.slow
+@pytest.mark.load
+def test_a_rolling_deploy_fails_no_request(test_database: str) -> None:
+    with own_database() as environment, Callers() as callers:
+        quick = environment | {"API_DRAIN_SECONDS": "3", "API_WORKERS": "1", "API_INSTANCES": "3"}
+
+        def start() -> tuple[ExitStack, str]:
+            stack = ExitStack()
+            address = stack.enter_context(run_api(quick, module="kit.tests.lasting_service"))
+            callers.addresses.append(address)
+            return stack, address
+
+        running = [start(), start()]
+        try:
+            for _ in range(2):
+                wait_until(lambda: callers.answers[200] > 0, 60)
+                running.append(start())
+                before = callers.answers[200]
+                stack, address = running.pop(0)
+                stack.close()  # SIGTERM, and its end
+                callers.addresses.remove(address)
+                wait_until(lambda before=before: callers.answers[200] > before + 20, 60)
+        finally:
+            for stack, _ in running:
+                stack.close()
+    assert set(callers.answers) == {200}
+    assert callers.answers[200] > 100
