@@ -8,7 +8,7 @@ from tests.rendered import files
 FILES = 202
 PYTHON_OF_THE_OWNER = 5_000
 """Lines outside of `kit/`, the skeleton of an extension and the tests included."""
-PYTHON_OF_THE_KIT = 18_700  # 3,350 more than 0.7.1: migrations 1,250, strangers and faults 1,500
+PYTHON_OF_THE_KIT = 18_720  # 3,370 more than 0.7.1: migrations 1,250, strangers and faults 1,500
 """Lines in `kit/`; 1,950 of them are `kit.testing` and `kit.architecture`, for tests alone."""
 
 

@@ -12,7 +12,6 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIWebSocketRoute, iter_route_contexts
 
 from kit.connections import begin_process
-from kit.http import drain_before_the_end
 from kit.messages import setup_message_handlers
 from kit.migrations import init_db
 from kit.places import service
@@ -48,7 +47,6 @@ async def kit_lifespan() -> AsyncIterator[None]:
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000)
-    drain_before_the_end()
     yield
     await service.engine.dispose()
     service.sync_engine.dispose()

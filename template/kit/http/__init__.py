@@ -1,7 +1,6 @@
 """HTTP: middleware, health checks, the API's documentation, and the discovery of routers."""
 
 import kit.http._finite
-from kit.http._health import drain_before_the_end
 from kit.http._health import router as health_router
 from kit.http._middleware import middleware_stack
 from kit.http._openapi_tags import extension_prefix, extension_title, own_group, setup_openapi

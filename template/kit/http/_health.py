@@ -7,7 +7,8 @@ principal, so neither shows more than up or down.
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from time import monotonic
 from typing import Any, Literal
@@ -30,7 +31,29 @@ CACHE_SECONDS = 1.0
 
 _redis_thread = CapacityLimiter(1)
 
-router = APIRouter(prefix="/health", tags=["Health"])
+_is_stopping = asyncio.Event()
+
+
+@asynccontextmanager
+async def _drain_before_the_end(_: Any) -> AsyncIterator[None]:
+    """From SIGTERM on be ready no more, and end `API_DRAIN_SECONDS` later; a second one ends it.
+
+    So a balancer that asks whether this process is ready sends requests elsewhere before it ends.
+    """
+    end = signal.getsignal(signal.SIGTERM)  # uvicorn's
+    if settings.API_DRAIN_SECONDS and callable(end):
+        loop = asyncio.get_running_loop()
+
+        def drain(*received: Any) -> None:
+            signal.signal(signal.SIGTERM, end)
+            loop.call_soon_threadsafe(_is_stopping.set)
+            loop.call_soon_threadsafe(loop.call_later, settings.API_DRAIN_SECONDS, end, *received)
+
+        signal.signal(signal.SIGTERM, drain)
+    yield
+
+
+router = APIRouter(prefix="/health", tags=["Health"], lifespan=_drain_before_the_end)
 
 
 class DependencyHealth(BaseModel):
@@ -131,27 +154,6 @@ async def ping_redis() -> None:
 
 
 checks = {"database": HealthCheck(ping_database), "redis": HealthCheck(ping_redis)}
-
-
-_is_stopping = asyncio.Event()
-
-
-def drain_before_the_end() -> None:
-    """From SIGTERM on be ready no more, and end `API_DRAIN_SECONDS` later; a second one ends it.
-
-    So a balancer that asks whether this process is ready sends requests elsewhere before it ends.
-    """
-    end = signal.getsignal(signal.SIGTERM)  # uvicorn's
-    if not settings.API_DRAIN_SECONDS or not callable(end):
-        return
-    loop = asyncio.get_running_loop()
-
-    def drain(*received: Any) -> None:
-        signal.signal(signal.SIGTERM, end)
-        loop.call_soon_threadsafe(_is_stopping.set)
-        loop.call_soon_threadsafe(loop.call_later, settings.API_DRAIN_SECONDS, end, *received)
-
-    signal.signal(signal.SIGTERM, drain)
 
 
 @router.head("/live", include_in_schema=False)
