@@ -47,7 +47,8 @@ def test_typecheck(service: Service) -> None:
 
 @pytest.mark.skipif("CI" in os.environ, reason="test_all_tests runs these too")
 def test_quick_tests(service: Service) -> None:
-    service.make("test")
+    """The owner's, and of the kit's those that meet a service's pages, routes and admin."""
+    service.make("test", "args=tests app/extensions kit/tests/api kit/tests/admin")
 
 
 def test_commits_pass_the_hooks(service: Service) -> None:
@@ -126,6 +127,7 @@ def test_an_owner_s_project_has_tests_of_its_own(default: Service) -> None:
     assert int(passed[1]) > 10
 
 
+@pytest.mark.full
 def test_the_kit_s_tests_can_be_brought_in(default: Service, service: Service) -> None:
     """The documented step: where they run, what they need is there already."""
     project = shutil.copytree(default.folder, default.folder.with_name("brought-in"))
