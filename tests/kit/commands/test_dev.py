@@ -320,6 +320,8 @@ def test_a_reset_keeps_the_printed_login_and_token(project: Path) -> None:
         # A new process: tokens are cached for a while.
         (project / "app" / "api" / "saved.py").touch()
         development.wait_for_line("saved.py changed")
+        # Until then the process before may still take a connection, and end.
+        development.wait_for_line("Application startup complete")
         assert run_ping(development)["message"] == "hello"
         assert log_in(development).endswith("/admin/")
 
