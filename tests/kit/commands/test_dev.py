@@ -144,10 +144,10 @@ class Development:
         return [process for process in below if word in process.cmdline()]
 
     def wait_for_line(self, text: str) -> None:
-        """Wait for a line that was not printed before the last call."""
+        """Wait for a line after the one that the last call has found."""
         began = self.seen
         wait_until(lambda: any(text in line for line in self.lines[began:]), NOTICE_SECONDS)
-        self.seen = len(self.lines)
+        self.seen += [text in line for line in self.lines[began:]].index(True) + 1
 
     def wait_for_status(self, status: int) -> None:
         wait_until(lambda: self.status(f"{self.api}/health/live") == status, START_SECONDS)
