@@ -50,6 +50,11 @@ MEETS_OWNER = (
 )
 """The tests that meet what the owner has; the others ask of the kit what they ask anywhere."""
 ALL_EXTENSIONS: Answers = {"extensions": catalogue()}
+BETWEEN = {
+    version: [] if version in {OLDEST, NEWEST} else [pytest.mark.full]
+    for version in released_versions()
+}
+"""Releases between the oldest and the newest take their turn with CI=true alone."""
 ROWS = REPOSITORY / "tests" / "in_project" / "rows_in_every_table.py"
 NONE_AND_ALL = [
     pytest.param({}, id="defaults"),
@@ -77,7 +82,7 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return clone_with_releases(tmp_path_factory.mktemp("releases") / "groundwork")
 
 
-@pytest.fixture(params=list(released_versions()))
+@pytest.fixture(params=[pytest.param(each, marks=BETWEEN[each]) for each in released_versions()])
 def version(request: pytest.FixtureRequest) -> str:
     """A released version."""
     return str(request.param)
@@ -267,7 +272,9 @@ def work(project: Path, extensions: list[str], *, enable: bool = True) -> None:
 @pytest.mark.parametrize(
     ("version", "answers"),
     [
-        pytest.param(version, *each.values, id=f"{version}-{each.id}", marks=each.marks)
+        pytest.param(
+            version, *each.values, id=f"{version}-{each.id}", marks=[*each.marks, *BETWEEN[version]]
+        )
         for version, each in RELEASES_AND_ANSWERS
     ],
 )
