@@ -9,9 +9,9 @@ run := "$(uv)" run
 
 # What operates a service: with in=compose it runs in a container of the image; any other value is the command before it,
 # as in="kubectl exec -it deploy/api --". On a machine of production it installs no tools of development.
-production := $(filter staging production,$(or $(ENVIRONMENT),$(shell sed -n 's/^ENVIRONMENT=//p' .env 2>/dev/null)))
-operate := $(if $(in),$(if $(filter compose,$(in)),docker compose run --rm --no-deps api,$(in)),$(run)$(if $(production), --no-dev))
-celery := $(operate) celery --app app.core.celery:celery_app
+production = $(filter staging production,$(or $(ENVIRONMENT),$(shell sed -n 's/^ENVIRONMENT=[^a-z]*\([a-z]*\).*/\1/p' .env 2>/dev/null)))
+operate = $(if $(in),$(if $(filter compose,$(in)),docker compose run --rm --no-deps api,$(in)),$(run)$(if $(production), --no-dev))
+celery = $(operate) celery --app app.core.celery:celery_app
 
 # Arguments such as name="…" reach the recipes as environment variables: in them, quotes and spaces
 # are safe.

@@ -152,6 +152,27 @@ def test_a_service_is_operated_where_it_runs(given: str, expected: str) -> None:
     assert commands("lint", given)[0] == "uv run ruff check ."
 
 
+@pytest.mark.parametrize(
+    ("written", "is_production"),
+    [
+        ("production", True),
+        ("'production'", True),
+        ('"staging" # here', True),
+        ("local", False),
+        ("", False),
+    ],
+)
+def test_env_says_that_a_machine_is_of_production(
+    tmp_path: Path, written: str, is_production: bool
+) -> None:
+    (tmp_path / "kit").mkdir()
+    shutil.copy(MAKEFILE, tmp_path / "kit")
+    shutil.copy(BASE_DIR / "Makefile", tmp_path)
+    (tmp_path / ".env").write_text(f"SECRET_KEY=x\nENVIRONMENT={written}\n")
+    result = make("--dry-run", "--directory", str(tmp_path), "token-list", "ENVIRONMENT=")
+    assert ("--no-dev" in result.stdout) == is_production, result.stdout
+
+
 LONG_LINE = f"value = {{{', '.join(map(str, range(50)))}}}\n"
 UNSORTED = "import sys\nimport os\n\nprint(os, sys)\n"
 MISTAKE = "def broken(:\n"

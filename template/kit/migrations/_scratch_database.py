@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import sqlalchemy as sa
-from alembic.ddl.postgresql import PostgresqlImpl
+from alembic.ddl import postgresql
 from alembic.runtime.migration import MigrationInfo
 from alembic.script import ScriptDirectory
 from sqlalchemy import Column, Connection, MetaData, TextClause, text
@@ -207,10 +207,10 @@ def constant_default(column: Column[Any]) -> TextClause | None:
     return text(str(default).replace(":", r"\:"))
 
 
-class _Comparison(PostgresqlImpl):
+class PostgresqlImpl(postgresql.PostgresqlImpl):
     """Compares defaults of JSON, which has no `=`, and of enumerations, whose member may be new."""
 
-    __dialect__ = "postgresql"  # Alembic uses the last class that says so
+    __dialect__ = "postgresql"  # Alembic uses the last class that says so, and logs its name
 
     def compare_server_default(
         self, inspector_column: Any, metadata_column: Any, declared: Any, stored: Any

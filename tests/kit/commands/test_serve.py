@@ -17,7 +17,7 @@ import pytest
 from app.core.config import BASE_DIR, StartupError
 from kit.commands.serve import refuse_taken_port
 from kit.devservices._data import port_is_free
-from kit.testing import own_database, run_api
+from kit.testing import free_port, own_database, run_api
 from kit.tests.background import Background
 from kit.tests.devservices.project import wait_until
 
@@ -35,12 +35,6 @@ def serve(*options: str, **settings: str) -> "subprocess.CompletedProcess[str]":
         timeout=60,
         check=False,
     )
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
 
 
 class TestRefuseTakenPort:
