@@ -143,10 +143,10 @@ class Development:
         below = psutil.Process(self.process.pid).children(recursive=True)
         return [process for process in below if word in process.cmdline()]
 
-    def wait_for_line(self, text: str) -> None:
+    def wait_for_line(self, text: str, seconds: float = NOTICE_SECONDS) -> None:
         """Wait for a line after the one that the last call has found."""
         began = self.seen
-        wait_until(lambda: any(text in line for line in self.lines[began:]), NOTICE_SECONDS)
+        wait_until(lambda: any(text in line for line in self.lines[began:]), seconds)
         self.seen += [text in line for line in self.lines[began:]].index(True) + 1
 
     def wait_for_status(self, status: int) -> None:
@@ -321,7 +321,7 @@ def test_a_reset_keeps_the_printed_login_and_token(project: Path) -> None:
         (project / "app" / "api" / "saved.py").touch()
         development.wait_for_line("saved.py changed")
         # Until then the process before may still take a connection, and end.
-        development.wait_for_line("Application startup complete")
+        development.wait_for_line("Application startup complete", ANSWER_SECONDS)
         assert run_ping(development)["message"] == "hello"
         assert log_in(development).endswith("/admin/")
 
