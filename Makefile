@@ -4,6 +4,9 @@ DIR ?= demo
 tools := .tools/bin
 run := $(tools)/uv run --no-sync
 
+# Hundreds of processes start from the same environments: what the first compiles, the next ones read.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo setup test test-full lint format typecheck docs clean
 
 help: ## list the targets

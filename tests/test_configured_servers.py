@@ -45,9 +45,11 @@ def test_migrations_and_doctor(configured: Service) -> None:
 
 
 def test_tests(configured: Service) -> None:
-    """The quick ones, and of the others those that change databases."""
-    configured.make("test")
-    configured.make("test-all", "args=tests/migrations kit/tests/migrations")
+    """The quick ones that use a server, and of the others those that make databases on it."""
+    kit = "kit/tests/admin kit/tests/api kit/tests/core kit/tests/migrations"
+    configured.make("test", f"args=tests app/extensions {kit}")
+    slow = "kit/tests/migrations/test_db_command.py kit/tests/migrations/test_startup.py"
+    configured.make("test-all", f"args=-m slow tests/migrations {slow}")
 
 
 def test_development(configured: Service) -> None:
