@@ -11,12 +11,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import yaml
 from copier import _main, _template, _vcs
 from jinja2 import Environment
 
@@ -26,8 +27,9 @@ def fast_copier() -> Iterator[None]:
     """While it is open, Copier reads, compiles and clones the same thing once.
 
     Nor does it ask git about the executable bit of each file, of no interest in a folder that is no
-    repository, or whether a folder is a bundle; nor does it render a text that holds no template.
-    All environments of Jinja have the same options here, so a compiled text is good for all.
+    repository, or whether a folder is a bundle or a repository without `.git`; nor does it render a
+    text that holds no template. YAML is read by libyaml. All environments of Jinja have the same
+    options here, so a compiled text is good for all.
     """
     worker = _main.Worker
     with (
@@ -35,6 +37,10 @@ def fast_copier() -> Iterator[None]:
         patch.object(worker, "_render_string", _render_where_needed),
         patch.object(worker, "answers_relpath", property(_answers_relpath)),
         patch.object(_vcs, "is_git_bundle", lambda path: path.is_file() and _is_bundle(path)),
+        patch.object(
+            _vcs, "is_git_repo_root", lambda path: (path / ".git").exists() and _is_root(path)
+        ),
+        patch.object(yaml, "safe_load", partial(yaml.load, Loader=yaml.CSafeLoader)),
         patch.object(_template, "clone", _clone_once),
         patch.object(_template, "load_template_config", _load_once),
         patch.object(Environment, "compile", _compile_once),
@@ -44,6 +50,7 @@ def fast_copier() -> Iterator[None]:
 
 _render_string = _main.Worker._render_string  # noqa: SLF001
 _is_bundle = _vcs.is_git_bundle
+_is_root = _vcs.is_git_repo_root
 _clone = _vcs.clone
 _load = _template.load_template_config
 _compile = Environment.compile
