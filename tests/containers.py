@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from tests.installed_servers import installed_program
+from tests.repositories import REPOSITORY
 
 PROGRAMS = {"podman": "podman", "buildah": "buildah", "crun": "crun", "catatonit": "catatonit"}
 """What this needs besides Linux and root: each program's name, and Debian's package of it."""
@@ -78,7 +79,28 @@ class Engine:
         )
 
     def build(self, project: Path, tag: str, *options: str) -> str:
-        """Build the image of a project's Dockerfile; what was said meanwhile.
+        """Build the image of a project's Dockerfile; what was said meanwhile."""
+        return self.run(*self._build_command(), f"--tag={tag}", *options, str(project))
+
+    def write_docker(self, program: Path, scanner: str) -> None:
+        """Write a `docker` that builds, saves and runs here.
+
+        No registry is asked: the scanner that is run is the image `scanner`, whichever was named.
+        """
+        program.write_text(
+            f"#!{sys.executable}\n"
+            "import os, sys\n"
+            "action, *rest = sys.argv[1:]\n"
+            f"rest = [{scanner!r} if '@sha256:' in each else each for each in rest]\n"
+            f"command = {self._build_command()!r} if action == 'build' else ['podman', action]\n"
+            "rest.remove('--pull') if action == 'build' else None\n"
+            f"entered = {self._enter!r} + ['--wdns=' + os.getcwd(), '--', *command, *rest]\n"
+            f"os.execvpe('nsenter', entered, {self._environment!r})\n"
+        )
+        program.chmod(0o755)
+
+    def _build_command(self) -> list[str]:
+        """How an image is built, without what it is called and what of.
 
         Packages come as they do on this machine: certificates, clients' settings and uv's cache
         are mounted, so they are in no layer.
@@ -90,19 +112,15 @@ class Engine:
             **{str(path): f"/etc/{path.name}" for path in _client_settings(self.folder)},
             **{each: each for each in ("/etc/ssl/certs",) if Path(each).exists()},
         }
-        return self.run(
+        return [
             "buildah",
             "build",
             "--format=docker",
             "--isolation=chroot",
             "--pull-never",
             "--layers",
-            f"--build-arg=PYTHON_VERSION={PYTHON_VERSION}",
             *(f"--volume={source}:{target}" for source, target in mounts.items()),
-            f"--tag={tag}",
-            *options,
-            str(project),
-        )
+        ]
 
     def inspect(self, name: str, *, kind: str = "image") -> dict[str, object]:
         """What the engine knows of an image or a container."""
@@ -122,6 +140,11 @@ class Engine:
 
 PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
+[BASE] = re.findall(
+    r"^FROM (\S+) AS base$", (REPOSITORY / "template/Dockerfile").read_text("utf-8"), re.MULTILINE
+)
+"""The image that the Dockerfile begins with."""
+
 
 @contextmanager
 def container_engine() -> Iterator[Engine]:
@@ -139,7 +162,7 @@ def container_engine() -> Iterator[Engine]:
         with _namespaces(folder) as first:
             engine = Engine(folder, first)
             stand_in = make_stand_in(engine.folder / "python")
-            image = f"docker.io/library/python:{PYTHON_VERSION}-slim"
+            image = f"docker.io/library/{BASE}"
             archive = f"{folder}/storage/python.tar"
             engine.run("tar", "-C", str(stand_in), "-cf", archive, ".")
             settings = ["ENV PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "ENV LANG=C.UTF-8"]

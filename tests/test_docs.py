@@ -169,7 +169,6 @@ NO_SETTINGS = {
     "TEMPLATES_DIR",
     "FORWARDED_ALLOW_IPS",  # uvicorn's
     "PG_BINDIR",  # of kit/devservices
-    "PYTHON_VERSION",  # of the Dockerfile
     "UV_OFFLINE",  # uv's
     "XDG_CACHE_HOME",  # of all programs
     "SYNC_DATABASE_URL",  # a property

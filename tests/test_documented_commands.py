@@ -29,6 +29,8 @@ UPDATE = "tests/test_documented_commands.py::test_update_commands_work_as_printe
 RECOPY = "tests/test_surroundings.py::TestRecopy::test_loses_edits_and_keeps_what_is_its_owner_s"
 DEMO = "tests/test_documented_commands.py::test_make_demo_starts_a_service_and_ends_it"
 OPERATED = "tests/test_image.py::TestLife::test_it_is_operated_where_it_runs"
+AUDIT = "tests/test_image.py::TestAudit::\
+test_a_vulnerability_fails_it_unless_accepted_until_a_day_to_come"
 TARGET = "tests/kit/test_makefile.py::test_a_target_runs"
 DEPENDENCIES = "tests/test_service.py::TestDependencies"
 MATRIX = "tests/test_matrix.py::test_the_session_runs_a_share"
@@ -85,6 +87,7 @@ RUN_BY = {
     "make openapi": OTHERS,
     "make typecheck": "tests/test_service.py::test_typecheck",
     "make audit": f"{DEPENDENCIES}::test_a_vulnerable_one_is_named",
+    "make audit-image": AUDIT,
     "make sbom": f"{DEPENDENCIES}::test_those_of_a_deployed_service_are_listed",
     "make upgrade": "tests/test_service.py::test_upgrade_moves_the_date_and_the_versions",
     "make db-downgrade": OTHERS,

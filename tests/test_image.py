@@ -15,19 +15,22 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from tests.combinations import values_of
-from tests.containers import PATIENCE, Engine, container_engine
+from tests.containers import BASE, PATIENCE, Engine, container_engine
 from tests.installed_servers import free_port, installed_postgres, installed_redis
-from tests.repositories import git
+from tests.repositories import REPOSITORY, git
 from tests.service import answer_of, open_folder
 
 pytestmark = [pytest.mark.full, pytest.mark.xdist_group("image")]
 
 IMAGE = "service"
+RULES = REPOSITORY / "template" / "kit" / "kit.mk"
+DEVELOPMENT = (REPOSITORY / "docs" / "stack" / "development.md").read_text(encoding="utf-8")
 
 OURS = {"VIRTUAL_ENV", "MAKEFLAGS", "MFLAGS", "MAKELEVEL"}
 """What the environment of these tests has and that of a reader lacks."""
@@ -130,6 +133,29 @@ OPERATIONS = {
     "doctor": "0 problems",
 }
 """Targets of make, and a part of what each says."""
+
+SCANNER = """#!/usr/local/bin/python
+# Stands for Grype, which no registry gives here: Grype's options, its file of what is accepted, its
+# statuses, and of its knowledge one vulnerability that is made up.
+import argparse, json, os, re, sys, tarfile
+
+parser = argparse.ArgumentParser(allow_abbrev=False)
+parser.add_argument("image", type=lambda given: tarfile.open(given.removeprefix("docker-archive:")))
+parser.add_argument("--only-fixed", action="store_true", required=True)
+parser.add_argument("--by-cve", action="store_true")
+parser.add_argument("--fail-on", choices=["negligible", "low", "medium", "high", "critical"])
+given = parser.parse_args()
+[manifest] = json.load(given.image.extractfile("manifest.json"))
+layers = [tarfile.open(fileobj=given.image.extractfile(each)) for each in manifest["Layers"]]
+found = [name for each in layers for name in each.getnames() if "/fastapi-" in name]
+assert found, "no FastAPI in the image"
+print("sees", sorted(os.listdir(".")))
+print("may write", os.access(".", os.W_OK))
+listed = open(".grype.yaml").read() if os.path.exists(".grype.yaml") else ""
+if "CVE-2026-0001" not in re.findall(r"^  - vulnerability: (.+)", listed, re.MULTILINE):
+    print("fastapi  CVE-2026-0001  High")
+    sys.exit(2)
+"""
 
 FLOWER_CHECK = """
 import os, urllib.request
@@ -418,6 +444,65 @@ class TestContents:
             }
         tag = sys.implementation.cache_tag
         assert differing == {"app/main.py", f"app/__pycache__/main.{tag}.pyc"}
+
+
+class TestAudit:
+    """`make audit-image`, with stand-ins for Docker, the scanner and, being quick, the image."""
+
+    @pytest.fixture
+    def audited(self, engine: Engine, tmp_path: Path) -> Path:
+        """A folder with the target, an image to build, and a Docker."""
+        (tmp_path / "scanner").mkdir()
+        (tmp_path / "scanner" / "grype").write_text(SCANNER, encoding="utf-8")
+        (tmp_path / "scanner" / "grype").chmod(0o755)
+        steps = f'FROM {BASE}\nCOPY grype /grype\nENTRYPOINT ["/grype"]\n'
+        (tmp_path / "scanner" / "Dockerfile").write_text(steps, encoding="utf-8")
+        engine.build(tmp_path / "scanner", "scanner")
+        (tmp_path / "bin").mkdir()
+        engine.write_docker(tmp_path / "bin" / "docker", "localhost/scanner")
+        project = tmp_path / "a project"
+        (project / "fastapi-0.1.dist-info").mkdir(parents=True)
+        (project / "Makefile").write_text(f"include {RULES}\n", encoding="utf-8")
+        (project / ".env").write_text("SECRET_KEY=not-for-the-scanner\n", encoding="utf-8")
+        (project / "Dockerfile").write_text("FROM scratch\nCOPY . /srv\n", encoding="utf-8")
+        return project
+
+    def test_a_vulnerability_fails_it_unless_accepted_until_a_day_to_come(
+        self, audited: Path
+    ) -> None:
+        today = datetime.now(UTC).date()
+        past = str(today - timedelta(1))
+        found, refused, accepted = audit(audited), audit(audited, past), audit(audited, str(today))
+        assert (found.returncode, "CVE-2026-0001  High" in found.stdout) == (2, True), found
+        assert "sees ['image.tar']\nmay write False" in found.stdout
+        assert refused.returncode == 2
+        assert f"until {past} and so no longer" in refused.stderr
+        assert "docker" not in refused.stdout
+        assert (accepted.returncode, "sees ['.grype.yaml', " in accepted.stdout) == (0, True)
+        assert list((audited / ".tools").iterdir()) == []
+
+    def test_the_scanner_is_one_content_whatever_its_tag_becomes(self) -> None:
+        rules = RULES.read_text(encoding="utf-8")
+        assert re.search(r"^scanner := \S+:v[\d.]+@sha256:[0-9a-f]{64}$", rules, re.MULTILINE)
+
+
+def audit(project: Path, until: str = "") -> "subprocess.CompletedProcess[str]":
+    """Run `make audit-image`, with a vulnerability accepted until a day as the docs show it."""
+    if until:
+        [example] = re.findall(r"```yaml\n(ignore:\n.+?)```", DEVELOPMENT, re.DOTALL)
+        text = re.sub(
+            r"CVE-[\d-]+", "CVE-2026-0001", re.sub(r"until [\d-]+", f"until {until}", example)
+        )
+        (project / ".grype.yaml").write_text(text, encoding="utf-8")
+    environment = {name: value for name, value in os.environ.items() if name not in OURS}
+    return subprocess.run(
+        ["make", "audit-image"],
+        cwd=project,
+        env=environment | {"PATH": f"{project.with_name('bin')}:{os.environ['PATH']}"},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
 
 
 def layers_of(engine: Engine, image: str) -> list[tuple[str, int]]:

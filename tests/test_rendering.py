@@ -1,5 +1,6 @@
 """Rendering: what lands in a project is valid, formatted, and untouched where nothing was asked."""
 
+import json
 import re
 import subprocess
 from collections.abc import Iterable
@@ -113,6 +114,22 @@ def test_its_own_tool_finds_nothing_wrong(
     assert found
     done = subprocess.run([*command, *found], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_renovate_can_renew_the_base_image(render_fast: Render) -> None:
+    """It replaces an image's name where that stands in full, and each stage but the first is ours.
+
+    With a variable in it, Renovate 44 reads the name and finds nothing to replace.
+    https://docs.renovatebot.com/modules/manager/dockerfile/
+    """
+    project = render_fast()
+    steps = (project / "Dockerfile").read_text(encoding="utf-8")
+    images = re.findall(r"^FROM (\S+)(?: AS (\w+))?$", steps, re.MULTILINE)
+    assert re.fullmatch(r"python:[\d.]+-slim(@sha256:[0-9a-f]{64})?", images[0][0])
+    assert {image for image, _ in images[1:]} <= {stage for _, stage in images}
+    renovate = json.loads((project / "renovate.json").read_text(encoding="utf-8"))
+    assert "docker:pinDigests" in renovate["extends"]
+    assert "dockerfile" in renovate["enabledManagers"]
 
 
 @pytest.mark.parametrize("path", [".gitlab-ci.yml", ".github/workflows/ci.yml"])

@@ -96,7 +96,8 @@ def test_an_update_and_a_recopy_leave_the_same_files_to_their_owner() -> None:
     kept = {path.removeprefix("/") for path in configuration()["_skip_if_exists"]}
     assert kept == owners_paths()
     missing = [path for path in kept if not (REPOSITORY / "template" / path).exists()]
-    assert set(missing) == {"README.md", "SECURITY.md"}, "which have the suffix of what is rendered"
+    rendered = {"README.md", "SECURITY.md", "renovate.json"}
+    assert set(missing) == rendered, "which have the suffix of what is rendered"
 
 
 def test_names_of_extensions_can_be_removed_again() -> None:
