@@ -26,6 +26,12 @@ from tests.service import Service
 
 FILES = REPOSITORY / "docs" / "deploy" / "files"
 UNITS = sorted((FILES / "server").glob("*.service"))
+DOCS = REPOSITORY / "docs"
+PROGRAMS = "celery|curl|docker|fly|kubectl|make|psql|python3?|redis-cli|ssh|uv"
+COMMAND = re.compile(rf"(?:^ *|`)((?:{PROGRAMS}) .*)", re.MULTILINE)
+SECRET = re.compile(
+    r"(?:SECRET\w*|PASSWORD|TOKEN|KEY|_URL)=\S|--basic[_-]auth|--broker|://\S+:\S+@|Bearer "
+)
 COMPOSE = REPOSITORY / "template" / "docker-compose.yml.jinja"
 MIGRATE = "alembic -x leave-ahead upgrade heads"
 SERVE = "python -m kit.commands.serve"
@@ -136,6 +142,17 @@ def test_pods_are_safe() -> None:
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
+def test_no_command_of_the_docs_holds_a_secret() -> None:
+    """Every user of a machine sees the command lines on it, and a shell keeps them."""
+    found = [
+        f"{path.relative_to(DOCS)}: {command}"
+        for path in [*DOCS.rglob("*.md"), *DOCS.rglob("files/server/[rs]e*")]
+        for command in COMMAND.findall(path.read_text(encoding="utf-8"))
+        if SECRET.search(command)
+    ]
+    assert found == []
+
+
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
 def test_units_are_valid_and_hardened(path: Path, tmp_path: Path) -> None:
     copy = tmp_path / path.name  # with a program that is here

@@ -75,8 +75,9 @@ audit: $(own_uv) ## look for known vulnerabilities in the dependencies (asks osv
 scanner := anchore/grype:v0.120.1@sha256:e4a44ef45d285b829ce6efe2642980329661bd2d18eab5fc539138d4adaebbbe
 
 audit-image: ## build the image and look for known vulnerabilities in it that have a fix (needs Docker)
-	@over=$$(grep -o 'until [0-9-]*' .grype.yaml 2>/dev/null | awk -v today="$$(date -u +%F)" '$$2 < today { printf "%s ", $$2 }'); \
-	[ -z "$$over" ] || { echo "error: remove or renew in .grype.yaml what is accepted until $${over}and so no longer." >&2; exit 1; }
+	@over=$$(grep -o 'until [^ ,"]*' .grype.yaml 2>/dev/null | awk -v today="$$(date -u +%F)" \
+	'$$2 < today || $$2 !~ /^20[0-9][0-9]-[0-1][0-9]-[0-3][0-9]$$/ { printf "%s ", $$2 }'); [ -z "$$over" ] || { \
+	echo "error: remove or renew in .grype.yaml what is accepted until $${over% }: expected is a day to come, as 2027-01-31." >&2; exit 1; }
 	@rm -rf .tools/audit && mkdir -p .tools/audit && { [ ! -e .grype.yaml ] || cp .grype.yaml .tools/audit; }
 	docker build --pull --tag service-audit .
 	docker save --output .tools/audit/image.tar service-audit

@@ -24,6 +24,7 @@ import pytest
 from app.core.config import BASE_DIR, Settings
 from kit.commands import dev
 from kit.tests.background import Background
+from kit.tests.command_lines import CommandLines
 from kit.tests.devservices.project import wait_until
 
 pytestmark = pytest.mark.slow
@@ -152,6 +153,12 @@ class Development:
     def wait_for_status(self, status: int) -> None:
         wait_until(lambda: self.status(f"{self.api}/health/live") == status, START_SECONDS)
 
+    def secrets(self) -> set[str]:
+        """What the developer logs in with, and what the servers are reached with."""
+        path = self._project / ".data" / "services.json"
+        passwords = re.findall(r'"password": "([^"]+)"', path.read_text())
+        return {*self.credentials().values(), *passwords} - {"admin"}
+
     def credentials(self) -> dict[str, str]:
         path = self._project / ".data" / "credentials.json"
         credentials: dict[str, str] = json.loads(path.read_text())
@@ -196,8 +203,12 @@ def log_in(development: Development) -> str:
     return url
 
 
+STARTED = ["kit.commands.dev", "kit.commands.serve", "worker", "beat", "flower", "postgres"]
+STARTED += ["valkey", "kit.devservices._keeper", "kit.commands.token", "kit.commands.alive"]
+
+
 def test_all_of_it(project: Path) -> None:
-    with Development(project) as development:
+    with CommandLines() as command_lines, Development(project) as development:
         credentials = development.credentials()
         assert not re.search(BANNERS, development.before_announcement)
         for secret in ("admin_password", "flower_password", "api_token"):
@@ -208,6 +219,12 @@ def test_all_of_it(project: Path) -> None:
         assert development.status(development.flower) == 401
         assert development.status(development.flower, Authorization=f"Basic {login}") == 200
         assert run_ping(development)["message"] == "hello"
+        for command in ("token create other", "admin_password set other", "alive worker"):
+            development.run(*f"kit.commands.{command}".split())
+        seen, secrets = str(command_lines), development.secrets()
+        assert len(secrets) == 6
+        assert [name for name in STARTED if name not in seen] == []
+        assert [line for line in seen.splitlines() if any(map(line.count, secrets))] == []
 
         development.process.send_signal(signal.SIGINT)
         began = time.monotonic()

@@ -20,6 +20,7 @@ from kit.process import mask_secrets
 from kit.settings import Settings
 from kit.testing._processes import START_SECONDS, QueueProcess
 from kit.testing._redis_servers import RedisServer, free_port
+from kit.tests.command_lines import CommandLines
 
 MARK = "MARKED"
 BESIDE_SECRETS = {
@@ -133,6 +134,7 @@ def test_no_secret_is_shown_or_stored(use_redis: Callable[..., RedisServer]) -> 
 
     options = ("--pool", "solo", "--task-events", "--include", "kit.tests.queue_tasks")
     with (
+        CommandLines() as command_lines,
         QueueProcess("flower", **environment) as flower,
         QueueProcess("worker", *options, **environment) as worker,
     ):
@@ -156,6 +158,7 @@ def test_no_secret_is_shown_or_stored(use_redis: Callable[..., RedisServer]) -> 
             "log of the worker": worker.output,
             "log of Flower": flower.output,
             "Redis": str(stored),
+            "command lines": str(command_lines),
         }
 
     assert {answer.status_code for answer in answers} == {HTTPStatus.OK}
