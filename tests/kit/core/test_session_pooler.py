@@ -77,7 +77,7 @@ async def http(service: Service) -> AsyncIterator[httpx.AsyncClient]:
     """A client that is logged in to the admin and waits for no connection of its own."""
     limits = httpx.Limits(max_connections=None, keepalive_expiry=2)  # uvicorn closes after 5 s
     # A request that holds a connection waits until the test lets its lock go.
-    async with httpx.AsyncClient(base_url=service.address, limits=limits, timeout=None) as client:
+    async with httpx.AsyncClient(base_url=service.address, limits=limits, timeout=200) as client:
         answer = await client.post("/admin/login", data=ADMIN)
         assert answer.status_code == 302, answer.text
         yield client
