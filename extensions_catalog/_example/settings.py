@@ -11,7 +11,7 @@ class ExampleSettings(ServiceSettings):
 
     model_config = SettingsConfigDict(env_prefix="EXAMPLE_")
 
-    PAGE_SIZE: int = Field(50, ge=1, le=500, description="Most notes that one answer lists.")
+    PAGE_SIZE: int = Field(50, ge=1, le=500, description="Most notes that the page shows.")
 
 
 example_settings = ExampleSettings.load()

@@ -6,7 +6,7 @@ with an underscore. A room uses those on the floors below its own, never one abo
     architecture, commands                   # what `make test` checks; what `make` runs
     http, testing                            # the API around the service's routes; fixtures
     admin, lifespan, queue                   # SQLAdmin; start and end; Celery, beat and Flower
-    messages, outbox, security               # handlers of messages; rows to send; tokens, passwords
+    listing, messages, outbox, security      # pages of rows; messages; rows to send; tokens
     connections, errors, migrations, models  # budgets; problem details; Alembic; the kit's tables
     database, pages, redis                   # sessions; templates; the pool and Celery's transport
     extensions, process                      # which are on; name and log of this process

@@ -1,19 +1,19 @@
 """Routes below `/api/example`."""
 
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query
-from pydantic import BaseModel
-from sqlmodel import col, select
+from pydantic import AwareDatetime, BaseModel
+from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core.celery import enqueue
 from app.core.dependencies import ReadSessionDep, SessionDep
 from app.extensions._example.models import ExampleNote, ExampleNoteInput, ExampleNoteOutput
-from app.extensions._example.settings import example_settings
 from app.extensions._example.tasks import count_words
 from kit.errors import Problem
+from kit.listing import ListQuery, Page, read_page
 from kit.messages import publish
 from kit.security import serves
 
@@ -28,19 +28,26 @@ router = APIRouter(
 NoteId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
 
 
+class NoteQuery(ListQuery, model=ExampleNote):
+    """What a list of notes can be narrowed and sorted by."""
+
+    sort: Literal["id", "-id", "title", "-title", "created_at", "-created_at"] = "id"
+    title__contains: str | None = None
+    created_at__ge: AwareDatetime | None = None
+
+
 class SentTask(BaseModel):
     """A task that a worker will run; `/api/tasks/{task_id}` shows its state."""
 
     task_id: str
 
 
-@router.get("/notes", response_model=list[ExampleNoteOutput])
+@router.get("/notes")
 async def list_notes(
-    session: ReadSessionDep, after: Annotated[int, Query(ge=0, le=LARGEST_ID)] = 0
-) -> list[ExampleNote]:
-    """List the notes in the order in which they were written, a page of them after note `after`."""
-    statement = select(ExampleNote).where(col(ExampleNote.id) > after).order_by(col(ExampleNote.id))
-    return list(await session.exec(statement.limit(example_settings.PAGE_SIZE)))
+    session: ReadSessionDep, query: Annotated[NoteQuery, Query()]
+) -> Page[ExampleNoteOutput]:
+    """List notes, a page of them after the cursor `after`."""
+    return await read_page(session, select(ExampleNote), query, ExampleNoteOutput)
 
 
 @router.get("/notes/{note_id}", response_model=ExampleNoteOutput)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import asyncpg  # type: ignore[import-untyped]
 import kombu.exceptions
 import redis.exceptions
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from kit.redis import RedisPoolBusyError
@@ -97,7 +97,17 @@ def broken_constraint(error: BaseException) -> str | None:
 
 def is_unstorable(error: BaseException) -> bool:
     """Whether a value that passed validation does not fit into its column."""
-    return any(_sqlstate(cause) in _UNSTORABLE_CODES for cause in _causes(error))
+    return any(
+        _sqlstate(cause) in _UNSTORABLE_CODES or _is_refused_by_type(cause)
+        for cause in _causes(error)
+    )
+
+
+def _is_refused_by_type(error: BaseException) -> bool:
+    """Whether the column's type refused the value, as SQLModel's does a moment without a zone."""
+    if isinstance(error, DBAPIError) or not isinstance(error, StatementError):
+        return False
+    return isinstance(error.orig, (ValueError, ArithmeticError, LookupError))
 
 
 def first_line(error: BaseException) -> str:

@@ -7,7 +7,6 @@ from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.extensions._example.models import ExampleNote
-from app.extensions._example.settings import ExampleSettings
 from kit import messages
 
 NOTES = "/api/example/notes"
@@ -93,25 +92,39 @@ class TestReadNote:
 
 
 class TestListNotes:
-    @pytest.fixture
-    async def three_notes(
-        self, db_session: AsyncSession, monkeypatch: pytest.MonkeyPatch
-    ) -> list[int]:
-        small_page = ExampleSettings(PAGE_SIZE=2)
-        monkeypatch.setattr("app.extensions._example.api.notes.example_settings", small_page)
-        notes = [ExampleNote(title=title) for title in ("one", "two", "three")]
-        db_session.add_all(notes)
+    @pytest.fixture(autouse=True)
+    async def three_notes(self, db_session: AsyncSession) -> None:
+        db_session.add_all(ExampleNote(title=title) for title in ("one", "two", "three"))
         await db_session.commit()
-        return [note.id or 0 for note in notes]
 
-    async def test_refuses_a_start_that_cannot_be(self, client: httpx.AsyncClient) -> None:
-        assert (await client.get(NOTES, params={"after": -1})).status_code == 422
+    @pytest.mark.parametrize("query", ["after=1", "limit=0", "sort=body", "colour=red"])
+    async def test_refuses_what_it_does_not_know(
+        self, client: httpx.AsyncClient, query: str
+    ) -> None:
+        answer = await client.get(f"{NOTES}?{query}")
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["pointer"] == f"/{query.partition('=')[0]}"
 
-    async def test_comes_in_pages(self, client: httpx.AsyncClient, three_notes: list[int]) -> None:
-        first = (await client.get(NOTES)).json()
-        assert [note["title"] for note in first] == ["one", "two"]
-        second = (await client.get(NOTES, params={"after": first[-1]["id"]})).json()
-        assert [note["title"] for note in second] == ["three"]
+    async def test_comes_in_pages(self, client: httpx.AsyncClient) -> None:
+        query = {"sort": "-title", "limit": "2"}
+        first = (await client.get(NOTES, params=query)).json()
+        assert [note["title"] for note in first["items"]] == ["two", "three"]
+        second = (await client.get(NOTES, params=query | {"after": first["next"]})).json()
+        assert [note["title"] for note in second["items"]] == ["one"]
+        assert second["next"] is None
+
+    @pytest.mark.parametrize(
+        ("query", "found"),
+        [
+            ({"title__contains": "O"}, ["one", "two"]),
+            ({"created_at__ge": "2999-01-01T00:00:00Z"}, []),
+        ],
+    )
+    async def test_can_be_narrowed(
+        self, client: httpx.AsyncClient, query: dict[str, str], found: list[str]
+    ) -> None:
+        page = (await client.get(NOTES, params=query)).json()
+        assert [note["title"] for note in page["items"]] == found
 
 
 class TestDeleteNote:
