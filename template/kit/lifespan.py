@@ -80,7 +80,7 @@ def refuse_lasting_sessions() -> None:
             )
         else:
             continue
-        raise StartupError(f"the session of {_place(endpoint)}: {remedy}; {reason}.")
+        raise StartupError(f"the session of {place_of(endpoint)}: {remedy}; {reason}.")
 
 
 def refuse_rows_of_others() -> None:
@@ -93,15 +93,18 @@ def refuse_rows_of_others() -> None:
         is_for_users = policy and not {USERS, ANONYMOUS_USERS}.isdisjoint(policy.kinds)
         if policy and is_for_users and not (policy.is_shared or asks_who_calls(route.dependant)):
             raise StartupError(
-                f"{_place(route.endpoint)} serves {policy} and never asks who calls: take "
+                f"{place_of(route.endpoint)} serves {policy} and never asks who calls: take "
                 "`principal: PrincipalDep` and choose their rows, or say `serves(…, shared=True)` "
                 "where everybody gets the same."
             )
 
 
-def _place(endpoint: Any) -> str:
+def place_of(endpoint: Any) -> str:
+    """The name of an endpoint's function, and its file and line."""
     function = unwrap(endpoint)
-    code = function.__code__
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return repr(endpoint)
     place = f"{os.path.relpath(code.co_filename, BASE_DIR)}:{code.co_firstlineno}"
     return f"`{function.__name__}` ({place})"
 

@@ -31,6 +31,7 @@ from kit.context import (
     unbind_request_id,
 )
 from kit.errors import Problem, UnhandledErrorMiddleware, logged_problem, problem_response
+from kit.http._openapi_tags import clashing_operations
 from kit.http._routers import index_routes
 from kit.queue import UNNAMED_PROXY, remember_unnamed_proxy
 from kit.security import WEBSOCKET_PROTOCOL, require_principal
@@ -43,7 +44,8 @@ class StartupErrorMiddleware:
     """Reports a `StartupError` to the server as its message, without Starlette's stack trace.
 
     Starlette reports a lifespan that raised with the whole traceback as the message, which the
-    server then logs. Errors other than `StartupError` keep theirs, for debugging.
+    server then logs. Errors other than `StartupError` keep theirs, for debugging. Operation ids
+    that clash are no error, and logged.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -55,6 +57,8 @@ class StartupErrorMiddleware:
             await self.app(scope, receive, send)
             return
         failure: Message | None = None
+        for clash in clashing_operations(scope["app"]):
+            logging.getLogger(__name__).warning("%s", clash)
 
         async def hold_failure_back(message: Message) -> None:
             nonlocal failure

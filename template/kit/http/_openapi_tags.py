@@ -1,16 +1,23 @@
-"""Tags of the API's documentation, and the navigation that groups them.
+"""The API's document: names of operations, tags, and the navigation that groups them.
 
 The service's routers take their tags from `app/core/openapi_tags.py`. An extension's router needs
 only a tag of its own: its group in the navigation is made from the tags of its routes.
 """
 
+import re
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
+from fastapi.utils import generate_unique_id
 
 from kit.errors import document_problems
 from kit.extensions import load_extensions, public_name
+from kit.lifespan import place_of
 from kit.places import service
 from kit.security import ANONYMOUS_USERS, PROGRAMS, USERS, routes_and_callers
 from kit.settings import settings
@@ -32,12 +39,15 @@ def setup_openapi(application: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         if application.openapi_schema is None:
-            schema = get_openapi(
-                title=application.title,
-                version=application.version,
-                description=application.description,
-                routes=application.routes,
-            )
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Duplicate Operation ID")  # `name_operations`
+                schema = get_openapi(
+                    title=application.title,
+                    version=application.version,
+                    description=application.description,
+                    routes=application.routes,
+                )
+            name_operations(schema, application)
             document_callers(schema, application)
             group_tags(schema, _extension_groups())
             document_problems(schema)
@@ -46,6 +56,72 @@ def setup_openapi(application: FastAPI) -> None:
 
     # FastAPI's own way: https://fastapi.tiangolo.com/how-to/extending-openapi/
     application.openapi = openapi  # type: ignore[method-assign]
+
+
+Operation = tuple[str, str]
+"""Path and method, in lower case."""
+
+
+def name_operations(schema: dict[str, Any], application: FastAPI) -> None:
+    """Give each operation the id by which generated clients call it.
+
+    It is the function's name, `createInvoice`, and an extension's begins with the extension's,
+    `hotelCreateRoom`, so that no extension changes the ids of others. `operation_id=` of a route,
+    and a `generate_unique_id_function`, take its place. Operations that would have the same id
+    have their paths and methods in it.
+    """
+    for name, operations in _named_operations(application):
+        for (path, method), route in operations.items():
+            if not _is_named_by_owner(route):
+                long = _camel_case(f"{route.name}{path} {method}")
+                operation = schema["paths"][path][method]
+                operation["operationId"] = name if len(operations) == 1 else long
+
+
+def clashing_operations(application: FastAPI) -> Iterator[str]:
+    """Describe the operations that would have the same id, each with its function and file."""
+    for name, operations in _named_operations(application):
+        if len(operations) > 1:
+            places = [
+                f"{method.upper()} {path}, {place_of(route.endpoint)}"
+                for (path, method), route in operations.items()
+            ]
+            yield (
+                f"rename a function, or set `operation_id=` at its route: {' and '.join(places)} "
+                f"would have the same operation id, {name}; their paths are in it instead"
+            )
+
+
+def _named_operations(
+    application: FastAPI,
+) -> Iterator[tuple[str, dict[Operation, RouteContext]]]:
+    """Yield each id with the operations that it is meant for."""
+    documented: dict[Operation, RouteContext] = {
+        (route.path_format or "", method.lower()): route
+        for route in iter_route_contexts(application.routes)
+        if isinstance(route.original_route, APIRoute) and route.include_in_schema
+        for method in sorted(route.methods or ())
+    }
+    named: defaultdict[str, dict[Operation, RouteContext]] = defaultdict(dict)
+    prefixes = _extension_groups()
+    for (path, method), route in documented.items():
+        prefix = next((each for each in prefixes if path.startswith(f"{each}/")), "/api")
+        words = f"{prefix.removeprefix('/api')} {route.name}"
+        name = route.unique_id if _is_named_by_owner(route) else _camel_case(words)
+        named[name][path, method] = route
+    yield from named.items()
+
+
+def _is_named_by_owner(route: RouteContext) -> bool:
+    function = route.generate_unique_id_function
+    return (
+        bool(route.operation_id) or getattr(function, "value", function) is not generate_unique_id
+    )
+
+
+def _camel_case(words: str) -> str:
+    joined = "".join(f"{each[0].upper()}{each[1:]}" for each in re.findall(r"[^\W_]+", words))
+    return f"{joined[0].lower()}{joined[1:]}"
 
 
 def document_callers(schema: dict[str, Any], application: FastAPI) -> None:

@@ -278,7 +278,7 @@ class TestCursor:
 
     async def test_changed(self, http: httpx.AsyncClient) -> None:
         cursor = await self.cursor(http, "/things?sort=name&limit=1")
-        for number, letter in enumerate(cursor):
+        for number, letter in enumerate(cursor[:-1]):  # whose last bits count for nothing
             changed = cursor[:number] + ("A" if letter != "A" else "B") + cursor[number + 1 :]
             await self.assert_refused(http, "/things?sort=name", changed)
             await self.assert_refused(http, "/things?sort=name", cursor[:number])
