@@ -18,8 +18,8 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field
-from sqlalchemy import create_engine, text
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy import Integer, TypeDecorator, create_engine, literal, select, text
+from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -483,6 +483,21 @@ class TestCausesInTheDatabase:
         assert is_unstorable(caught.value)
         assert not is_outage(caught.value)
         assert not is_conflict(caught.value)
+
+    async def test_value_that_the_column_s_type_refuses(self, test_engine: AsyncEngine) -> None:
+        class Month(TypeDecorator[int]):
+            """As SQLModel's type of moments, which refuses one without a zone."""
+
+            impl = Integer
+            cache_ok = True
+
+            def process_bind_param(self, value: int | None, dialect: object) -> int | None:
+                return date(2026, value, 1).month if value else None
+
+        async with test_engine.connect() as connection:
+            with pytest.raises(StatementError) as caught:
+                await connection.execute(select(literal(13, Month)))
+        assert problem_for(caught.value).status_code == 422
 
     async def test_no_free_connection(self, test_database: str, driver: str) -> None:
         options: dict[str, Any] = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 0.01}

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from itsdangerous import URLSafeSerializer
-from pydantic import BaseModel, Field, NaiveDatetime
+from pydantic import BaseModel, Field
 from sqlalchemy import (
     ARRAY,
     JSON,
@@ -100,7 +100,7 @@ class Thing(Table, table=True):
     day: date
     due: date | None
     at: datetime = Column(sa_type=DateTime(timezone=True))
-    naive: NaiveDatetime | None
+    naive: datetime | None = Column(sa_type=DateTime)
     hour: time | None
     lasts: timedelta
     ref: UUID

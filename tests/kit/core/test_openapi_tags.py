@@ -1,15 +1,20 @@
 """The documentation's navigation: every route is in a group, an extension's in its own."""
 
+import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
+from fastapi import APIRouter, FastAPI
+from fastapi.testclient import TestClient
 
 from app.core import openapi_tags
 from app.core.config import settings
 from app.core.openapi_tags import APITag
 from app.main import app
 from kit.extensions import enabled_extensions
+from kit.http import clashing_operations, middleware_stack, setup_openapi
 from kit.http._openapi_tags import extension_prefix, extension_title, group_tags
 
 HOTEL = {"/api/hotel": ("Hotel", "Rooms and who sleeps in them.")}
@@ -71,6 +76,82 @@ class TestGroupTags:
         by_name = {tag["name"]: tag["description"] for tag in schema["tags"]}
         assert by_name["Rooms"] == "Rooms and who sleeps in them."
         assert by_name["Health"]
+
+
+class TestOperationIds:
+    @pytest.fixture
+    def application(self) -> FastAPI:
+        application = FastAPI(middleware=middleware_stack())
+        setup_openapi(application)
+        return application
+
+    def ids(self, application: FastAPI) -> dict[str, str]:
+        return {
+            f"{method} {path}": operation["operationId"]
+            for path, operations in application.openapi()["paths"].items()
+            for method, operation in operations.items()
+        }
+
+    def test_are_the_functions_names_and_an_extension_s_begin_with_its_own(self) -> None:
+        ids = self.ids(app)
+        assert ids["get /api/tasks/{task_id}"] == "readTask"
+        assert ids["post /api/example/notes"] == "exampleCreateNote"
+        assert ids["post /api/example/notes/{note_id}/word-count"] == "exampleRecountWords"
+
+    def test_an_owner_s_own_stay(self, application: FastAPI) -> None:
+        router = APIRouter(generate_unique_id_function=lambda route: f"{route.name}!")
+        router.get("/a")(read_order)
+        application.include_router(router, prefix="/api")
+        application.get("/api/b", operation_id="read-order")(read_order)
+        application.get("/api/c", name="the 2nd_order")(read_order)
+        application.get("/api/d")(read_order)
+        assert self.ids(application) == {
+            "get /api/a": "read_order!",
+            "get /api/b": "read-order",
+            "get /api/c": "the2ndOrder",
+            "get /api/d": "readOrder",
+        }
+        assert [*clashing_operations(application)] == []
+
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_those_that_clash_have_their_paths_and_are_logged_at_start(
+        self, application: FastAPI, order: int, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        application.get("/orders")(read_order)
+        for path in ("/api/v1/orders", "/api/v2/orders")[::order]:
+            application.get(path)(list_orders)
+        application.api_route("/api/sync", methods=["PUT", "POST"])(sync_orders)
+        expected = {
+            "get /orders": "readOrder",
+            "get /api/v1/orders": "listOrdersApiV1OrdersGet",
+            "get /api/v2/orders": "listOrdersApiV2OrdersGet",
+            "post /api/sync": "syncOrdersApiSyncPost",
+            "put /api/sync": "syncOrdersApiSyncPut",
+        }
+        assert self.ids(application) == expected
+        with TestClient(application):
+            pass
+        logged = [each for each in caplog.messages if "operation id" in each]
+        assert len(logged) == 2
+        place = r"GET /api/v1/orders, `list_orders` \(\S+test_openapi_tags\.py:\d+\)"
+        assert re.search(place, "".join(logged))
+        assert "POST /api/sync, `sync_orders`" in "".join(logged)
+
+    def test_an_endpoint_without_a_file_can_clash_as_well(self, application: FastAPI) -> None:
+        endpoint = partial(list_orders)
+        for path in ("/a", "/b"):
+            application.get(path, name="both")(endpoint)
+        (told,) = clashing_operations(application)
+        assert "GET /a, functools.partial" in told
+
+
+def read_order() -> None: ...
+
+
+def list_orders() -> None: ...
+
+
+def sync_orders() -> None: ...
 
 
 class TestService:
