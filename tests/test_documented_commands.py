@@ -34,6 +34,7 @@ test_a_vulnerability_fails_it_unless_accepted_until_a_day_to_come"
 TARGET = "tests/kit/test_makefile.py::test_a_target_runs"
 DEPENDENCIES = "tests/test_service.py::TestDependencies"
 MATRIX = "tests/test_matrix.py::test_the_session_runs_a_share"
+CLIENT = "tests/test_typed_client.py::test_is_built_from_the_document_and_calls_the_service"
 FORMAT = "tests/kit/test_makefile.py::test_format_mends_what_it_can_and_fails_for_what_is_left"
 PROCESS = "tests/kit/test_makefile.py::test_one_process_alone_is_the_one_of_make_dev"
 
@@ -85,6 +86,8 @@ RUN_BY = {
     "make lint": "tests/test_service.py::test_lint",
     "make format": FORMAT,
     "make openapi": OTHERS,
+    "uvx --from 'openapi-python-client>=0.29.1' openapi-python-client generate "
+    "--path openapi.json --meta none --output-path api_client": CLIENT,
     "make typecheck": "tests/test_service.py::test_typecheck",
     "make audit": f"{DEPENDENCIES}::test_a_vulnerable_one_is_named",
     "make audit-image": AUDIT,
