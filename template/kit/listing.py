@@ -21,7 +21,7 @@ meanwhile neither hide nor repeat others, and the last page costs no more than t
 
 import operator
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -56,18 +56,12 @@ Row = TypeVar("Row")
 Output = TypeVar("Output", bound=BaseModel)
 
 
-def _contains(column: Any, text: str) -> ColumnElement[bool]:
-    escaped = re.sub(r"([\\%_])", r"\\\1", text)
-    return column.ilike(f"%{escaped}%")  # type: ignore[no-any-return]
-
-
-_COMPARISONS = {
-    "": operator.eq,
+_COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "gt": operator.gt,
     "ge": operator.ge,
     "lt": operator.lt,
     "le": operator.le,
-    "contains": _contains,
+    "contains": lambda column, text: column.ilike("%" + re.sub(r"[\\%_]", r"\\\g<0>", text) + "%"),
 }
 _BITS = {SmallInteger: 15, BigInteger: 63, Integer: 31}
 _VALUES = (bool, int, float, Decimal, str, date, time, timedelta, UUID, Enum)
@@ -106,49 +100,45 @@ class ListQuery(BaseModel):
     after: str | None = Field(None, description="`next` of the page before; none for the first.")
     limit: int = Field(50, ge=1, le=200, description="Most items of the page.")
 
-    _model: ClassVar[Any] = None
     _listing: ClassVar["_Listing | None"] = None
 
     def __init_subclass__(cls, *, model: Any = None, **options: Any) -> None:
         super().__init_subclass__(**options)
-        cls._model = model or cls._model
 
     @classmethod
-    def __pydantic_init_subclass__(cls, **_: Any) -> None:
-        if cls._model is not None:
-            own = {
-                name: field.annotation
-                for name, field in cls.model_fields.items()
-                if name not in ListQuery.model_fields and not field.exclude
-            }
-            cls._listing = _Listing(cls._model, f"{cls.__module__}.{cls.__qualname__}", own)
+    def __pydantic_init_subclass__(cls, *, model: Any = None, **_: Any) -> None:
+        named = model or getattr(cls._listing, "model", None)
+        cls._listing = _Listing(named, cls) if named else None
 
 
 class _Listing:
     """What the fields of a query mean in SQL."""
 
-    def __init__(self, model: Any, query: str, fields: dict[str, Any]) -> None:
-        self.model, self.query = model, query
+    def __init__(self, model: Any, query: type[ListQuery]) -> None:
+        self.model, self.query = model, f"{query.__module__}.{query.__qualname__}"
         mapper = model.__mapper__
         self.key = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
         self.orders = {"": self._order("", "")}
-        self.filters = {}
-        for field, annotation in fields.items():
-            if field != "sort":
-                self.filters[field] = self._filter(field)
-            elif get_origin(annotation) is Literal:
-                self.orders |= {sort: self._order(sort, field) for sort in get_args(annotation)}
+        self.filters: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {}
+        for name, field in query.model_fields.items():
+            if name in ListQuery.model_fields or field.exclude:
+                continue
+            if name != "sort":
+                self.filters[name] = self._filter(name)
+            elif get_origin(field.annotation) is Literal:
+                choices = get_args(field.annotation)
+                self.orders |= {choice: self._order(choice, name) for choice in choices}
             else:
-                raise self._mistake(field, 'is to be a `Literal["id", "-id"]`')
+                raise self._mistake(name, 'is to be a `Literal["id", "-id"]`')
 
-    def _filter(self, field: str) -> tuple[str, str]:
+    def _filter(self, field: str) -> tuple[str, Callable[[Any, Any], Any]]:
         name, _, comparison = field.rpartition("__")
         if field in self.model.__mapper__.columns or comparison not in _COMPARISONS:
             name, comparison = field, ""
         kind = self._type(name, field)
         if comparison == "contains" and kind is not str:
             raise self._mistake(field, f"{name} is no text, which could contain another")
-        return name, comparison
+        return name, _COMPARISONS.get(comparison, operator.eq)
 
     def _order(self, sort: str, field: str) -> dict[str, TypeAdapter[Any]]:
         names = dict.fromkeys([sort.removeprefix("-") or self.key[0], *self.key])
@@ -179,13 +169,13 @@ class _Listing:
 
     def conditions(self, query: ListQuery) -> Iterator[ColumnElement[bool]]:
         """The conditions of the filters that a caller has set."""
-        for field, (name, comparison) in self.filters.items():
+        for field, (name, compare) in self.filters.items():
             value, column = getattr(query, field), getattr(self.model, name)
             if isinstance(value, list | set | tuple):
                 if value:
                     yield or_(*(column == _literal(each, column, field) for each in value))
             elif value is not None:
-                yield _COMPARISONS[comparison](column, _literal(value, column, field))
+                yield compare(column, _literal(value, column, field))
 
 
 def _literal(value: Any, column: Any, field: str) -> Any:

@@ -147,6 +147,7 @@ class ThingQuery(ListQuery, model=Thing):
     at__ge: datetime | None = None
     naive__lt: datetime | None = None
     amount__ge: Decimal | None = None
+    double__le: float | None = None
     on_shelf: str | None = Field(None, exclude=True)
 
 
@@ -357,6 +358,8 @@ async def test_filters(
         ("at__ge=2026-01-01T00:00:00", "/at__ge"),
         ("naive__lt=2026-01-01T00:00:00Z", "/naive__lt"),
         ("amount__ge=NaN", "/amount__ge"),
+        ("double__le=nan", "/double__le"),
+        ("double__le=1e999", "/double__le"),
     ],
 )
 async def test_what_does_not_fit_is_refused(
