@@ -146,6 +146,7 @@ class ThingQuery(ListQuery, model=Thing):
     colour: list[Colour] = Field([], validate_default=True)
     at__ge: datetime | None = None
     naive__lt: datetime | None = None
+    day: list[date] = []
     amount__ge: Decimal | None = None
     double__le: float | None = None
     on_shelf: str | None = Field(None, exclude=True)
@@ -319,6 +320,7 @@ class TestCursor:
         ("colour=green&colour=blue", "bc"),
         ("at__ge=2026-01-01T01:00:00%2B01:00", "abc"),
         ("at__ge=2026-01-01T00:00:00-00:01", ""),
+        ("day=0001-01-01&day=2026-02-28", "abc"),
         ("naive__lt=2026-01-02T00:00:00", "b"),
         ("small__le=7&colour=red", "a"),
         ("on_shelf=low", "b"),
@@ -357,6 +359,8 @@ async def test_filters(
         ("name__contains=%00", "/name__contains"),
         ("at__ge=2026-01-01T00:00:00", "/at__ge"),
         ("naive__lt=2026-01-01T00:00:00Z", "/naive__lt"),
+        ("at__ge=0.5", "/at__ge"),
+        ("day=2026-01-01&day=0", "/day"),
         ("amount__ge=NaN", "/amount__ge"),
         ("double__le=nan", "/double__le"),
         ("double__le=1e999", "/double__le"),
@@ -391,13 +395,14 @@ async def test_what_no_column_could_hold_is_no_failure(http: httpx.AsyncClient, 
         ("sort", str, "id", r"`Literal\[\"id\", \"-id\"\]`"),
         ("sort", Literal["id", "-nme"], "id", "no column nme"),
         ("sort", Literal["tags"], "tags", "can be neither"),
+        ("limit", int, 20, "bounds"),
     ],
 )
 def test_a_field_that_cannot_be_is_refused_at_import(
     name: str, type_: Any, value: Any, reason: str
 ) -> None:
     body = {"__module__": "app.api.things", "__annotations__": {name: type_ | None}, name: value}
-    if name == "sort":
+    if name in ("sort", "limit"):
         body["__annotations__"] = {name: type_}
     with pytest.raises(TypeError, match=f"app.api.things.*{reason}.*exclude=True"):
         new_class("ThingQuery", (ListQuery,), {"model": Thing}, lambda space: space.update(body))
@@ -459,6 +464,22 @@ async def test_a_page_is_one_statement_that_reads_a_range_of_the_index(
         told = "\n".join(plan.scalars())
         assert "Index Cond" in told
         assert not {"Filter", "Sort", "Bitmap"} & set(told.replace(":", " ").split()), told
+
+
+async def test_thousands_of_values_are_one_parameter(session: AsyncSession) -> None:
+    class Numbered(ListQuery, model=Thing):
+        id: list[int] = []
+
+    key = (await session.scalars(insert(Thing).values(thing()).returning(col(Thing.id)))).one()
+    query = Numbered(id=[*range(2**40, 2**40 + 40_000), key])
+    assert (await read_page(session, select(Thing), query, Item)).items == [Item(id=key)]
+
+
+async def test_an_item_may_be_the_row_itself(session: AsyncSession) -> None:
+    session.add(Shelf(name="a"))
+    await session.flush()
+    page = await read_page(session, select(Shelf), ShelfQuery(), Shelf)
+    assert [shelf.name for shelf in page.items] == ["a"]
 
 
 async def test_an_item_may_hold_related_rows(session: AsyncSession) -> None:
