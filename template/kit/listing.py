@@ -29,7 +29,6 @@ from http import HTTPStatus
 from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin
 from uuid import UUID
 
-from annotated_types import Ge, Le
 from itsdangerous import BadData, URLSafeSerializer
 from pydantic import (
     BaseModel,
@@ -63,7 +62,6 @@ from kit.settings import settings
 
 Row = TypeVar("Row")
 Output = TypeVar("Output", bound=BaseModel)
-
 
 _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "gt": operator.gt,
@@ -143,7 +141,8 @@ class _Listing:
         self.key = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
         self.orders = {"": self._order("", "")}
         self.filters: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {}
-        if not {Ge, Le} <= {type(each) for each in query.model_fields["limit"].metadata}:
+        bounds = query.model_fields["limit"].metadata
+        if not all(any(hasattr(each, end) for each in bounds) for end in ("ge", "le")):
             raise self._mistake("limit", "is to have bounds, `Field(20, ge=1, le=100)`")
         for name, field in query.model_fields.items():
             if name in ListQuery.model_fields or field.exclude:

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.datastructures import DefaultPlaceholder
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
-from fastapi.utils import generate_unique_id
 
 from kit.errors import document_problems
 from kit.extensions import load_extensions, public_name
@@ -113,15 +113,13 @@ def _named_operations(
 
 
 def _is_named_by_owner(route: RouteContext) -> bool:
-    function = route.generate_unique_id_function
-    return (
-        bool(route.operation_id) or getattr(function, "value", function) is not generate_unique_id
-    )
+    is_default = isinstance(route.generate_unique_id_function, DefaultPlaceholder)
+    return bool(route.operation_id) or not is_default
 
 
 def _camel_case(words: str) -> str:
     joined = "".join(f"{each[0].upper()}{each[1:]}" for each in re.findall(r"[^\W_]+", words))
-    return f"{joined[0].lower()}{joined[1:]}"
+    return f"{joined[:1].lower()}{joined[1:]}"
 
 
 def document_callers(schema: dict[str, Any], application: FastAPI) -> None:

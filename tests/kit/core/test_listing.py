@@ -199,11 +199,12 @@ def thing(**values: Any) -> dict[str, Any]:
 async def pages_of(session: AsyncSession, **query: Any) -> AsyncIterator[list[int]]:
     """The ids on each page of the list of things."""
     after: str | None = None
-    while True:
+    for _ in range(50):
         page = await read_page(session, select(Thing), ThingQuery(after=after, **query), Item)
         yield [item.id for item in page.items]
         if (after := page.next) is None:
             return
+    pytest.fail("the list does not end")
 
 
 async def ids_in_order(session: AsyncSession, sort: str) -> list[int]:
@@ -247,7 +248,6 @@ async def test_rows_that_come_and_go_hide_and_repeat_no_others(
         stay -= {page[-1]}
         await session.exec(delete(Thing).where(col(Thing.id) == page[-1]))
         await session.execute(insert(Thing), [thing(name=name, due=days[2]) for name in "bd"])
-        assert len(seen) < 100
     assert len(seen) == len(set(seen))
     assert stay <= set(seen)
 
@@ -516,7 +516,7 @@ async def test_a_key_of_several_columns(session: AsyncSession) -> None:
     await session.flush()
     for sort in get_args(SeatQuery.model_fields["sort"].annotation):
         found, after = [], None
-        while True:
+        for _ in range(10):
             query = SeatQuery(sort=sort, limit=2, after=after)
             page = await read_page(session, select(Seat), query, SeatItem)
             found += [(item.hall, item.row) for item in page.items]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from fastapi import APIRouter, FastAPI
 from fastapi.testclient import TestClient
+from fastapi.utils import generate_unique_id
 
 from app.core import openapi_tags
 from app.core.config import settings
@@ -112,6 +113,15 @@ class TestOperationIds:
             "get /api/d": "readOrder",
         }
         assert [*clashing_operations(application)] == []
+
+    def test_fastapi_s_can_be_kept(self) -> None:
+        """For callers whose clients were generated from them."""
+        application = FastAPI(generate_unique_id_function=generate_unique_id)
+        setup_openapi(application)
+        router = APIRouter(prefix="/v1")
+        router.get("/orders")(list_orders)
+        application.include_router(router, prefix="/api")
+        assert self.ids(application) == {"get /api/v1/orders": "list_orders_api_v1_orders_get"}
 
     @pytest.mark.parametrize("order", [1, -1])
     def test_those_that_clash_have_their_paths_and_are_logged_at_start(
