@@ -160,8 +160,10 @@ class _Listing:
         if field in self.model.__mapper__.columns or comparison not in _COMPARISONS:
             name, comparison = field, ""
         kind = self._type(name, field)
-        if comparison == "contains" and kind is not str:
+        if comparison == "contains" and str not in (kind, *get_args(kind)):
             raise self._mistake(field, f"{name} is no text, which could contain another")
+        if comparison and kind is bool:
+            raise self._mistake(field, f"{name} is true or false, and no more than either")
         return name, _COMPARISONS.get(comparison, operator.eq)
 
     def _order(self, sort: str, field: str) -> dict[str, TypeAdapter[Any]]:
