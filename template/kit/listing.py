@@ -143,7 +143,7 @@ class _Listing:
         self.filters: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {}
         bounds = query.model_fields["limit"].metadata
         if not all(any(hasattr(each, end) for each in bounds) for end in ("ge", "le")):
-            raise self._mistake("limit", "is to have bounds, `Field(20, ge=1, le=100)`")
+            raise self._mistake("limit", "give it bounds, as `Field(20, ge=1, le=100)`")
         for name, field in query.model_fields.items():
             if name in ListQuery.model_fields or field.exclude:
                 continue
@@ -153,7 +153,7 @@ class _Listing:
                 choices = get_args(field.annotation)
                 self.orders |= {choice: self._order(choice, name) for choice in choices}
             else:
-                raise self._mistake(name, 'is to be a `Literal["id", "-id"]`')
+                raise self._mistake(name, 'write its type as `Literal["id", "-id"]`')
 
     def _filter(self, field: str) -> tuple[str, Callable[[Any, Any], Any]]:
         name, _, comparison = field.rpartition("__")
@@ -189,9 +189,8 @@ class _Listing:
         )
 
     def _mistake(self, field: str, reason: str) -> TypeError:
-        return TypeError(
-            f"{self.query}.{field}: {reason}. `Field(exclude=True)` leaves it to the endpoint."
-        )
+        remedy = "" if field in ("sort", "limit") else "; `Field(exclude=True)` if it is no filter"
+        return TypeError(f"{self.query}.{field}: {reason}{remedy}")
 
     def conditions(self, query: ListQuery) -> Iterator[ColumnElement[bool]]:
         """The conditions of the filters that a caller has set."""

@@ -384,7 +384,12 @@ async def test_what_no_column_could_hold_is_no_failure(http: httpx.AsyncClient, 
 @pytest.mark.parametrize(
     ("name", "type_", "value", "reason"),
     [
-        ("nme", str, None, "ThingQuery.nme: the table listing_thing has no column nme"),
+        (
+            "nme",
+            str,
+            None,
+            "ThingQuery.nme: the table listing_thing has no column nme; .*exclude=True",
+        ),
         ("nme__ge", str, None, "no column nme"),
         ("name__near", str, None, "no column name__near"),
         ("shelf", str, None, "no column shelf"),
@@ -406,7 +411,7 @@ def test_a_field_that_cannot_be_is_refused_at_import(
     body = {"__module__": "app.api.things", "__annotations__": {name: type_ | None}, name: value}
     if name in ("sort", "limit"):
         body["__annotations__"] = {name: type_}
-    with pytest.raises(TypeError, match=f"app.api.things.*{reason}.*exclude=True"):
+    with pytest.raises(TypeError, match=f"^app.api.things.*{reason}"):
         new_class("ThingQuery", (ListQuery,), {"model": Thing}, lambda space: space.update(body))
 
 
