@@ -27,6 +27,7 @@ OTHERS = f"{WALK} (after Getting started)"
 SERVICE = "tests/test_service.py::test_quick_tests"
 UPDATE = "tests/test_documented_commands.py::test_update_commands_work_as_printed"
 RECOPY = "tests/test_surroundings.py::TestRecopy::test_loses_edits_and_keeps_what_is_its_owner_s"
+CLIENT = "tests/test_typed_client.py::test_is_built_from_the_document_and_calls_the_service"
 DEMO = "tests/test_documented_commands.py::test_make_demo_starts_a_service_and_ends_it"
 OPERATED = "tests/test_image.py::TestLife::test_it_is_operated_where_it_runs"
 AUDIT = "tests/test_image.py::TestAudit::\
@@ -34,7 +35,6 @@ test_a_vulnerability_fails_it_unless_accepted_until_a_day_to_come"
 TARGET = "tests/kit/test_makefile.py::test_a_target_runs"
 DEPENDENCIES = "tests/test_service.py::TestDependencies"
 MATRIX = "tests/test_matrix.py::test_the_session_runs_a_share"
-CLIENT = "tests/test_typed_client.py::test_is_built_from_the_document_and_calls_the_service"
 FORMAT = "tests/kit/test_makefile.py::test_format_mends_what_it_can_and_fails_for_what_is_left"
 PROCESS = "tests/kit/test_makefile.py::test_one_process_alone_is_the_one_of_make_dev"
 
@@ -86,9 +86,9 @@ RUN_BY = {
     "make lint": "tests/test_service.py::test_lint",
     "make format": FORMAT,
     "make openapi": OTHERS,
+    "make typecheck": "tests/test_service.py::test_typecheck",
     "uvx --from 'openapi-python-client>=0.29.1' openapi-python-client generate "
     "--path openapi.json --meta none --output-path api_client": CLIENT,
-    "make typecheck": "tests/test_service.py::test_typecheck",
     "make audit": f"{DEPENDENCIES}::test_a_vulnerable_one_is_named",
     "make audit-image": AUDIT,
     "make sbom": f"{DEPENDENCIES}::test_those_of_a_deployed_service_are_listed",
