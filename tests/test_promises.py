@@ -25,6 +25,7 @@ NUMBERS = {
     "H": 7,
     "O": 6,
     "K": 5,
+    "R": 3,
 }
 """How many rows each part of the list has; all of them are either promised or named as not yet."""
 
