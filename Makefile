@@ -3,6 +3,7 @@
 DIR ?= demo
 tools := .tools/bin
 run := $(tools)/uv run --no-sync
+in_demo = PATH="$(CURDIR)/$(tools):$$PATH" $(MAKE) --no-print-directory -C "$(DIR)"
 
 # Hundreds of processes start from the same environments: what the first compiles, the next ones read.
 unexport PYTHONDONTWRITEBYTECODE
@@ -12,10 +13,12 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z][a-z-]*:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
 
-demo: $(tools)/copier ## render a service with all defaults into DIR (default: demo) and start it
+demo: $(tools)/copier ## render a service into DIR (default: demo), with made-up notes, and start it
 	@if [ -e "$(DIR)" ]; then echo "$(DIR) is there already: starting it as it is."; \
-	else $(tools)/copier copy --quiet --defaults --vcs-ref HEAD "$(CURDIR)" "$(DIR)" && echo "Rendered a service into $(DIR)."; fi
-	@trap : INT; PATH="$(CURDIR)/$(tools):$$PATH" $(MAKE) --no-print-directory -C "$(DIR)" dev || [ $$? -eq 130 ]
+	else $(tools)/copier copy --quiet --defaults --vcs-ref HEAD "$(CURDIR)" "$(DIR)" && \
+	echo "ENABLED_EXTENSIONS=_example" > "$(DIR)/.env" && echo "Rendered a service into $(DIR)." && \
+	$(in_demo) seed; fi
+	@trap : INT; $(in_demo) dev || [ $$? -eq 130 ]
 
 setup: $(tools)/copier ## install what the tests and checks need into .venv
 	$(tools)/uv sync --quiet

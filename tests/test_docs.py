@@ -248,6 +248,12 @@ def test_its_test_of_who_calls_is_among_what_owners_add() -> None:
     assert f"```python\n{test.read_text(encoding='utf-8')}```\n" in guide
 
 
+def test_the_factory_that_is_shown_is_that_of_the_example() -> None:
+    page = (REPOSITORY / "docs" / "stack" / "development.md").read_text(encoding="utf-8")
+    factory = REPOSITORY / "extensions_catalog" / "_example" / "tests" / "factories" / "note.py"
+    assert f"```python\n{factory.read_text(encoding='utf-8')}```\n" in page
+
+
 def test_figures_that_can_be_counted() -> None:
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     rendered = len([name for name in named_tests() if name.startswith(RENDERED)])

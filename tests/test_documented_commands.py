@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from tests.documents import BLOCK, DOCUMENTS, GETTING_STARTED, commands_of
 from tests.installed_servers import with_us
 from tests.named_tests import named_tests
 from tests.repositories import REPOSITORY, commit_all
+from tests.service import answer_of
 
 WALK = "tests/test_documented_commands.py::test_commands_work_as_printed"
 OTHERS = f"{WALK} (after Getting started)"
@@ -35,6 +35,7 @@ test_a_vulnerability_fails_it_unless_accepted_until_a_day_to_come"
 TARGET = "tests/kit/test_makefile.py::test_a_target_runs"
 DEPENDENCIES = "tests/test_service.py::TestDependencies"
 MATRIX = "tests/test_matrix.py::test_the_session_runs_a_share"
+RESOURCE = "tests/test_resource.py::test_they_pass_the_checks_and_their_tests"
 FORMAT = "tests/kit/test_makefile.py::test_format_mends_what_it_can_and_fails_for_what_is_left"
 PROCESS = "tests/kit/test_makefile.py::test_one_process_alone_is_the_one_of_make_dev"
 
@@ -102,6 +103,9 @@ RUN_BY = {
     'make test args="-k orders -x"': OTHERS,
     "uv run pytest tests/api/test_pages.py": OTHERS,
     "uv run pytest -k every_head -x": OTHERS,
+    'make resource name=Customer fields="name:str(100) email:email?"': RESOURCE,
+    'make resource name=Invoice fields="number:str(20)! amount:decimal(10,2) '
+    'status:enum(draft,sent,void)=draft due:date? customer:ref(customer)"': RESOURCE,
     "make extension name=loyalty": OTHERS,  # last: the database then lacks its table
     "make format lint typecheck test": SERVICE,
     "make setup lint typecheck test": SERVICE,
@@ -114,6 +118,8 @@ RUN_BY = {
     "uvx copier update": UPDATE,
     "uvx copier update --vcs-ref :current:": UPDATE,
     "make demo": DEMO,
+    "make seed": DEMO,
+    "make seed rows=50": "tests/test_resource.py::test_seed_makes_rows_that_the_routes_accept",
     "nox --session matrix": MATRIX,
     "nox --session matrix -- --shard 3/8": MATRIX,
 }
@@ -237,13 +243,17 @@ def test_make_demo_starts_a_service_and_ends_it(template: Path, reader_folder: P
         shutil.copy(REPOSITORY / name, clone)
     commit_all(clone, "Clone")
     api, flower = free_ports(2)
-    with running("make demo", clone, API_PORT=str(api), FLOWER_PORT=str(flower)) as said:
-        assert "API token" in said
-        with urllib.request.urlopen(f"http://127.0.0.1:{api}/health/ready", timeout=30) as answer:
-            assert json.load(answer)["status"] == "ready"
-    for port in (api, flower):
-        with socket.socket() as probe:
-            assert probe.connect_ex(("127.0.0.1", port)) != 0
+    for is_second in (False, True):
+        with running("make demo", clone, API_PORT=str(api), FLOWER_PORT=str(flower)) as said:
+            assert "API token" in said
+            assert ("demo is there already: starting it as it is." in said) == is_second
+            assert ("example_note: 20 rows" in said) != is_second
+            health = answer_of(f"http://127.0.0.1:{api}/health/ready", seconds=30)[1]
+            assert json.loads(health)["status"] == "ready"
+            assert "Note 20" in answer_of(f"http://127.0.0.1:{api}/example/notes")[1]
+        for port in (api, flower):
+            with socket.socket() as probe:
+                assert probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ Each name below is a room with one face: import `kit.errors`, never a module in 
 with an underscore. A room uses those on the floors below its own, never one above or beside it:
 
     architecture, commands                   # what `make test` checks; what `make` runs
+    resource                                 # writes models, routes, views and tests from a line
     http, testing                            # the API around the service's routes; fixtures
     admin, lifespan, queue                   # SQLAdmin; start and end; Celery, beat and Flower
     listing, messages, outbox, security      # pages of rows; messages; rows to send; tokens

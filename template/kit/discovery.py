@@ -19,7 +19,7 @@ def import_modules(package: str, *, but: Collection[str] = ()) -> list[ModuleTyp
     Raises:
         StartupError: when a module fails to import; its message has the file and the line.
     """
-    folder = Path(str(import_module(package).__file__)).parent
+    folder = Path(import_module(package).__path__[0])  # a namespace package has no file
     names = []
     for path in sorted(folder.rglob("*.py")):
         inner = path.relative_to(folder).with_suffix("")

@@ -25,7 +25,7 @@ help_with_downloads = echo 'Without a network, set UV_OFFLINE=1 to use earlier d
 XDG_CACHE_HOME=/some/folder for downloads.' >&2; exit 1
 
 .PHONY: help setup dev test test-all lint format typecheck upgrade audit audit-image sbom \
-	doctor connections extension \
+	doctor connections extension resource seed \
 	openapi routes db-migrate db-lint db-rehearse db-upgrade db-downgrade db-merge db-reset db-status db-stamp \
 	db-forget worker beat flower dead-letters up down logs token token-list token-revoke admin-password \
 	admin-revoke
@@ -99,6 +99,12 @@ connections: $(own_uv) ## show which processes hold connections to Redis and Pos
 extension: $(own_uv) ## begin an extension of your own, a copy of _example: name=loyalty
 	$(call need,name,loyalty)
 	@$(run) python -m kit.commands.extension "$$name"
+
+resource: $(own_uv) ## write a resource, from model to tests: name=Invoice fields="number:str(20)! due:date?" (without: explained)
+	@$(run) python -m kit.commands.resource --name "$$name" --fields "$$fields" --model "$$model" --plural "$$plural" --extension "$$extension"$(if $(page), --page)$(if $(dry), --dry-run)
+
+seed: $(own_uv) ## fill a development database with made-up rows, by the factories of the tests: rows=20
+	@$(run) python -m kit.commands.seed$(if $(rows), --rows "$$rows")
 
 openapi: $(own_uv) ## write the API's OpenAPI schema to openapi.json
 	@$(run) python -m kit.commands.openapi

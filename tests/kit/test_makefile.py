@@ -79,6 +79,15 @@ def test_help_is_the_default_and_lists_every_target() -> None:
         ("doctor", ["uv run python -m kit.commands.doctor"]),
         ("connections", ["uv run python -m kit.commands.connections"]),
         ("connections json=1", ["uv run python -m kit.commands.connections --json"]),
+        (
+            "resource page=1 dry=1",
+            [
+                (
+                    'uv run python -m kit.commands.resource --name "$name" --fields "$fields" '
+                    '--model "$model" --plural "$plural" --extension "$extension" --page --dry-run'
+                )
+            ],
+        ),
         ("dead-letters", ["uv run python -m kit.commands.dead_letters"]),
         ("dead-letters send=a", ['uv run python -m kit.commands.dead_letters --send "$send"']),
         ("dead-letters drop=all", ['uv run python -m kit.commands.dead_letters --drop "$drop"']),

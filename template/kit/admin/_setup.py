@@ -81,6 +81,11 @@ def setup_admin(app: FastAPI, package: str) -> "ServiceAdmin":
                 "`setup_admin(admin)`. Add it."
             )
         setup(admin)
+        modules = import_modules(module.__name__) if hasattr(module, "__path__") else []
+        for view in (view for each in modules for view in _views_in(each)):
+            is_its_own = view.__module__.startswith(f"{module.__name__}.")
+            if is_its_own and not any(isinstance(added, view) for added in admin.views):
+                admin.add_view(view)
     return admin
 
 

@@ -86,7 +86,8 @@ def reset() -> None:
         StartupError: when it is a production database, or the answer is not its name.
     """
     # Asked outside of the event loop, which would keep Ctrl-C until the answer.
-    _ask_for_name(with_host=asyncio.run(_check_before_reset()))
+    with_host = asyncio.run(_check_before_reset())
+    ask_for_name("All data of {} will be lost.", with_host=with_host)
     asyncio.run(_reset())
     if settings.is_local:
         from kit.commands.dev import create_local_logins  # noqa: PLC0415 (for development alone)
@@ -118,18 +119,26 @@ async def forget(extension: str) -> None:
     print(f"The extension {extension} is forgotten; its tables and their rows are still there.")
 
 
-def _ask_for_name(*, with_host: bool) -> None:
+def ask_for_name(consequence: str, *, with_host: bool = False) -> None:
+    """Ask for the database's name, as the permission to change what is in it.
+
+    Args:
+        consequence: a sentence, with `{}` for the database.
+        with_host: whether nothing says whose database it is, so that the host is asked for, too.
+
+    Raises:
+        StartupError: when the answer is another one.
+    """
     name, host = settings.POSTGRES_DB, "this machine"
     if not settings.uses_local_postgres:
         host = f"{settings.POSTGRES_HOST}:{settings.POSTGRES_PORT}"
-    question = (
-        f"All data of the database {name!r} on {host} will be lost. To continue, type its name: "
-    )
+    warning = consequence.format(f"the database {name!r} on {host}")
+    question = f"{warning} To continue, type its name: "
     if with_host:
         name = f"{name} on {host}"
         question = (
             "Nothing in this database says whether it is production's: it was migrated by SQL, or "
-            f"restored without comments. All its data will be lost. To continue, type {name!r}: "
+            f"restored without comments. {warning} To continue, type {name!r}: "
         )
     try:
         answer = input(question).strip()

@@ -115,7 +115,7 @@ def build_api_router(package: str) -> APIRouter:
 
     Args:
         package: its modules that define `router` or `public_router` are included, but for `pages`
-            and for routers that another one includes.
+            and for routers that another one includes. So are those of an extension's `api`.
 
     Raises:
         ExtensionError: when an enabled extension has an `api` without a router.
@@ -133,7 +133,10 @@ def build_api_router(package: str) -> APIRouter:
                 f"extension {extension!r} is broken: {module.__file__} defines no `router`. "
                 "Add `router = APIRouter()`."
             )
-        _include(router, module, taken, extension_prefix(extension))
+        inner = _import_modules(module.__name__) if hasattr(module, "__path__") else []
+        taken += _included(found for each in (module, *inner) for found, _ in _routers_of(each))
+        for each in (module, *inner):
+            _include(router, each, taken, extension_prefix(extension))
     return router
 
 

@@ -49,18 +49,18 @@ DROP_STATEMENTS = """
 CREATED_TABLE = re.compile(r"""create_table\(\s*["'](\w+)""")
 
 
-def refuse_production(connection: Connection) -> None:
-    """Guard commands that would destroy data.
+def refuse_production(connection: Connection, deed: str = "reset") -> None:
+    """Guard commands that would destroy data, or mix it with made-up rows.
 
     Raises:
         StartupError: when this is production, or the database has ever been migrated by it, even
             if the settings here name another environment.
     """
     if settings.ENVIRONMENT == "production":
-        raise StartupError("ENVIRONMENT is production, where a database is never reset.")
+        raise StartupError(f"ENVIRONMENT is production, where a database is never {deed}.")
     if read_note(connection).get("environment") == "production":
         raise StartupError(
-            f"the database {settings.POSTGRES_DB!r} is never reset: it was migrated with "
+            f"the database {settings.POSTGRES_DB!r} is never {deed}: it was migrated with "
             f"ENVIRONMENT=production, although ENVIRONMENT is {settings.ENVIRONMENT} here. If it "
             "is a copy, run `COMMENT ON TABLE alembic_version IS NULL` in it first."
         )

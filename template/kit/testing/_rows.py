@@ -19,6 +19,7 @@ VALUES = (
     """'{"row": ' || n || '}'""",
     "n::text",
     *(f"(n % {limit})::text" for limit in (30000, 9, 2)),
+    "'0.' || n % 10",  # numeric(4, 4)
     "(timestamp '2024-01-01' + n * interval '1 day')::text",
     "(time '00:00' + n * interval '1 second')::text",
     "md5(n::text)",

@@ -21,7 +21,8 @@ CREATE TABLE "order" (
     share percent NOT NULL, begins date NOT NULL, ends date NOT NULL, CHECK (ends > begins),
     tags text[] NOT NULL, moods mood[] NOT NULL, during tstzrange NOT NULL, at time NOT NULL,
     token uuid NOT NULL, body bytea NOT NULL, details jsonb NOT NULL, is_gift bool NOT NULL,
-    country text NOT NULL CHECK (length(country) = 2), "odd %:name" text NOT NULL
+    part numeric(4, 4) NOT NULL, country text NOT NULL CHECK (length(country) = 2),
+    "odd %:name" text NOT NULL
 );
 CREATE TABLE line (
     order_id int REFERENCES "order", n int, PRIMARY KEY (order_id, n)

@@ -5,6 +5,7 @@ import pytest
 from sqlmodel import Session, select
 
 from app.extensions._example.models import ExampleNote
+from app.extensions._example.tests.factories.note import make_note
 
 LIST = "/admin/example-note/list"
 
@@ -17,7 +18,7 @@ async def test_strangers_see_nothing(client: httpx.AsyncClient) -> None:
 
 @pytest.fixture
 def note(sync_db_session: Session) -> ExampleNote:
-    note = ExampleNote(title="Shopping")
+    note = make_note(title="Shopping")
     sync_db_session.add(note)
     sync_db_session.commit()
     return note

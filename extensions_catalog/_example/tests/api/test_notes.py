@@ -7,6 +7,7 @@ from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.extensions._example.models import ExampleNote
+from app.extensions._example.tests.factories.note import make_note
 from kit import messages
 
 NOTES = "/api/example/notes"
@@ -14,7 +15,7 @@ NOTES = "/api/example/notes"
 
 @pytest.fixture
 async def note(db_session: AsyncSession) -> ExampleNote:
-    note = ExampleNote(title="Shopping", body="milk and bread")
+    note = make_note()
     db_session.add(note)
     await db_session.commit()
     return note
@@ -88,13 +89,13 @@ class TestReadNote:
     async def test_returns_the_note(self, client: httpx.AsyncClient, note: ExampleNote) -> None:
         answer = await client.get(f"{NOTES}/{note.id}")
         assert answer.status_code == 200
-        assert answer.json()["body"] == "milk and bread"
+        assert answer.json()["body"] == note.body
 
 
 class TestListNotes:
     @pytest.fixture(autouse=True)
     async def three_notes(self, db_session: AsyncSession) -> None:
-        db_session.add_all(ExampleNote(title=title) for title in ("one", "two", "three"))
+        db_session.add_all(make_note(title=title) for title in ("one", "two", "three"))
         await db_session.commit()
 
     @pytest.mark.parametrize("query", ["after=1", "limit=0", "sort=body", "colour=red"])

@@ -3,7 +3,7 @@
 import httpx
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.extensions._example.models import ExampleNote
+from app.extensions._example.tests.factories.note import make_note
 
 
 async def test_without_notes_it_says_so(client: httpx.AsyncClient) -> None:
@@ -13,7 +13,7 @@ async def test_without_notes_it_says_so(client: httpx.AsyncClient) -> None:
 
 
 async def test_shows_notes_escaped(client: httpx.AsyncClient, db_session: AsyncSession) -> None:
-    db_session.add(ExampleNote(title="<script>alert(1)</script>"))
+    db_session.add(make_note(title="<script>alert(1)</script>"))
     await db_session.commit()
     page = (await client.get("/example/notes")).text
     assert "&lt;script&gt;" in page

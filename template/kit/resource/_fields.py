@@ -1,0 +1,247 @@
+"""The fields of a resource, as `fields="number:str(20)! due:date?"` describes them."""
+
+import keyword
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
+from sqlmodel import SQLModel
+from wtforms import Form
+
+from kit.resource._kinds import KINDS, Date, Filter, Kind, Ref, Uuid, rule_code
+from kit.resource._names import IDENTIFIER, LONGEST_WORDS, variable
+
+EXAMPLE = "number:str(20)! amount:decimal(10,2) status:enum(draft,sent,void)=draft due:date?"
+
+_FIELD = re.compile(
+    r"(?P<name>[^:\s]+)(?::(?P<kind>\w+)(?:\((?P<arguments>[^()]*)\))?)?(?P<marks>[?!]*)"
+    r"(?:=(?P<default>\"[^\"]*\"|'[^']*'|\S*))?(?=\s|$)"
+)
+
+TAKEN = {
+    **dict.fromkeys(("id", "created_at"), "is a column of each resource"),
+    **dict.fromkeys(("after", "limit", "sort"), "is a parameter of each list"),
+    **dict.fromkeys(("date", "datetime", "time", "timedelta"), "is the name of a type"),
+    **dict.fromkeys(
+        (*("str", "int", "float", "bool", "list", "dict", "type", "col", "func", "values"),),
+        "is a name that the code around it uses",
+    ),
+}
+"""Names that no field may have, each with the reason."""
+
+
+class Reference(NamedTuple):
+    """The model that a field refers to."""
+
+    model: str
+    module: str
+    table: str
+    label: str
+    """The column by which a person finds a row."""
+    factory: str = ""
+    """Name of the module with its factory; empty for the resource itself."""
+    make: str = ""
+    """Name of its factory."""
+    path: str = ""
+    """Path of its routes if they delete a row, for example `/api/customers`."""
+
+
+@dataclass
+class Field:
+    """A field, and what the files say about it, as Python code."""
+
+    name: str
+    kind: Kind
+    is_nullable: bool = False
+    is_unique: bool = False
+    default: Any = None
+    reference: Reference | None = None
+    needs_foreign_keys: bool = False
+    """Whether another field refers to the same table."""
+
+    @property
+    def column(self) -> str:
+        """Name of the column, and of the field in the API."""
+        return f"{self.name}_id" if isinstance(self.kind, Ref) else self.name
+
+    @property
+    def words(self) -> str:
+        """As in a sentence: `due date`."""
+        return self.name.replace("_", " ")
+
+    @property
+    def variable(self) -> str:
+        """Of a row that it refers to, in functions."""
+        return variable(self.name)
+
+    @property
+    def unknown(self) -> str:
+        """Code of an id that there is not."""
+        key = self.kind.key if isinstance(self.kind, Ref) else ""
+        numbers = {"int": str(2**31 - 1), "bigint": str(2**63 - 1)}
+        return numbers.get(key, '"00000000-0000-0000-0000-000000000000"')
+
+    @property
+    def is_required(self) -> bool:
+        """Whether a caller has to send it."""
+        return not (self.is_nullable or self.default is not None or self.kind.empty)
+
+    @property
+    def annotation(self) -> str:
+        """The type in the model, with None if the column may be NULL."""
+        return f"{self.kind.annotation} | None" if self.is_nullable else self.kind.annotation
+
+    @property
+    def declared(self) -> str:
+        """What follows the annotation in the input."""
+        default = ""
+        if self.default is not None or self.is_nullable:
+            default = f"default={self.default_code}"
+        elif self.kind.empty:
+            default = f"default_factory={self.kind.empty}"
+        column = [f"sa_type={self.kind.sa_type}"] if self.kind.sa_type else []
+        if self.reference:
+            column = [f'foreign_key="{self.reference.table}.id"']
+            column += [] if self.is_unique else ["index=True"]
+        column += ["unique=True"] if self.is_unique else []
+        arguments = [*([default] if default else []), *rule_code(self.kind.rules), *column]
+        if len(arguments) == 1 and default.startswith("default="):
+            return f" = {self.default_code}"
+        return f" = Field({', '.join(arguments)})" if arguments else ""
+
+    @property
+    def patched(self) -> str:
+        """What follows the annotation in the patch."""
+        if self.is_nullable and not self.kind.rules:
+            return " = None"
+        return f" = Field({', '.join(['default=None', *rule_code(self.kind.rules)])})"
+
+    @property
+    def default_code(self) -> str:
+        """Code of the default."""
+        return "None" if self.default is None else self.kind.code(self.default)
+
+    @property
+    def default_sent(self) -> str:
+        """Code of what the API returns where nothing was sent."""
+        if self.default is None and not self.is_nullable:
+            return repr([] if self.kind.empty == "list" else {})
+        return self.kind.sent(self.default)
+
+    @property
+    def taken(self) -> str:
+        """What makes JSON of the value of a row, around or behind it."""
+        return {Date: "{}.isoformat()", Uuid: "str({})"}.get(type(self.kind), "{}")
+
+    @property
+    def taken_key(self) -> str:
+        """What makes JSON of the id of a row that it refers to."""
+        return "str({})" if self.kind.annotation == "UUID" else "{}"
+
+    @property
+    def wrong(self) -> list[str]:
+        """Code of values that the field refuses."""
+        return [*([] if self.is_nullable else ["None"]), *map(repr, self.kind.wrong)]
+
+    @property
+    def filters(self) -> list[Filter]:
+        """The filters of the list."""
+        return self.kind.filters
+
+    @property
+    def is_sortable(self) -> bool:
+        """Whether a list is sorted by it."""
+        return self.kind.is_ordered and not self.is_nullable
+
+    def made_up(self, what: str, of: str, turn: int) -> str:
+        """Code of the value of the made-up row of a `number`.
+
+        Args:
+            what: the words for the value; the field's own if empty.
+            of: name of the resource.
+            turn: number of the field, so that not all are NULL in the same rows.
+        """
+        code = self.kind.made_up(what or self.words.capitalize(), of, is_unique=self.is_unique)
+        if not self.is_nullable or self.is_unique:
+            return code
+        return f"{code} if number % {3 + turn % 3} else None"
+
+    def sample(self, which: int) -> str:
+        """Code of a value of the model."""
+        return self.kind.code(self.kind.samples[which])
+
+    def sent(self, which: int) -> str:
+        """Code of a value that a caller sends."""
+        return self.kind.sent(self.kind.samples[which])
+
+    def typed(self) -> str:
+        """Code of a value that a person types."""
+        return self.kind.typed(self.kind.samples[0])
+
+
+def parse_fields(text: str, problems: list[str]) -> list[Field]:
+    """Read the description of fields; what is wrong in it is added to the problems."""
+    fields: list[Field] = []
+    rest = text.strip()
+    while rest:
+        if match := _FIELD.match(rest):
+            rest = rest[match.end() :].lstrip()
+            fields += _field(match, problems)
+        else:
+            word, _, rest = rest.partition(" ")
+            problems.append(f"{word}: cannot be read; write name:kind, as in number:str(20)!")
+            rest = rest.lstrip()
+    seen: set[str] = set()
+    for each in fields:
+        for name in {each.name, each.column}:
+            if name in seen:
+                problems.append(f"{each.name}: {name} is the name of two fields")
+            seen.add(name)
+    return fields
+
+
+def _field(match: re.Match[str], problems: list[str]) -> Iterator[Field]:
+    name, kind = match["name"], match["kind"] or "str"
+    problems += [f"{name}: {reason}" for reason in refuse_name(name)]
+    if kind not in KINDS:
+        close = get_close_matches(kind, KINDS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(KINDS)}"
+        problems.append(f"{name}: there is no kind {kind}; {hint}")
+        return
+    try:
+        given = match["arguments"]
+        made = KINDS[kind](*(each.strip() for each in given.split(",")) if given else ())
+        field = Field(name, made, "?" in match["marks"], "!" in match["marks"])
+        if field.is_unique and not made.can_be_unique:
+            raise ValueError("cannot be unique; leave `!` out")  # noqa: TRY301
+        if match["default"] is not None:
+            if field.is_unique:
+                raise ValueError("a unique field has no default")  # noqa: TRY301
+            field.default = match["default"].strip("\"'")  # an enumeration has its class only later
+            made.parse(field.default)
+            field.default = made.parse(field.default)
+    except ValueError as error:
+        problems.append(f"{name}: {error} (kind {KINDS[kind].usage}: {KINDS[kind].about})")
+        return
+    yield field
+
+
+def refuse_name(name: str) -> Iterator[str]:
+    """Say why a field cannot have a name, if so."""
+    if not IDENTIFIER.fullmatch(name):
+        yield "a name has lower-case letters, digits and single underscores, as in due_date"
+    elif len(name) > LONGEST_WORDS:
+        yield f"a name has at most {LONGEST_WORDS} characters"
+    elif name in TAKEN:
+        yield f"{TAKEN[name]}; choose another name"
+    elif keyword.iskeyword(name) or keyword.issoftkeyword(name):
+        yield "is a word of Python; choose another name"
+    elif name in RESERVED_WORDS:
+        yield "is a reserved word of SQL; choose another name"
+    elif hasattr(Form, name) or name == "meta":
+        yield "is a name that the forms of the admin use; choose another name"
+    elif hasattr(SQLModel, name) or name.startswith(("model_", "sqlmodel_")):
+        yield "is a name that pydantic and SQLModel use; choose another name"
