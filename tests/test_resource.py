@@ -29,6 +29,7 @@ RESOURCES = (
     ("name=Order", f"fields={ORDER}", "extension=shop"),
     ("name=line", "fields=item:ref(order) count:int(1,99)=1", "extension=shop", "page=1"),
     ("name=Sheep", "fields=tags:list(str)", "page=1"),
+    ("name=User", "fields=mail:email!", "page=0"),
 )
 """Beside those of the tutorial: every kind of field, and every place of a reference."""
 

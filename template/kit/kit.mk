@@ -101,7 +101,7 @@ extension: $(own_uv) ## begin an extension of your own, a copy of _example: name
 	@$(run) python -m kit.commands.extension "$$name"
 
 resource: $(own_uv) ## write a resource, from model to tests: name=Invoice fields="number:str(20)! due:date?" (without: explained)
-	@$(run) python -m kit.commands.resource --name "$$name" --fields "$$fields" --model "$$model" --plural "$$plural" --extension "$$extension"$(if $(page), --page)$(if $(dry), --dry-run)
+	@$(run) python -m kit.commands.resource --name "$$name" --fields "$$fields" --model "$$model" --plural "$$plural" --extension "$$extension"$(if $(filter-out 0,$(page)), --page)$(if $(filter-out 0,$(dry)), --dry-run)
 
 seed: $(own_uv) ## fill a development database with made-up rows, by the factories of the tests: rows=20
 	@$(run) python -m kit.commands.seed$(if $(rows), --rows "$$rows")

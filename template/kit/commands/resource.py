@@ -24,7 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
     options = _parser().parse_args(arguments)
     if not (options.name and options.fields) and not options.model:
         if not sys.stdin.isatty():
-            print(usage(), file=sys.stderr)
+            missing = "fields" if options.name else "name" if options.fields else ""
+            print(f"error: {missing}=… is missing\n\n" * bool(missing) + usage(), file=sys.stderr)
             return MISUSED
         _ask(options)
     # Imported only now, so that a wrong argument is reported at once.

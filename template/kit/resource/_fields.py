@@ -25,6 +25,8 @@ TAKEN = {
     **dict.fromkeys(("id", "created_at"), "is a column of each resource"),
     **dict.fromkeys(("after", "limit", "sort"), "is a parameter of each list"),
     **dict.fromkeys(("date", "datetime", "time", "timedelta"), "is the name of a type"),
+    "model": "is a name that the forms of the admin use",
+    "l": "looks like 1, for which the linter refuses it",
     **dict.fromkeys(
         (*("str", "int", "float", "bool", "list", "dict", "type", "col", "func", "values"),),
         "is a name that the code around it uses",
@@ -111,6 +113,13 @@ class Field:
         if len(arguments) == 1 and default.startswith("default="):
             return f" = {self.default_code}"
         return f" = Field({', '.join(arguments)})" if arguments else ""
+
+    @property
+    def returned(self) -> str:
+        """The type in the output, which refuses nothing that is stored."""
+        plain = {"EmailAddress": "str", "WebAddress": "str", "AwareDatetime": "datetime"}
+        annotation = plain.get(self.kind.annotation, self.kind.annotation)
+        return f"{annotation} | None" if self.is_nullable else annotation
 
     @property
     def patched(self) -> str:

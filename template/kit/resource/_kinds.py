@@ -107,7 +107,7 @@ class Kind:
 
 class Str(Kind):
     usage = "str(40)"
-    about = "text of one line, 1 to 40 characters (without a number: 200)"
+    about = "short text of 1 to 40 characters (without a number: 200)"
     annotation = "str"
     default_type = str
     can_be_unique = is_ordered = True
@@ -121,6 +121,11 @@ class Str(Kind):
         self.rules = {**({"min_length": 1} if self.least else {}), "max_length": self.longest}
         self.wrong = (*([""] * self.least), Code(f"'x' * {self.longest + 1:_}"))
         self.samples = ("Alpha", "Beta") if self.longest > len("Alpha") else ("A", "B")
+
+    def allow_empty(self) -> None:
+        """Accept a text without characters, as a model that does not refuse it."""
+        self.least, self.rules = 0, {"max_length": self.longest}
+        self.wrong = tuple(each for each in self.wrong if each != "")
 
     def made_up(self, what: str, of: str, *, is_unique: bool) -> str:  # noqa: ARG002
         """As `Customer 7`, if there is room for it."""
@@ -136,7 +141,7 @@ class Str(Kind):
 
 class TextKind(Str):
     usage = "text(10000)"
-    about = "text of many lines, at most 10,000 characters"
+    about = "long text of at most 10,000 characters"
     sa_type = "Text"
     is_ordered = can_be_unique = False
     least = 0

@@ -77,8 +77,8 @@ class Names:
                 yield f"{what}={name}: it is a keyword of Python"
         if self.table in RESERVED_WORDS:
             yield (
-                f"name={self.name}: it is a reserved word of SQL, which every query would have to "
-                f"quote. Call it customer_{self.name}, for example"
+                f"name={self.name}: its table would have the name {self.table}, a reserved word of "
+                f"SQL. Call it customer_{self.name}, for example"
             )
         if self.model.startswith("Test"):
             yield f"name={self.name}: pytest would take the class {self.model} for a test"
@@ -118,8 +118,10 @@ def names_of(
     many = inflection.underscore(plural.strip().replace(" ", "_")) or inflection.pluralize(singular)
     words, plural_words = singular.replace("_", " "), many.replace("_", " ")
     vowel = words[:1] in tuple("aeio") or words.startswith(("up", "un", "ul", "ur"))
-    table = own_table or (f"{public}_{singular}" if extension else singular)
-    model = own_model or inflection.camelize(table)
+    whole = f"{public}_{singular}" if extension else singular
+    # Each query would have to quote a reserved word, as `order` and `user` are.
+    table = own_table or (many if whole in RESERVED_WORDS else whole)
+    model = own_model or inflection.camelize(whole)
     category = public.replace("_", " ").title()
     below = f"/{many.replace('_', '-')}"
     page = f"/{public}{below}" if extension else below

@@ -18,7 +18,7 @@ from sqlmodel import SQLModel
 from kit.extensions import public_name
 from kit.migrations import load_metadata
 from kit.resource._fields import Field, Reference, refuse_name
-from kit.resource._kinds import KINDS, Enum, Ref
+from kit.resource._kinds import KINDS, Enum, Ref, Str
 from kit.resource._names import Names, names_of
 from kit.settings import BASE_DIR
 
@@ -60,6 +60,8 @@ def resolve_references(
             field.reference = Reference(names.model, "", names.table, "id")
             if not field.is_nullable:
                 problems.append(f"{field.name}: the first row could refer to none; write `?`")
+            if field.is_unique:
+                problems.append(f"{field.name}: cannot be unique in its own table; leave `!` out")
         elif model is None:
             shown = sorted(
                 {names_of(each.__name__, extension=names.extension).name for each in there.values()}
@@ -146,26 +148,21 @@ def _field_of(
     declared = model.model_fields.get(column.key)
     type_: Any = _plain(column.type)
     name = _kind_of(column)
-    arguments: tuple[Any, ...] = ()
+    if name == "datetime" and not type_.timezone:
+        return "is a moment without a time zone; declare sa_type=DateTime(timezone=True)"
+    if name == "text" and type_.length:
+        name = "str"
+    arguments = _arguments(name, type_, rules_of(declared))
     if column.foreign_keys:
         if relations.get(column.key) != column.key.removesuffix("_id"):
             return f"refers to a row; add a Relationship {column.key.removesuffix('_id')} for it"
         name, arguments = "ref", (next(iter(column.foreign_keys)).column.table,)
-    elif name == "enum":
-        arguments = tuple(each.value for each in type_.enum_class or ())
-    elif name == "list":
-        item = _kind_of(sa.Column(type_.item_type))
-        arguments = ("str" if item == "text" else item,)
-    elif name == "text" and type_.length:
-        name, arguments = "str", (type_.length,)
-    elif name == "decimal":
-        arguments = (type_.precision, type_.scale or 0)
-    elif name in ("int", "bigint", "float") and {"ge", "le"} <= rules_of(declared).keys():
-        arguments = (rules_of(declared)["ge"], rules_of(declared)["le"])
     try:
         kind = KINDS[name](*map(str, arguments))
     except (KeyError, ValueError):
         return f"has a type that is no kind of field: {column.type!r}"
+    if isinstance(kind, Str) and "min_length" not in rules_of(declared):
+        kind.allow_empty()
     if isinstance(kind, Enum):
         kind.name_class(type_.enum_class.__name__, type_.enum_class.__module__)
     default = getattr(declared, "default", None)
@@ -179,6 +176,22 @@ def _field_of(
         is_unique=[column] in uniques,
         default=None if default is PydanticUndefined else getattr(default, "value", default),
     )
+
+
+def _arguments(name: str, type_: Any, rules: dict[str, Any]) -> tuple[Any, ...]:
+    """The arguments of the kind `name` that a column's type and rules give."""
+    if name == "enum":
+        return tuple(each.value for each in type_.enum_class or ())
+    if name == "list":
+        item = _kind_of(sa.Column(type_.item_type))
+        return ("str" if item == "text" else item,)
+    if name == "str":
+        return (type_.length,)
+    if name == "decimal":
+        return (type_.precision, type_.scale or 0)
+    if name in ("int", "bigint", "float") and {"ge", "le"} <= rules.keys():
+        return (rules["ge"], rules["le"])
+    return (-(2**15), 2**15 - 1) if isinstance(type_, sa.SmallInteger) else ()
 
 
 def rules_of(declared: Any) -> dict[str, Any]:
@@ -203,8 +216,11 @@ def own_rules(model: type[SQLModel], fields: list[Field]) -> Iterator[str]:
     if validators.field_validators or validators.model_validators:
         yield "its validators"
     for field in fields:
-        rules = rules_of(model.model_fields.get(field.column))
-        if any(field.kind.rules.get(name) != value for name, value in rules.items()):
+        declared = model.model_fields.get(field.column)
+        rules = rules_of(declared)
+        is_made = declared is not None and declared.default_factory is not None
+        others = (name for name, value in rules.items() if field.kind.rules.get(name) != value)
+        if any(others) or (is_made and not field.kind.empty):
             yield field.column
 
 
@@ -265,13 +281,18 @@ def registered() -> list[tuple[str, str]]:
     `GET /shop/orders`, without `/api`, `tag Orders` and `view Order`.
     """
     found = []
-    for path in sorted((BASE_DIR / "app").rglob("*.py")):
+    ours = (BASE_DIR / "kit" / "http").glob("*.py")
+    for path in (*ours, *sorted((BASE_DIR / "app").rglob("*.py"))):
         inner = path.relative_to(BASE_DIR)
         if "tests" in inner.parts or "__pycache__" in inner.parts:
             continue
         start = f"/{public_name(inner.parts[2])}" if inner.parts[1] == "extensions" else ""
         nodes = [*ast.walk(ast.parse(path.read_text("utf-8")))]
-        found += [(name, f"{inner}:{line}") for name, line in _registered(nodes, start)]
+        found += [
+            (name, f"{inner}:{line}")
+            for name, line in _registered(nodes, start)
+            if "admin" in inner.parts or not name.startswith("view ")
+        ]
     return found
 
 

@@ -154,12 +154,15 @@ def _complete(resource: Resource, problems: list[str]) -> None:
     resource.missing_forms = tuple(
         form for form in ("Input", "Patch", "Output") if not hasattr(module, f"{names.model}{form}")
     )
-    own = [*there.own_rules(model, resource.fields)] if "Input" in resource.missing_forms else []
-    if own:
-        problems.append(
-            f"{there.place_of(model)}: write {names.model}Input beside it, since only you know the "
-            f"rules of {', '.join(own)}"
-        )
+    # What a patch may hold is said by the input, where there is one.
+    ruled = getattr(module, f"{names.model}Input", model)
+    own = ", ".join(there.own_rules(ruled, resource.fields))
+    problems += (
+        f"{there.place_of(ruled)}: write {names.model}{form} beside it, since only you know the "
+        f"rules of {own}"
+        for form in ("Input", "Patch")
+        if own and form in resource.missing_forms
+    )
     key = there.key_of(model)
     if key is None:
         problems.append(f"{there.place_of(model)}: its key is no `id` of integer or uuid")

@@ -42,6 +42,8 @@ class TestFields:
             ("data:json", "data: is a name that the forms of the admin use"),
             ("id:int", "id: is a column of each resource"),
             ("limit:int", "limit: is a parameter of each list"),
+            ("model:str", "model: is a name that the forms of the admin use"),
+            ("l:int", "l: looks like 1"),
             ("date:date", "date: is the name of a type"),
             ("n" * 31, "a name has at most 30 characters"),
             ("due:date(3)", "due: takes nothing in parentheses"),
@@ -104,10 +106,14 @@ class TestNames:
                 "/api/shop/orders",
             )
 
+    def test_a_table_is_no_reserved_word(self) -> None:
+        names = names_of("Order")
+        assert (names.model, names.table, names.path) == ("Order", "orders", "/api/orders")
+
     @pytest.mark.parametrize(
         ("asked", "reason"),
         [
-            ({"name": "Order"}, "name=order: it is a reserved word of SQL"),
+            ({"name": "Analyse", "plural": "analyse"}, "a reserved word of SQL"),
             ({"name": "Test_run"}, "pytest would take the class TestRun for a test"),
             ({"name": "2nd"}, "name=2nd: use letters"),
             ({"name": "x" * 31}, "it has 31 characters"),
@@ -138,6 +144,15 @@ class TestInTheWay:
         assert "the route /example/notes is there" in told
         assert "there is a tag Example notes" in told
         assert "app/extensions/_example/api/notes.py:" in told
+
+    def test_a_route_of_the_kit(self) -> None:
+        told = refused(name="Task", fields="title:str")
+        assert "kit/http/_routers.py:" in told
+        assert "there is a tag Tasks. Choose another with plural=…" in told
+
+    def test_a_unique_reference_to_its_own_table(self) -> None:
+        told = refused(name="Person", fields="boss:ref(person)?!")
+        assert "boss: cannot be unique in its own table" in told
 
     def test_a_file(self) -> None:
         told = refused(name="Page", fields="title:str")
