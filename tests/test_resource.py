@@ -33,6 +33,9 @@ RESOURCES = (
 )
 """Beside those of the tutorial: every kind of field, and every place of a reference."""
 
+TABLES = len(TUTORIAL) + len(RESOURCES) + 2
+"""With the notes of the extension, and the model of its owner."""
+
 OWN_MODEL = '''\
 """Parcels."""
 
@@ -106,9 +109,9 @@ def test_seed_makes_rows_that_the_routes_accept(written: Service) -> None:
     runs = []
     for _ in range(2):
         told = written.make("seed", "rows=50")
-        assert told.count(": 50 rows\n") == 7  # with the notes of the extension
+        assert told.count(": 50 rows\n") == TABLES
         runs.append(written.run("uv", "run", "python", "-c", CHECK_ROWS))
-    assert runs[0].count("\n") == 7 * 50
+    assert runs[0].count("\n") == TABLES * 50
     assert runs[0] == runs[1]
 
 

@@ -174,9 +174,12 @@ class Field:
             turn: number of the field, so that not all are NULL in the same rows.
         """
         code = self.kind.made_up(what or self.words.capitalize(), of, is_unique=self.is_unique)
-        if not self.is_nullable or self.is_unique:
-            return code
-        return f"{code} if number % {3 + turn % 3} else None"
+        return f"{code} if number % {3 + turn % 3} else None" if self.is_sometimes_null else code
+
+    @property
+    def is_sometimes_null(self) -> bool:
+        """Whether some of the made-up rows have no value."""
+        return self.is_nullable and not self.is_unique and self.default is None
 
     def sample(self, which: int) -> str:
         """Code of a value of the model."""

@@ -326,6 +326,7 @@ def _context(resource: Resource) -> dict[str, Any]:
         "required": [each for each in fields if each.is_required],
         "optional": [each for each in fields if not each.is_required],
         "patched": plain,
+        "sometimes_null": [each for each in plain if each.is_sometimes_null],
         "has_filters": any(each.filters for each in fields),
         "sorts": sorts,
         "conflict": f"; 409 when {' or '.join(conflicts)}" if conflicts else "",
