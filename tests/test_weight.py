@@ -8,7 +8,7 @@ from tests.rendered import files
 FILES = 221  # 15 of them write resources: 6 of Python, 9 templates
 PYTHON_OF_THE_OWNER = 5_000
 """Lines outside of `kit/`, the skeleton of an extension and the tests included."""
-PYTHON_OF_THE_KIT = 21_100  # 0.7.1 had 15,350; resources, their rows and lists are 2,360 of them
+PYTHON_OF_THE_KIT = 21_150  # 0.7.1 had 15,350; resources, their rows and lists are 2,410 of them
 """Lines in `kit/`; 1,950 of them are `kit.testing` and `kit.architecture`, for tests alone."""
 
 
