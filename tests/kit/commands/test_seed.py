@@ -159,10 +159,17 @@ class TestFailure:
         assert session.scalars(sa.select(Invoice)).all() == []
 
 
+with_a_factory = pytest.mark.skipif(
+    not (BASE_DIR / "app/extensions/_example/tests/factories").is_dir(),
+    reason="this service's _example is of a release without a factory",
+)
+
+
 class TestFactories:
     def notes(self, session: Session) -> list[ExampleNote]:
         return [*session.exec(select(ExampleNote).order_by(ExampleNote.id)).all()]  # type: ignore[arg-type]
 
+    @with_a_factory
     def test_those_of_an_extension_are_found(
         self, sync_db_session: Session, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -177,6 +184,7 @@ class TestFactories:
         assert "example_note: left as it is, since it has rows" in capsys.readouterr().out
         assert self.notes(sync_db_session) == notes
 
+    @with_a_factory
     def test_each_run_makes_the_same_rows(self, sync_db_session: Session) -> None:
         runs = []
         for _ in range(2):
@@ -232,6 +240,11 @@ class TestFactories:
 
 
 class TestRefusals:
+    @pytest.fixture(autouse=True)
+    def factories(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Those of the service do not matter, nor whether it has some."""
+        monkeypatch.setattr(command, "find_factories", lambda: of(make_customer))
+
     def test_less_than_a_row(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):
             command.main(["--rows", "0"])
