@@ -21,7 +21,7 @@ template = pathlib.Path.cwd()
 sys.path.insert(0, str(template))
 # What this imports has nothing to do with the source that is read.
 settings = types.ModuleType("kit.settings")
-settings.BASE_DIR = template
+settings.BASE_DIR, settings.StartupError = template, Exception
 sys.modules["kit.settings"] = settings
 package = types.ModuleType("kit.architecture")
 package.__path__ = [str(template / "kit" / "architecture")]

@@ -1,10 +1,13 @@
-"""Imports the modules of a package, so that a new file needs no registration."""
+"""Imports the modules of a package, so that a new file needs no registration; names places."""
 
+import inspect
+import os
 import traceback
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from kit.settings import BASE_DIR, StartupError
 
@@ -29,16 +32,24 @@ def import_modules(package: str, *, but: Collection[str] = ()) -> list[ModuleTyp
     return [_import(name, folder) for name in names]
 
 
+def place(path: str | Path, line: int | None) -> str:
+    """Format a line of a file as editors and terminals understand it: `kit/queue/_app.py:12`."""
+    return f"{os.path.relpath(path, BASE_DIR) if BASE_DIR in Path(path).parents else path}:{line}"
+
+
+def place_of(definition: type | Callable[..., Any]) -> str:
+    """The place at which a class or a function is defined, decorators included."""
+    found: Any = inspect.unwrap(definition)
+    return place(inspect.getsourcefile(found) or "", inspect.getsourcelines(found)[1])
+
+
 def last_line_in(folder: Path, error: BaseException) -> str:
     """File and line, inside a folder where possible, that an error came from."""
     if isinstance(error, SyntaxError) and error.filename:
-        place = error.filename, error.lineno
-    else:
-        frames = traceback.extract_tb(error.__traceback__)
-        own = [frame for frame in frames if folder in Path(frame.filename).parents]
-        place = (own or frames)[-1].filename, (own or frames)[-1].lineno
-    path = Path(place[0])
-    return f"{path.relative_to(BASE_DIR) if BASE_DIR in path.parents else path}:{place[1]}"
+        return place(error.filename, error.lineno)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if folder in Path(frame.filename).parents]
+    return place((own or frames)[-1].filename, (own or frames)[-1].lineno)
 
 
 def _import(name: str, folder: Path) -> ModuleType:
@@ -47,7 +58,7 @@ def _import(name: str, folder: Path) -> ModuleType:
     except StartupError:
         raise
     except Exception as error:
-        place = last_line_in(folder, error)
+        where = last_line_in(folder, error)
         raise StartupError(
-            f"cannot import {name}: {place}: {type(error).__name__}: {error}"
+            f"cannot import {name}: {where}: {type(error).__name__}: {error}"
         ) from error

@@ -7,6 +7,7 @@ part of core that owns the hook loads it here and takes what it needs from the m
 import difflib
 import importlib
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -17,6 +18,9 @@ from kit.settings import BASE_DIR, StartupError, extension_problems, settings, w
 HOOKS = ("models", "api", "admin", "tasks", "message_handlers")
 PARTS = (*HOOKS, "settings", "migrations", "templates", "tests")
 """Modules and folders of an extension that have a meaning."""
+
+IDENTIFIER = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+"""What an extension may be called, and a resource and its fields: `loyalty_points`."""
 
 EXTENSIONS_DIR = BASE_DIR / "app" / "extensions"
 

@@ -2,7 +2,6 @@
 
 import gc
 import logging
-import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from inspect import isasyncgenfunction, isgeneratorfunction, unwrap
@@ -12,11 +11,12 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIWebSocketRoute, iter_route_contexts
 
 from kit.connections import begin_process
+from kit.discovery import place
 from kit.messages import setup_message_handlers
 from kit.migrations import init_db
 from kit.places import service
 from kit.security import ANONYMOUS_USERS, USERS, asks_who_calls, routes_and_callers
-from kit.settings import BASE_DIR, StartupError, settings, unknown_settings
+from kit.settings import StartupError, settings, unknown_settings
 
 logger = logging.getLogger(__name__)
 
@@ -105,8 +105,7 @@ def place_of(endpoint: Any) -> str:
     code = getattr(function, "__code__", None)
     if code is None:
         return repr(endpoint)
-    place = f"{os.path.relpath(code.co_filename, BASE_DIR)}:{code.co_firstlineno}"
-    return f"`{function.__name__}` ({place})"
+    return f"`{function.__name__}` ({place(code.co_filename, code.co_firstlineno)})"
 
 
 def _scopes(dependant: Dependant, sessions: list[Any]) -> Iterator[str | None]:

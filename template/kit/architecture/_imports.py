@@ -1,15 +1,14 @@
 """The service's source, and rules about which part of it may import which."""
 
 import ast
-import inspect
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import kit
+from kit.discovery import place
 from kit.settings import BASE_DIR
 
 EXTENSIONS = "app.extensions"
@@ -23,17 +22,6 @@ class Import(NamedTuple):
     place: str
     is_for_types: bool
     """Whether it is below `if TYPE_CHECKING`, so that it never runs."""
-
-
-def place(path: str | Path, line: int) -> str:
-    """Format a line of a file as editors and terminals understand it: `kit/queue/_app.py:12`."""
-    return f"{os.path.relpath(path, BASE_DIR)}:{line}"
-
-
-def place_of(definition: type | Callable[..., Any]) -> str:
-    """The place at which a class or a function is defined, decorators included."""
-    found: Any = inspect.unwrap(definition)
-    return place(inspect.getsourcefile(found) or "", inspect.getsourcelines(found)[1])
 
 
 def extension_of(module: str) -> str | None:

@@ -24,10 +24,9 @@ from kit.architecture._imports import (
     imports,
     is_service_code,
     modules,
-    place,
-    place_of,
     tree,
 )
+from kit.discovery import place, place_of
 from kit.extensions import PARTS, close_part, extension_dir, present_extensions, public_name
 from kit.http import extension_title, own_group
 from kit.migrations import load_metadata

@@ -18,7 +18,13 @@ from pathlib import Path
 from sqladmin.helpers import slugify_class_name
 
 from kit.commands import run_command
-from kit.extensions import EXTENSIONS_DIR, extension_dir, present_extensions, public_name
+from kit.extensions import (
+    EXTENSIONS_DIR,
+    IDENTIFIER,
+    extension_dir,
+    present_extensions,
+    public_name,
+)
 from kit.http import extension_prefix, extension_title
 from kit.migrations import REVISION_ID_LENGTH
 from kit.settings import BASE_DIR, StartupError, where_set
@@ -175,8 +181,6 @@ def _format(folder: Path) -> None:
             check=True,
         )
 
-
-IDENTIFIER = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 LONGEST_NAME = REVISION_ID_LENGTH - len("_3f2a91c0")
 """Characters. Alembic's limit for revision ids is reached long before PostgreSQL's for names."""

@@ -11,8 +11,9 @@ from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
 from sqlmodel import SQLModel
 from wtforms import Form
 
+from kit.extensions import IDENTIFIER
 from kit.resource._kinds import KINDS, Date, Filter, Kind, Ref, Uuid, rule_code
-from kit.resource._names import IDENTIFIER, LONGEST_WORDS, variable
+from kit.resource._names import LONGEST_WORDS, variable
 
 EXAMPLE = "number:str(20)! amount:decimal(10,2) status:enum(draft,sent,void)=draft due:date?"
 

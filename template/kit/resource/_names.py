@@ -9,13 +9,11 @@ from pathlib import Path
 import inflection
 from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
 
-from kit.extensions import extension_dir, public_name
+from kit.extensions import IDENTIFIER, extension_dir, public_name
 from kit.settings import BASE_DIR
 
 LONGEST_WORDS = 30
 """Characters of the name of a resource or a field, from which longer ones are made."""
-
-IDENTIFIER = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 
 @dataclass(frozen=True)

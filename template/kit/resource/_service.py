@@ -1,11 +1,9 @@
 """What the service has already: models to refer to or to begin from, and what is in the way."""
 
 import ast
-import inspect
 from collections.abc import Iterator
 from difflib import get_close_matches
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,20 +13,13 @@ from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.interfaces import MANYTOONE
 from sqlmodel import SQLModel
 
+from kit.discovery import place_of
 from kit.extensions import public_name
 from kit.migrations import load_metadata
 from kit.resource._fields import Field, Reference, refuse_name
 from kit.resource._kinds import KINDS, Enum, Ref, Str
 from kit.resource._names import Names, names_of
 from kit.settings import BASE_DIR
-
-
-def place_of(definition: Any) -> str:
-    """File and line of a class or a function: `app/models/order.py:12`."""
-    found = inspect.unwrap(definition)
-    path = Path(inspect.getsourcefile(found) or "")
-    shown = path.relative_to(BASE_DIR) if BASE_DIR in path.parents else path
-    return f"{shown}:{inspect.getsourcelines(found)[1]}"
 
 
 def models(extension: str) -> dict[str, type[SQLModel]]:
@@ -98,7 +89,7 @@ def key_of(model: type[SQLModel]) -> str | None:
 
 def _reference(model: type[SQLModel]) -> Reference:
     mapper: Mapper[Any] = sa.inspect(model)
-    other = names_of(model.__name__, extension=_extension_of(model))
+    other = names_of(model.__name__, extension=extension_of(model))
     texts = [each.key for each in mapper.columns if _kind_of(each) == "text"]
     deletes = f"DELETE {other.page}/{{{other.name}_id}}"
     return Reference(
@@ -112,7 +103,8 @@ def _reference(model: type[SQLModel]) -> Reference:
     )
 
 
-def _extension_of(model: type[SQLModel]) -> str:
+def extension_of(model: type[SQLModel]) -> str:
+    """The extension that a model belongs to; empty for one of `app/models`."""
     parts = model.__module__.split(".")
     return parts[2] if parts[:2] == ["app", "extensions"] else ""
 

@@ -22,6 +22,7 @@ from alembic.operations import ops
 from alembic.util import CommandError
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from kit.discovery import place_of
 from kit.extensions import enabled_extensions
 from kit.process import start_local_services
 from kit.resource import _service as there
@@ -158,14 +159,14 @@ def _complete(resource: Resource, problems: list[str]) -> None:
     ruled = getattr(module, f"{names.model}Input", model)
     own = ", ".join(there.own_rules(ruled, resource.fields))
     problems += (
-        f"{there.place_of(ruled)}: write {names.model}{form} beside it, since only you know the "
+        f"{place_of(ruled)}: write {names.model}{form} beside it, since only you know the "
         f"rules of {own}"
         for form in ("Input", "Patch")
         if own and form in resource.missing_forms
     )
     key = there.key_of(model)
     if key is None:
-        problems.append(f"{there.place_of(model)}: its key is no `id` of integer or uuid")
+        problems.append(f"{place_of(model)}: its key is no `id` of integer or uuid")
     resource.key = key or "int"
     resource.has_created_at = "created_at" in model.model_fields
 
@@ -238,10 +239,9 @@ def _other_factories(resource: Resource, problems: list[str]) -> list[Resource]:
             if path.exists():
                 continue
             model = getattr(import_module(reference.module), reference.model)
-            extension = reference.module.split(".")[2] if ".extensions." in reference.module else ""
             names = names_of(
                 reference.model,
-                extension=extension,
+                extension=there.extension_of(model),
                 own_model=reference.model,
                 own_table=reference.table,
             )
