@@ -2,18 +2,25 @@
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
+from sqlalchemy import DateTime, SmallInteger
+from sqlalchemy.orm import registry
+from sqlmodel import Field, SQLModel
 
 from kit.commands import resource as command
-from kit.resource import KINDS, Request, _writing, write_resource
+from kit.resource import KINDS, Request, _service, _writing, write_resource
 from kit.resource._fields import parse_fields
 from kit.resource._names import names_of
 from kit.settings import BASE_DIR, StartupError
@@ -194,6 +201,66 @@ class TestWriting:
             '"""Mine."""\n\nimport os\nimport sys\n\nHERE = os.curdir\n\n\n'
             '@sys.call\ndef more() -> None:\n    """Do."""\n'
         )
+
+
+class TestForms:
+    def test_an_output_refuses_nothing_that_is_stored(self) -> None:
+        fields = "name:str(5) mail:email count:int(1,3) seen:datetime? tags:list(str)"
+        text = _writing._texts(Request("Sample", fields))[0][BASE_DIR / "app/models/sample.py"]
+        names: dict[str, Any] = {}
+        # Without the table, which would join those of the service.
+        exec(re.sub(r"(?s)\nclass Sample\(.*?(?=\nclass SamplePatch)", "", text), names)  # noqa: S102
+        stored = {"name": "", "mail": "nowhere", "count": 7, "seen": None, "tags": ["x"] * 101}
+        with pytest.raises(ValidationError) as refused:
+            names["SampleInput"].model_validate(stored)
+        assert refused.value.error_count() == 4
+        made = {"id": 1, "created_at": datetime.now(UTC)}
+        output = names["SampleOutput"].model_validate(stored | made)
+        assert output.model_dump() == stored | made
+
+
+class Own(SQLModel, registry=registry()):
+    """The tables of these tests, which are none of the service's."""
+
+
+class Shelf(Own, table=True):
+    """A model that its owner wrote."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    code: str = Field(default="", max_length=8)
+    place: int = Field(sa_type=SmallInteger)
+    token: str = Field(default_factory=str, max_length=200)
+    seen: datetime = Field(sa_type=DateTime(timezone=False))
+
+
+class TestModelThatIsThere:
+    def test_its_fields_have_its_rules(self) -> None:
+        problems: list[str] = []
+        fields = {each.name: each for each in _service.fields_of(Shelf, problems)}
+        assert dict(fields["code"].kind.rules) == {"max_length": 8}
+        assert "" not in fields["code"].kind.wrong
+        assert dict(fields["place"].kind.rules) == {"ge": -32768, "le": 32767}
+        assert "Shelf.seen is a moment without a time zone" in problems[0]
+        assert [*_service.own_rules(Shelf, [*fields.values()])] == ["token"]
+
+    def test_a_patch_needs_the_rules_of_the_input(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        class ShelfInput(SQLModel):
+            code: str = Field(max_length=8, min_length=3)
+
+        fields = [each for each in _service.fields_of(Shelf, []) if each.name == "code"]
+        resource = _writing.Resource(names_of("Shelf"), fields, "app.models.shelf", Shelf)
+        module = SimpleNamespace(ShelfInput=ShelfInput)
+        monkeypatch.setattr(_writing, "import_module", lambda _: module)
+        problems: list[str] = []
+        _writing._complete(resource, problems)
+        assert resource.missing_forms == ("Patch", "Output")
+        assert len(problems) == 1
+        assert "write ShelfPatch beside it, since only you know the rules of code" in problems[0]
+
+    def test_a_list_of_it_is_no_view(self) -> None:
+        places = [place for name, place in _service.registered() if name == "view ExampleNote"]
+        assert len(places) == 1
+        assert places[0].startswith("app/extensions/_example/admin/")
 
 
 class TestWithoutArguments:
