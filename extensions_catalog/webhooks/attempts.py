@@ -6,6 +6,7 @@ So no connection to the database is held while a receiver takes its time.
 import logging
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from http import HTTPStatus
 
 from sqlalchemy import and_, func, true
@@ -17,7 +18,8 @@ from app.extensions.webhooks.models import DeliveryState, WebhookDelivery, Webho
 from app.extensions.webhooks.settings import webhooks_settings
 from app.extensions.webhooks.signatures import signed_headers
 from app.extensions.webhooks.subscriptions import signing_secrets, switch_off
-from kit.outbox import back_off
+from kit.messages import call_after_commit
+from kit.outbox import back_off, count_failure
 
 logger = logging.getLogger(__name__)
 
@@ -134,6 +136,7 @@ def record(session: Session, attempt: Attempt, outcome: Outcome) -> None:
     elif attempt.number >= webhooks_settings.ATTEMPTS:
         _end(delivery, DeliveryState.DEAD)
         _count_dead_letter(session, subscription)
+        call_after_commit(session, partial(count_failure, WebhookDelivery))
     else:
         wait = back_off(attempt.number, first=FIRST_WAIT, longest=LONGEST_WAIT)
         wait = max(wait, min(outcome.retry_after or 0, LONGEST_WAIT))

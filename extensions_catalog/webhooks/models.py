@@ -11,6 +11,7 @@ from sqlmodel import Field, Relationship, SQLModel
 
 from app.extensions.webhooks.addresses import LONGEST_URL, check_url
 from app.extensions.webhooks.encryption import EncryptedSecret
+from kit.outbox import DUE_COLUMN
 
 _EVENT_PATTERN = r"^(\*|[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*(\.\*)?)$"
 
@@ -89,7 +90,9 @@ class WebhookDelivery(SQLModel, table=True):
         UniqueConstraint("subscription_id", "message_id"),
         Index(None, "state", "id"),
         Index(
-            None, "subscription_id", "next_attempt_at", postgresql_where=text("state = 'pending'")
+            *(None, "subscription_id", "next_attempt_at"),
+            postgresql_where=text("state = 'pending'"),
+            info={DUE_COLUMN: "next_attempt_at"},
         ),
     )
 

@@ -34,13 +34,26 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import BigInteger, DateTime, Index, delete, func, inspect, text
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    Index,
+    MetaData,
+    delete,
+    func,
+    inspect,
+    literal,
+    text,
+    union_all,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import Field, Session, SQLModel, col, select
 
 from kit.context import get_task_id
 from kit.errors import first_line, is_outage
 from kit.places import service
 from kit.process import mask_secrets
+from kit.redis import count_event
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +119,54 @@ class OutboxRow(SQLModel):
 
 def due_index() -> Index:
     """The index that due rows are found by, for a table's `__table_args__`."""
-    return Index(None, "due_at", postgresql_where=text("state IN ('queued', 'sending')"))
+    return Index(
+        *(None, "due_at"),
+        postgresql_where=text("state IN ('queued', 'sending')"),
+        info={DUE_COLUMN: "due_at"},
+    )
+
+
+DUE_COLUMN = "due_column"
+"""Key in the `info` of a partial index of what is to be sent: the column that says when."""
+
+MOST_COUNTED = 10_000
+"""Rows of a table that `read_backlogs` counts; a longer backlog has this many."""
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """What waits to be sent in one table."""
+
+    table: str
+    waiting: int
+    overdue_seconds: float
+    """For how long the row has been due that was due first; 0 where none is due yet."""
+
+
+async def read_backlogs(
+    connection: AsyncConnection, metadata: MetaData = SQLModel.metadata
+) -> list[Backlog]:
+    """Read the backlog of each outbox, and of each table with an index that has a `DUE_COLUMN`."""
+    queries = []
+    for table in metadata.sorted_tables:
+        for index in table.indexes:
+            due = table.columns.get(index.info.get(DUE_COLUMN, ""))
+            if due is not None:
+                waiting = (
+                    select(due.label("due"))
+                    .where(index.dialect_options["postgresql"]["where"])
+                    .order_by(due)
+                    .limit(MOST_COUNTED)
+                    .subquery()
+                )
+                overdue = func.extract("epoch", func.now() - func.min(waiting.c.due))
+                queries.append(
+                    select(literal(table.name), func.count(), func.greatest(overdue, 0)).select_from(waiting)
+                )
+    if not queries:
+        return []
+    rows = await connection.execute(union_all(*queries))
+    return [Backlog(name, waiting, float(overdue)) for name, waiting, overdue in rows]
 
 
 @dataclass(frozen=True)
@@ -193,7 +253,7 @@ class Outbox(Generic[Row]):
                     session.commit()
                     return row
                 self._apply(session, row, outcome)
-                session.commit()
+                self._commit(session, row)
 
     def record(self, claimed: Row, outcome: Outcome) -> None:
         """Record the outcome of a claimed row's attempt, unless the row is this worker's no more.
@@ -240,7 +300,7 @@ class Outbox(Generic[Row]):
                 self._log(logging.INFO, claimed, f"{outcome.state}, but no longer this worker's")
                 return
             self._apply(session, row, outcome)
-            session.commit()
+            self._commit(session, row)
             self._log(logging.INFO, row, f"{row.state} after attempt {row.attempts}")
 
     def _apply(self, session: Session, row: Row, outcome: Outcome) -> None:
@@ -259,9 +319,23 @@ class Outbox(Generic[Row]):
             row.sent_at = datetime.now(UTC)
         self.ended(session, row)
 
+    def _commit(self, session: Session, row: Row) -> None:
+        session.commit()
+        if row.state == OutboxState.FAILED:
+            count_failure(self.model)
+
     def _log(self, level: int, row: Row, what: str) -> None:
         # Without the reason, which may hold addresses: more people read logs than the outbox.
         logger.log(level, "%s%s: %s", get_task_id(), self.label(row), what)
+
+
+FAILURES = "failed:"
+"""What `kit.redis.count_event` counts under this and a table's name: rows that were given up."""
+
+
+def count_failure(model: type[SQLModel]) -> None:
+    """Count a row that was given up; called after the commit."""
+    count_event(f"{FAILURES}{inspect(model).local_table.name}")
 
 
 def turns(again: Callable[[], object]) -> Iterator[None]:

@@ -14,7 +14,9 @@ from sqlmodel import Session, col, select
 from kit import outbox as outbox_module
 from kit.messages import call_after_commit
 from kit.outbox import (
+    FAILURES,
     LONGEST_ERROR,
+    Backlog,
     Outbox,
     OutboxRow,
     OutboxState,
@@ -22,8 +24,10 @@ from kit.outbox import (
     back_off,
     delete_old,
     due_index,
+    read_backlogs,
 )
 from kit.places import service
+from kit.queue import read_redis_status
 from kit.testing import committing_workers
 
 WORKERS = 3
@@ -395,3 +399,40 @@ def test_a_secret_that_a_server_repeats_is_not_stored(
     [parcel] = add(session, "a")
     send_due(Outcome(OutboxState.FAILED, "Malformed access token token-of-the-page"))
     assert reload(session, parcel).error == "Malformed access token ***"
+
+
+class TestBacklog:
+    async def read(self) -> Backlog:
+        async with service.engine.connect() as connection:
+            [backlog] = await read_backlogs(connection, Parcel.metadata)
+        return backlog
+
+    async def test_of_an_empty_table(self, engine: Engine) -> None:
+        assert await self.read() == Backlog(Parcel.__tablename__, 0, 0)
+
+    async def test_counts_what_is_unfinished_and_how_long_it_is_due(self, session: Session) -> None:
+        add(session, "sent", state=OutboxState.SENT, due_at=datetime.now(UTC) - timedelta(days=9))
+        add(session, "later", due_at=datetime.now(UTC) + timedelta(hours=1))
+        assert await self.read() == Backlog(Parcel.__tablename__, 1, 0)
+        add(session, "late", due_at=datetime.now(UTC) - timedelta(minutes=5))
+        found = await self.read()
+        assert found.waiting == 2
+        assert found.overdue_seconds == pytest.approx(300, abs=30)
+
+    async def test_of_a_million_is_not_counted_to_its_end(
+        self, session: Session, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        add(session, *"abcde")
+        monkeypatch.setattr(outbox_module, "MOST_COUNTED", 3)
+        assert (await self.read()).waiting == 3
+
+    def test_what_is_given_up_is_counted(self, session: Session) -> None:
+        event = f"{FAILURES}{Parcel.__tablename__}"
+        before = read_redis_status().counts.get(event, 0)
+        add(session, "refused", "sent")
+        send_due(Outcome(OutboxState.FAILED, "refused"))
+        add(session, "sent")
+        send_due([])
+        add(session, "lost", attempts=3)
+        send_due([])
+        assert read_redis_status().counts[event] == before + 3

@@ -62,13 +62,12 @@ def redis_clients(client: redis.Redis) -> dict[ProcessName | None, list[int]] | 
     return ids
 
 
-def redis_limit(client: redis.Redis) -> tuple[int, str]:
+def redis_limit(information: Mapping[str, Any]) -> tuple[int, str]:
     """Connections that Redis allows, and the limit's name: the lower of server and settings.
 
-    Raises:
-        redis.RedisError: when it cannot be reached, or forbids the question.
+    Args:
+        information: Redis's answer to `INFO clients`.
     """
-    information: dict[str, Any] = client.info("clients")
     server_limit = int(information.get("maxclients") or settings.REDIS_CONNECTION_LIMIT)
     if server_limit < settings.REDIS_CONNECTION_LIMIT:
         return server_limit, "the server's maxclients"
@@ -94,7 +93,7 @@ def refuse_more_than_redis_gives(*, children: int | None = None, starting: int =
     """
     try:
         client = redis_client()
-        limit, limit_name = redis_limit(client)
+        limit, limit_name = redis_limit(client.info("clients"))
         processes = redis_clients(client) or {}
     except (redis.RedisError, LimitExceeded) as error:
         logger.info("connected processes were not counted: %s", error)
@@ -235,11 +234,12 @@ def count_redis(client: redis.Redis) -> Census:
     Raises:
         redis.RedisError: when it cannot be reached.
     """
-    limit, limit_name = redis_limit(client)
+    information: dict[str, Any] = client.info("clients")
+    limit, limit_name = redis_limit(information)
     plan = replace(redis_budget(settings), limit=limit, limit_name=limit_name)
     clients = redis_clients(client)
     if clients is None:
-        in_use = client.info("clients")["connected_clients"]
+        in_use = information["connected_clients"]
         note = "this Redis does not show whose they are: it forbids CLIENT LIST"
         return Census((), in_use, plan, note)
     allowances = {role: redis_allowance(settings, role) for role in get_args(Role)}

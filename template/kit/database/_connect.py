@@ -10,6 +10,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any
 
 from asyncpg import PostgresError  # type: ignore[import-untyped]
@@ -17,10 +18,11 @@ from sqlalchemy import Engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.pool import NullPool, QueuePool
 
 from kit.database._watch import watched
-from kit.process import application_name, this_process
+from kit.process import application_name, pool_use, this_process
 from kit.settings import StartupError, settings, where_set
 
 
@@ -48,6 +50,31 @@ def name_connections(engine: Engine) -> None:
             _probe_when_idle(transport.get_extra_info("socket"))
 
     event.listen(engine, "handle_error", _give_up)
+    if isinstance(engine.pool, QueuePool):
+        plain: Any = engine.pool.__class__
+        engine.pool.__class__ = _counting(plain, engine.driver)
+
+
+@cache
+def _counting(base: Any, driver: str) -> Any:
+    """Derive a class of pools that count their waits; the pool that replaces one is of it too."""
+
+    class CountingPool(base):  # type: ignore[misc]
+        def connect(self) -> Any:
+            use = pool_use[driver]
+            try:
+                if self.checkedout() < self.size():
+                    return super().connect()
+                with use.waiting(PoolTimeoutError):
+                    return super().connect()
+            except Exception as error:
+                # Wrapped or not: SQLAlchemy 2.1 wraps what the driver raises while it connects.
+                cause = error.orig if isinstance(error, DBAPIError) else error
+                code = getattr(cause, "pgcode", None) or getattr(cause, "sqlstate", None)
+                use.refusals += code in REFUSED_CONNECTION
+                raise
+
+    return CountingPool
 
 
 _PROBES = (
@@ -88,6 +115,7 @@ REFUSED_LOGIN = ("28000", "28P01")
 MISSING_DATABASE = "3D000"
 NO_CONNECTION_LEFT = "53300"
 FOREIGN_STATEMENT = ("26000", "42P05")
+REFUSED_CONNECTION = (NO_CONNECTION_LEFT, "XX000")  # the second one is Supabase's pooler's
 READ_ONLY = "25006"
 """SQLSTATE codes: https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 

@@ -16,3 +16,4 @@ from kit.process._name import (
     service_name,
     this_process,
 )
+from kit.process._pool_use import PoolUse, pool_use

@@ -36,6 +36,7 @@ from kit.redis import (
     CONNECT_TIMEOUT,
     CONTROL,
     DELIVERY_COUNT,
+    SENT_AT,
     SOCKET_TIMEOUT,
     UNKNOWN_SINCE,
     WAITING_CHECK_INTERVAL,
@@ -253,6 +254,7 @@ def _leave_connections_to_parent(**_: Any) -> None:
 @signals.before_task_publish.connect
 def _prepare_headers(headers: dict[str, Any], **_: Any) -> None:
     headers["request_id"] = get_request_id()
+    headers[SENT_AT] = time.time()
     for name in (DELIVERY_COUNT, UNKNOWN_SINCE):
         headers.pop(name, None)  # a retry has the headers of the message before
 

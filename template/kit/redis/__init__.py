@@ -1,5 +1,6 @@
 """Redis: the process's connections, and Celery's transport on them."""
 
+from kit.redis._counts import COUNTS_KEY, count_event
 from kit.redis._delivery import (
     DelayTooLongError,
     PayloadTooLargeError,
@@ -21,8 +22,11 @@ from kit.redis._transport import (
     CONTROL,
     DEAD_LETTERS_KEY,
     DELIVERY_COUNT,
+    SENT_AT,
+    UNACKNOWLEDGED_KEY,
     UNKNOWN_SINCE,
     WAITING_CHECK_INTERVAL,
     Transport,
     delivery_count,
+    queue_keys,
 )

@@ -28,7 +28,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.utils import str_if_bytes
 
-from kit.process import Role, client_name, this_process
+from kit.process import Role, client_name, pool_use, this_process
 from kit.settings import Settings, settings, tls_options
 
 Identity = tuple[str, str]
@@ -147,6 +147,12 @@ class BlockingPool(redis.BlockingConnectionPool):
             RedisPoolBusyError: when none is free within the timeout.
             redis.ConnectionError: when the server cannot be reached.
         """
+        if not self.pool.empty():
+            return self._get_connection()
+        with pool_use["redis"].waiting(RedisPoolBusyError):
+            return self._get_connection()
+
+    def _get_connection(self) -> redis.Connection:
         try:
             connection: redis.Connection = super().get_connection()  # type: ignore[no-untyped-call]
         except redis.ConnectionError as error:

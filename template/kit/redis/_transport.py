@@ -29,6 +29,7 @@ from kombu.utils.json import dumps, loads
 from pydantic_core import to_json
 
 from kit.process import client_name, mask_secrets, this_process
+from kit.redis._counts import count_event
 from kit.redis._delivery import take_message
 from kit.redis._pool import RedisPoolBusyError, closing_abandoned, redis_client
 from kit.settings import settings
@@ -58,9 +59,15 @@ DELIVERY_COUNT = "x-delivery-count"
 UNKNOWN_SINCE = "x-unknown-since"
 """Header with the Unix time at which a worker first did not know a message's task."""
 
+SENT_AT = "x-sent-at"
+"""Header with the Unix time at which a task was sent."""
+
 DEAD_LETTERS_KEY = f"{settings.REDIS_KEY_PREFIX}dead-letters"
 MOST_DEAD_LETTERS = 100
 """Beyond which the oldest are dropped: at 64 KiB each, they take a fifth of a free plan."""
+
+REDELIVERED, GIVEN_UP = "tasks-redelivered", "tasks-given-up"
+"""Events that are counted, see `count_event`."""
 
 _finished_tags: set[str] = set()
 """Messages whose tasks have ended, until they are acknowledged in Redis."""
@@ -152,6 +159,7 @@ class QoS(_KombuQoS):  # type: ignore[misc]
         pipe = redis_client().pipeline()
         pipe.lpush(DEAD_LETTERS_KEY, dumps(letter))
         pipe.ltrim(DEAD_LETTERS_KEY, 0, MOST_DEAD_LETTERS - 1)
+        count_event(GIVEN_UP, pipe)
         pipe.hdel(messages, tag)
         pipe.zrem(times, tag)
         pipe.execute()
@@ -302,6 +310,8 @@ class Channel(_KombuChannel):  # type: ignore[misc]
         if self.counts_deliveries:
             headers = payload["headers"] = payload.get("headers") or {}
             headers[DELIVERY_COUNT] = headers.get(DELIVERY_COUNT, 0) + 1
+            if headers[DELIVERY_COUNT] > 0:
+                count_event(REDELIVERED, pipe)
         super()._do_restore_message(payload, exchange, routing_key, pipe, leftmost)
 
     @property
@@ -320,6 +330,16 @@ class Channel(_KombuChannel):  # type: ignore[misc]
             for priority in self.priority_steps
             for queue in queues
         ]
+
+
+UNACKNOWLEDGED_KEY = f"{settings.REDIS_KEY_PREFIX}{_KombuChannel.unacked_key}"
+"""A hash of the messages that workers have taken and not acknowledged."""
+
+
+def queue_keys(queue: str) -> list[str]:
+    """Whole keys of a queue's waiting messages: a list for each of kombu's priorities."""
+    key = f"{settings.REDIS_KEY_PREFIX}{queue}"
+    return [f"{key}{Channel.sep}{step}" if step else key for step in Channel.priority_steps]
 
 
 class Poller(_KombuPoller):  # type: ignore[misc]

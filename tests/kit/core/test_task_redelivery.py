@@ -16,6 +16,7 @@ from httpx import AsyncClient
 from app.core.celery import celery_app
 from app.core.config import settings
 from kit.commands import dead_letters
+from kit.queue import read_redis_status
 from kit.queue._tasks import ping
 from kit.redis import DEAD_LETTERS_KEY
 from kit.redis._pool import redis_client
@@ -125,6 +126,8 @@ def test_a_task_that_kills_the_whole_worker_is_given_up(
     wait_until_ended(task, start, *pool)
     assert task.state == "FAILURE"
     assert runs(path) == DELIVERIES
+    counts = {"tasks-redelivered": DELIVERIES, "tasks-given-up": 1}
+    assert read_redis_status().counts == counts
 
 
 def test_what_runs_beside_it_is_not_given_up(start: Start, tmp_path: Path) -> None:
@@ -149,6 +152,7 @@ def test_a_worker_that_is_stopped_costs_no_delivery(start: Start, tmp_path: Path
     message = json.loads(str(redis_client().lindex(f"{settings.REDIS_KEY_PREFIX}celery", 0)))
     assert message["headers"]["redelivered"] is True
     assert "x-delivery-count" not in message["headers"]
+    assert read_redis_status().counts == {}
 
 
 def send_spent(*arguments: object, **options: Any) -> AsyncResult[Any]:
