@@ -18,7 +18,7 @@ from typing import Any
 from unittest.mock import patch
 
 import yaml
-from copier import _main, _template, _vcs
+from copier import _main, _template, _user_data, _vcs
 from jinja2 import Environment
 
 
@@ -35,6 +35,7 @@ def fast_copier() -> Iterator[None]:
     with (
         patch.object(worker, "_sync_git_index_executable_bit", lambda *_arguments: None),
         patch.object(worker, "_render_string", _render_where_needed),
+        patch.object(_user_data.Question, "render_value", _render_value_where_needed),
         patch.object(worker, "answers_relpath", property(_answers_relpath)),
         patch.object(_vcs, "is_git_bundle", lambda path: path.is_file() and _is_bundle(path)),
         patch.object(
@@ -49,6 +50,7 @@ def fast_copier() -> Iterator[None]:
 
 
 _render_string = _main.Worker._render_string  # noqa: SLF001
+_render_value = _user_data.Question.render_value
 _is_bundle = _vcs.is_git_bundle
 _is_root = _vcs.is_git_repo_root
 _clone = _vcs.clone
@@ -63,6 +65,12 @@ def _render_where_needed(worker: Any, string: Any, extra_context: Any = None) ->
     if isinstance(string, str) and "{" not in string:
         return string
     return _render_string(worker, string, extra_context)
+
+
+def _render_value_where_needed(question: Any, value: Any, extra_answers: Any = None) -> Any:  # noqa: ANN401
+    if not isinstance(value, str | list) or (isinstance(value, str) and "{" not in value):
+        return value
+    return _render_value(question, value, extra_answers)
 
 
 def _answers_relpath(worker: Any) -> Path:  # noqa: ANN401 (no name of ours is a template)

@@ -5,7 +5,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,9 @@ COMPOSE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 FOLDERS_WITHOUT_ANSWERS = ["/alembic", "/app", "/kit", "/static", "/templates", "/tests"]
 MAY_BE_EMPTY = {"__init__.py", ".gitkeep", "py.typed"}
 BINARY = {".png", ".ico", ".woff2"}
+
+Contents = dict[Path, str]
+"""The text files of a project, with what they hold."""
 
 
 def files(folder: Path) -> Iterator[Path]:
@@ -38,17 +41,18 @@ def texts(folder: Path) -> Iterator[tuple[Path, str]]:
 
 def check_project(project: Path, answers: Answers) -> None:
     """Raise AssertionError where a project, or the part of it that answers reach, is not right."""
-    check_parses(project)
-    check_text(project)
+    contents = dict(texts(project))
+    check_parses(contents)
+    check_text(contents)
     check_names(project)
-    check_no_jinja_is_left(project, answers)
+    check_no_jinja_is_left(contents, answers)
     check_answers_arrived(project, answers)
     check_dependencies(project)
     check_files_of_the_answers(project, answers)
 
 
-def check_parses(project: Path) -> None:
-    for path, text in texts(project):
+def check_parses(contents: Contents) -> None:
+    for path, text in contents.items():
         try:
             check_parses_as(path.suffix, text)
         except Exception as error:
@@ -60,7 +64,7 @@ def check_parses_as(suffix: str, text: str) -> None:
     if suffix == ".py":
         check_python(text)
     elif suffix == ".toml":
-        tomllib.loads(text)
+        toml_of(text)
     elif suffix in {".yml", ".yaml"}:
         assert yaml_of(text)
     elif suffix == ".json":
@@ -73,13 +77,19 @@ def yaml_of(text: str) -> Any:  # noqa: ANN401 (whatever a YAML file holds)
     return yaml.safe_load(text)
 
 
+@lru_cache
+def toml_of(text: str) -> dict[str, Any]:
+    """Read once for all that is asked of one project; nobody changes it."""
+    return tomllib.loads(text)
+
+
 @cache
 def check_python(text: str) -> None:
     ast.parse(text)
 
 
-def check_text(project: Path) -> None:
-    for path, text in texts(project):
+def check_text(contents: Contents) -> None:
+    for path, text in contents.items():
         assert "\r" not in text, path
         assert "\ufeff" not in text, path
         assert text.strip() or path.name in MAY_BE_EMPTY, f"{path} is empty"
@@ -103,9 +113,9 @@ def check_names(project: Path) -> None:
     assert not (project / "uv.lock").exists()
 
 
-def check_no_jinja_is_left(project: Path, answers: Answers) -> None:
+def check_no_jinja_is_left(contents: Contents, answers: Answers) -> None:
     hostile = [text for text in answers.values() if text in HOSTILE_TEXTS]
-    for path, text in texts(project):
+    for path, text in contents.items():
         if f"/{path.parts[0]}" in FOLDERS_WITHOUT_ANSWERS:
             continue  # never rendered: compared byte by byte below
         left = text
@@ -118,7 +128,7 @@ def check_no_jinja_is_left(project: Path, answers: Answers) -> None:
 
 
 def check_answers_arrived(project: Path, answers: Answers) -> None:
-    document = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
+    document = toml_of((project / "pyproject.toml").read_text(encoding="utf-8"))
     table = document["tool"]["service"]
     minimum = answers.get("python_minimum", "3.11")
     assert document["project"]["requires-python"] == f">={minimum}"
@@ -139,7 +149,7 @@ def check_dependencies(project: Path) -> None:
 
     The owner's own dependencies and tools are theirs: nothing but the kit's stands among them.
     """
-    document = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
+    document = toml_of((project / "pyproject.toml").read_text(encoding="utf-8"))
     groups = document["dependency-groups"]
     for lines in (groups["kit"], groups["kit-dev"]):
         names = [re.split(r"[<>=~!; ]", line)[0] for line in lines]
@@ -150,7 +160,7 @@ def check_dependencies(project: Path) -> None:
 
 def dependencies_of(project: Path) -> list[str]:
     """What a project needs, for its development too: its own, the kit's and the extensions'."""
-    document = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
+    document = toml_of((project / "pyproject.toml").read_text(encoding="utf-8"))
     groups = document["dependency-groups"]
     own = [*document["project"]["dependencies"], *groups["dev"]]
     needed = [*own, *groups["kit"], *groups["kit-dev"]]

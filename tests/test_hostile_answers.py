@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 
 from tests.combinations import values_of
 from tests.conftest import copy_template
-from tests.rendered import check_parses, check_text
+from tests.rendered import check_parses, check_text, texts
 
 pytestmark = pytest.mark.usefixtures("fast_copier")
 
@@ -155,8 +155,9 @@ def outcome(template: Path, surroundings: Path, answers: dict[str, Any]) -> str:
         refusal = str(error)
         assert not any(project.glob("*"))
     else:
-        check_parses(project)
-        check_text(project)
+        contents = dict(texts(project))
+        check_parses(contents)
+        check_text(contents)
         check_is_text(project, answers)
     beside = [path for path in folder.rglob("*") if not path.is_relative_to(project)]
     assert beside == ([folder / "a"] if (folder / "a").exists() else [])

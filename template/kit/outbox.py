@@ -161,7 +161,9 @@ async def read_backlogs(
                 )
                 overdue = func.extract("epoch", func.now() - func.min(waiting.c.due))
                 queries.append(
-                    select(literal(table.name), func.count(), func.greatest(overdue, 0)).select_from(waiting)
+                    select(
+                        literal(table.name), func.count(), func.greatest(overdue, 0)
+                    ).select_from(waiting)
                 )
     if not queries:
         return []

@@ -1,6 +1,5 @@
 """How busy this process's pools of connections are, counted since it started."""
 
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,5 +33,5 @@ class PoolUse:
             self.wait_seconds += perf_counter() - began
 
 
-pool_use: dict[str, PoolUse] = defaultdict(PoolUse)
-"""By pool: `asyncpg` for requests, `psycopg2` for the admin and tasks, `redis`."""
+pool_use = {pool: PoolUse() for pool in ("asyncpg", "psycopg2", "redis")}
+"""By pool: `asyncpg` is that of requests, `psycopg2` that of the admin and of tasks."""

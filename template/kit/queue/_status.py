@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import redis
-
 from kit.connections import redis_limit
 from kit.places import service
 from kit.queue._app import BEAT_LOCK_SECONDS
@@ -131,4 +129,3 @@ def _age(message: str | None) -> float | None:
         return max(0.0, time.time() - float(sent_at))
     except (ValueError, LookupError, TypeError):  # taken meanwhile, or not of this kit
         return None
-

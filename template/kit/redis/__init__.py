@@ -22,6 +22,8 @@ from kit.redis._transport import (
     CONTROL,
     DEAD_LETTERS_KEY,
     DELIVERY_COUNT,
+    GIVEN_UP,
+    REDELIVERED,
     SENT_AT,
     UNACKNOWLEDGED_KEY,
     UNKNOWN_SINCE,
