@@ -27,7 +27,7 @@ from tests.service import Service
 FILES = REPOSITORY / "docs" / "deploy" / "files"
 UNITS = sorted((FILES / "server").glob("*.service"))
 DOCS = REPOSITORY / "docs"
-PROGRAMS = "celery|curl|docker|fly|kubectl|make|psql|python3?|redis-cli|ssh|uv"
+PROGRAMS = "celery|curl|docker|fly|gcloud|kubectl|make|psql|python3?|redis-cli|ssh|uv"
 COMMAND = re.compile(rf"(?:^ *|`)((?:{PROGRAMS}) .*)", re.MULTILINE)
 SECRET = re.compile(
     r"(?:SECRET\w*|PASSWORD|TOKEN|KEY|_URL)=\S|--basic[_-]auth|--broker|://\S+:\S+@|Bearer "
@@ -96,13 +96,50 @@ def kubernetes() -> Recipe:
     return Recipe(commands, environment, instances)
 
 
+def railway() -> Recipe:
+    folder = FILES / "railway"
+    files = {path.stem: tomllib.loads(path.read_text()) for path in folder.glob("*.toml")}
+    commands = {name: file["deploy"]["startCommand"] for name, file in files.items()}
+    [commands["migrate"]] = files["api"]["deploy"]["preDeployCommand"]
+    environment = dict(line.split("=") for line in (folder / "shared.env").read_text().split())
+    # A deployment runs the old instances and the new.
+    instances = {name: 2 * file["deploy"]["numReplicas"] for name, file in files.items()}
+    return Recipe(commands, environment, instances)
+
+
+def cloud_run() -> Recipe:
+    service, job = (
+        yaml.safe_load((FILES / "cloud-run" / f"{name}.yaml").read_text())["spec"]["template"]
+        for name in ("service", "migrate")
+    )
+    [api], [migrate] = service["spec"]["containers"], job["spec"]["template"]["spec"]["containers"]
+    assert api["image"] == migrate["image"]
+    commands = {"api": shlex.join(api["command"]), "migrate": shlex.join(migrate["command"])}
+    variables = {each["name"]: each.get("value") for each in api["env"]}
+    for each in migrate["env"]:
+        assert each in api["env"]
+    secrets = {name for name, value in variables.items() if value is None}
+    assert secrets == {"SECRET_KEY", "DATABASE_URL", "REDIS_URL"}
+    environment = {name: value for name, value in variables.items() if value is not None}
+    most = int(service["metadata"]["annotations"]["autoscaling.knative.dev/maxScale"])
+    return Recipe(commands, environment, {"api": 2 * most})
+
+
 def manifests() -> list[dict[str, Any]]:
     """All documents of the Kubernetes files."""
     paths = sorted((FILES / "kubernetes").glob("*.yaml"))
     return [each for path in paths for each in yaml.safe_load_all(path.read_text())]
 
 
-RECIPES = {"server": server, "fly": fly, "render": render_com, "kubernetes": kubernetes}
+RECIPES = {
+    "server": server,
+    "fly": fly,
+    "render": render_com,
+    "railway": railway,
+    "cloud-run": cloud_run,
+    "kubernetes": kubernetes,
+}
+WITHOUT_WORKERS = {"cloud-run"}
 recipes = pytest.mark.parametrize("platform", RECIPES)
 
 
@@ -115,7 +152,8 @@ def test_commands_are_those_of_the_compose_file(platform: str) -> None:
     expected["api"] = SERVE  # the image's own
     commands = RECIPES[platform]().commands
     assert commands == {name: expected[name] for name in commands}
-    assert {"migrate", "api", "celery-worker", "celery-beat"} <= commands.keys()
+    assert {"migrate", "api"} <= commands.keys()
+    assert platform in WITHOUT_WORKERS or {"celery-worker", "celery-beat"} <= commands.keys()
 
 
 @recipes
