@@ -4,4 +4,5 @@ from kit.admin._audit import admin_session_maker
 from kit.admin._filters import DateRangeFilter, EnumFilterBase, IsSetFilter, SimpleFilter
 from kit.admin._pages import ADMINISTRATORS, AdminDep, require_admin
 from kit.admin._setup import ADMIN_PATH, ServiceAdmin, model_views, register_views, setup_admin
-from kit.admin._views import AdminUserAdmin, ApiTokenAdmin, AuditEntryAdmin, exact_time, short_time
+from kit.admin._times import exact_time, short_time
+from kit.admin._views import AdminUserAdmin, ApiTokenAdmin, AuditEntryAdmin

@@ -11,10 +11,12 @@ from http import HTTPStatus
 from typing import Any, ClassVar
 
 from fastapi import HTTPException
+from markupsafe import Markup
 from pydantic import BaseModel, ValidationError
 from sqladmin import ModelView, models, pretty_export
 from sqladmin.fields import AjaxSelectField, AjaxSelectMultipleField, Select2TagsField
 from sqladmin.filters import AllUniqueStringValuesFilter, OperationColumnFilter
+from sqladmin.formatters import BASE_FORMATTERS
 from sqladmin.forms import WTFORMS_ATTRS_REVERSED, ModelConverter
 from sqladmin.helpers import object_identifier_values, stream_to_csv
 from sqlalchemy import JSON, Column, LargeBinary, Select, String
@@ -30,6 +32,7 @@ from wtforms.fields.choices import SelectFieldBase
 from wtforms.widgets import TextArea
 
 from kit.admin._columns import ColumnConverter, is_filled, message_of, uneditable
+from kit.admin._times import TYPE_FORMATTERS, TYPE_FORMATTERS_OF_DETAILS
 from kit.settings import StartupError
 
 
@@ -170,7 +173,8 @@ class _TextWriter:
         self._writer = writer
 
     def writerow(self, row: list[Any]) -> Any:
-        cells = map(str, row)
+        # A formatter's value may be a piece of a page.
+        cells = (each.striptags() if isinstance(each, Markup) else str(each) for each in row)
         return self._writer.writerow(
             [f"'{cell}" if _FORMULA.match(cell) else cell for cell in cells]
         )
@@ -239,7 +243,10 @@ class ServiceView(ModelView):
 
 def service_view(view: type[ModelView]) -> type[ModelView]:
     """The view's class with what the kit adds to it."""
-    names = {"__module__": view.__module__, "__doc__": view.__doc__}
+    names: dict[str, Any] = {"__module__": view.__module__, "__doc__": view.__doc__}
+    if view.column_type_formatters == view.column_type_formatters_detail == BASE_FORMATTERS:
+        names["column_type_formatters"] = TYPE_FORMATTERS
+        names["column_type_formatters_detail"] = TYPE_FORMATTERS_OF_DETAILS
     made: type[ModelView] = type(view.__name__, (ServiceView, view), names)
     return made
 

@@ -15,6 +15,7 @@ import anyio.to_thread
 from fastapi import FastAPI
 from jinja2 import ChoiceLoader, FileSystemLoader
 from sqladmin import Admin, BaseView, ModelView
+from sqladmin.authentication import login_required
 from sqladmin.templating import Jinja2Templates
 from sqlalchemy import inspect as inspect_model
 from sqlalchemy.orm import Mapper
@@ -28,6 +29,7 @@ from kit.admin import _views
 from kit.admin._audit import admin_session_maker
 from kit.admin._authentication import AdminAuthentication, AdminAuthorization
 from kit.admin._forms import refuse_unusable_columns, service_view
+from kit.admin._home import home_context
 from kit.admin._request_guard import AdminRequestGuard
 from kit.discovery import import_modules
 from kit.errors import problem_for
@@ -107,6 +109,7 @@ class ServiceAdmin(Admin):
         super().__init__(*arguments, **options)
         # For `sqladmin/base.html`, which puts the root path before it.
         self.templates.env.globals["favicon_url"] = favicon_url
+        self.templates.env.globals["is_local"] = settings.is_local
         self.admin.mount("/kit", StaticFiles(directory=KIT_STATIC_DIR), name="kit")
 
     def init_templating_engine(self) -> Jinja2Templates:
@@ -139,6 +142,21 @@ class ServiceAdmin(Admin):
             run: Any = instance._run_arbitrary_query_sync  # noqa: SLF001
             run_in_thread = functools.partial(anyio.to_thread.run_sync, run)
             instance._run_arbitrary_query = run_in_thread  # type: ignore[method-assign]  # noqa: SLF001
+
+    @login_required
+    async def index(self, request: Request) -> Response:
+        """The home: the menu's pages, how many rows each has, and what was done last."""
+        groups: list[tuple[str, list[Any]]] = []
+        for item in self._menu.items:
+            pages = [
+                each
+                for each in item.children or [item]
+                if each.is_visible(request) and each.is_accessible(request)
+            ]
+            groups.append((item.name if item.children else "", pages))
+        views = [page.view for _, pages in groups for page in pages if page.view.is_model]
+        context = {"groups": groups, **await home_context(views, request)}
+        return await self.templates.TemplateResponse(request, "sqladmin/index.html", context)
 
     async def _delete(self, request: Request) -> None:
         if not request.query_params.get("pks"):

@@ -18,20 +18,9 @@ from starlette.responses import RedirectResponse
 
 from kit.admin._audit import admin_session_maker
 from kit.admin._filters import DateRangeFilter, EnumFilterBase, IsSetFilter
+from kit.admin._times import exact_time, short_time
 from kit.models import AdminRole, AdminUser, ApiToken, AuditAction, AuditEntry
 from kit.security import forget_known_tokens, generate_password, hash_password, normalise_username
-
-
-def short_time(row: Any, name: str) -> str:
-    """A column formatter: the time in UTC, to the minute."""
-    moment: datetime | None = getattr(row, name)
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}" if moment else ""
-
-
-def exact_time(row: Any, name: str) -> str:
-    """A column formatter: the time in UTC, to the second."""
-    moment: datetime | None = getattr(row, name)
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if moment else ""
 
 
 class AdminUserAdmin(ModelView, model=AdminUser):

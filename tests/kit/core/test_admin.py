@@ -163,8 +163,8 @@ class TestTemplates:
 
     @pytest.mark.usefixtures("directories")
     def test_the_core_s_before_sqladmin_s(self) -> None:
-        assert "login-card" in self.source("sqladmin/login.html")
-        assert "login-card" not in self.source("sqladmin_original/login.html")
+        assert "alone-card" in self.source("sqladmin/login.html")
+        assert "alone-card" not in self.source("sqladmin_original/login.html")
 
     def test_an_extension_s_before_the_core_s(self, directories: list[Path]) -> None:
         (directories[1] / "login.html").write_text("second's")
