@@ -6,6 +6,7 @@ with an underscore. A room uses those on the floors below its own, never one abo
     architecture, commands                   # what `make test` checks; what `make` runs
     resource                                 # writes models, routes, views and tests from a line
     http, testing                            # the API around the service's routes; fixtures
+    live                                     # the start page in development
     status                                   # queues, connections and outboxes at one moment
     admin, lifespan, queue                   # SQLAdmin; start and end; Celery, beat and Flower
     listing, messages, outbox, security      # pages of rows; messages; rows to send; tokens

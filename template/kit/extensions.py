@@ -15,7 +15,7 @@ from typing import NamedTuple
 from kit.discovery import last_line_in
 from kit.settings import BASE_DIR, StartupError, extension_problems, settings, where_set
 
-HOOKS = ("models", "api", "admin", "tasks", "message_handlers")
+HOOKS = ("models", "api", "admin", "tasks", "message_handlers", "start_page")
 PARTS = (*HOOKS, "settings", "migrations", "templates", "tests")
 """Modules and folders of an extension that have a meaning."""
 

@@ -24,7 +24,7 @@ def page_environment() -> Environment:
     A misspelt variable is an error instead of a gap. Everything but plain text is escaped.
     """
     environment = Environment(
-        loader=FileSystemLoader([*extension_template_dirs(), TEMPLATES_DIR]),
+        loader=FileSystemLoader([*extension_template_dirs(), TEMPLATES_DIR, KIT_TEMPLATES_DIR]),
         autoescape=select_autoescape(
             disabled_extensions=("txt",), default=True, default_for_string=True
         ),

@@ -194,7 +194,9 @@ SPECIAL_FOLDERS = {
 """Names of folders that tools treat specially, each with the reason for a refusal."""
 
 RESERVED = {
-    **dict.fromkeys(("api", "admin", "health", "openapi", "scalar", "static", "tasks"), "routes"),
+    **dict.fromkeys(
+        ("_live", "api", "admin", "health", "openapi", "scalar", "static", "tasks"), "routes"
+    ),
     **dict.fromkeys(
         (
             *("admin", "allow", "allowed", "api", "celery", "cors", "database", "enabled"),
@@ -227,7 +229,7 @@ RESERVED = {
         ),
         "migrations",
     ),
-    **dict.fromkeys(("partials", "sqladmin"), "templates"),
+    **dict.fromkeys(("live", "partials", "sqladmin"), "templates"),
 }
 """Prefixes that the kit uses itself, each with the kind of names that would collide."""
 

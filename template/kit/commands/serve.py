@@ -98,6 +98,12 @@ class _LimitedProtocol(HttpToolsProtocol):
         self._timer.cancel()
         super().handle_websocket_upgrade()
 
+    def shutdown(self) -> None:
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle and cycle.scope["state"].get("ends_with_server"):
+            self.transport.close()  # a stream, which would last until the grace period is over
+        super().shutdown()
+
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
             return

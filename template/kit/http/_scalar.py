@@ -36,11 +36,15 @@ ONE_YEAR_SECONDS = 31_536_000
 
 
 def setup_api_docs(application: FastAPI) -> None:
-    """Serve `/scalar`, unless `API_DOCS` hides it.
+    """Serve `/scalar`, unless `API_DOCS` hides it; in local also what is live on the start page.
 
     Raises:
         StartupError: when Scalar's script is not installed.
     """
+    if settings.is_local:
+        from kit.live import setup_live  # noqa: PLC0415 (elsewhere it costs nothing)
+
+        setup_live(application)
     if not settings.shows_api_docs:
         return
     script = find_script()

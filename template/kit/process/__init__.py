@@ -5,7 +5,7 @@ from kit.process._local_services import (
     start_local_services,
     temporary_postgres,
 )
-from kit.process._logging import JsonFormatter, configure_logging, mask_secrets
+from kit.process._logging import ConsoleFormatter, JsonFormatter, configure_logging, mask_secrets
 from kit.process._name import (
     POSTGRES_SERVICE_BYTES,
     ProcessName,

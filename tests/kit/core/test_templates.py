@@ -7,7 +7,7 @@ from jinja2 import FileSystemLoader
 
 from app.core.config import BASE_DIR
 from app.core.templates import TEMPLATES_DIR, templates
-from kit.pages import extension_template_dirs
+from kit.pages import KIT_TEMPLATES_DIR, extension_template_dirs
 
 
 def test_places() -> None:
@@ -15,7 +15,8 @@ def test_places() -> None:
     assert isinstance(templates, Jinja2Templates)
     loader = templates.env.loader
     assert isinstance(loader, FileSystemLoader)
-    assert loader.searchpath == [*map(str, extension_template_dirs()), str(TEMPLATES_DIR)]
+    expected = [*extension_template_dirs(), TEMPLATES_DIR, KIT_TEMPLATES_DIR]
+    assert loader.searchpath == [*map(str, expected)]
 
 
 def test_enabled_extensions_are_searched() -> None:
