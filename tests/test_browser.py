@@ -19,6 +19,7 @@ from playwright.sync_api import (
     BrowserContext,
     ConsoleMessage,
     Page,
+    Request,
     StorageState,
     ViewportSize,
     sync_playwright,
@@ -188,8 +189,12 @@ class Watched:
         self.complaints: list[str] = []
         page.on("request", lambda request: self.hosts.add(urlsplit(request.url).netloc))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("requestfailed", lambda request: self.complaints.append(request.url))
+        page.on("requestfailed", self._note_failure)
         page.on("console", self._note)
+
+    def _note_failure(self, request: Request) -> None:
+        if request.failure != "net::ERR_ABORTED":  # as a stream is, when the page is left
+            self.complaints.append(f"{request.url}: {request.failure}")
 
     def _note(self, message: ConsoleMessage) -> None:
         # That of the page itself, which Chromium reports where it is not 200.
@@ -285,6 +290,30 @@ def test_a_list_scrolls_within_itself_on_a_phone(phone: Page, address: str) -> N
     table = phone.locator(".table-responsive")
     assert table.evaluate("each => each.scrollWidth > each.clientWidth")
     assert Watched(phone).overflow() <= 0
+
+
+def test_the_start_page_is_live(phone: Page, address: str) -> None:
+    """A request appears in the page while it is open, with a link to its log."""
+    phone.goto(address)
+    assert phone.locator(".live").get_by_text("/a-wrong-address").count() == 0
+    id_ = phone.request.get(f"{address}/a-wrong-address").headers["x-request-id"]
+    link = phone.locator(".live").get_by_text("GET /a-wrong-address")
+    link.wait_for()
+    watched = Watched(phone)
+    link.click()
+    phone.wait_for_url(f"**/_live/requests/{id_}")
+    assert "GET /a-wrong-address 404" in phone.locator("pre").inner_text()
+    assert watched.overflow() <= 0
+    assert watched.complaints == []
+
+
+def test_the_start_page_needs_no_script(browser: Browser, address: str) -> None:
+    """It shows the state in which it was opened."""
+    with browser.new_context(java_script_enabled=False) as context, context.new_page() as page:
+        page.goto(address)
+        shown = page.locator(".live").inner_text()
+    for part in ("Processes", "worker", "Queue celery", "planned", "Last requests"):
+        assert part in shown
 
 
 def test_the_page_follows_the_device(browser: Browser, address: str) -> None:
