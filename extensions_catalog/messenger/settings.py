@@ -78,8 +78,8 @@ class MessengerSettings(ServiceSettings):
         if missing and not settings.is_local:
             names = ", ".join(f"MESSENGER_{name}" for name in missing)
             raise ValueError(
-                f"not set, while ENVIRONMENT is {settings.ENVIRONMENT}: {names}. Set them to what "
-                "the Meta app's dashboard says, or take messenger out of ENABLED_EXTENSIONS."
+                f"{names} not set and ENVIRONMENT is {settings.ENVIRONMENT}: set them to what the "
+                "Meta app's dashboard says, or take messenger out of ENABLED_EXTENSIONS."
             )
         return self
 

@@ -90,8 +90,8 @@ audit-image: ## build the image and look for known vulnerabilities in it that ha
 sbom: $(own_uv) ## write what a deployed service is made of to sbom.json (CycloneDX; without development's tools)
 	"$(uv)" export --quiet --preview-features sbom-export --format cyclonedx1.5 --no-dev --output-file sbom.json
 
-doctor: $(own_uv) ## check settings, database, Redis and migrations
-	@$(operate) python -m kit.commands.doctor
+doctor: $(own_uv) ## check settings, database, Redis and migrations; args="--production" what production needs
+	@$(operate) python -m kit.commands.doctor$(if $(args), $(args))
 
 connections: $(own_uv) ## show which processes hold connections to Redis and PostgreSQL; json=1 for programs
 	@$(operate) python -m kit.commands.connections$(if $(json), --json)

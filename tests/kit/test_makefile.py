@@ -77,6 +77,10 @@ def test_help_is_the_default_and_lists_every_target() -> None:
         ("lint", ["uv run ruff check .", "uv run ruff format --check ."]),
         ("openapi", ["uv run python -m kit.commands.openapi"]),
         ("doctor", ["uv run python -m kit.commands.doctor"]),
+        (
+            "doctor args=--production",
+            ["uv run python -m kit.commands.doctor --production"],
+        ),
         ("connections", ["uv run python -m kit.commands.connections"]),
         ("connections json=1", ["uv run python -m kit.commands.connections --json"]),
         (

@@ -51,6 +51,8 @@ class RedisStatus:
     """Time since a worker last ran beat's heartbeat task; None after three minutes."""
     dead_letters: int = 0
     """Tasks that were given up."""
+    is_persistent: bool | None = None
+    """Whether each write is appended to a file; None where the server does not say."""
     unnamed_proxy: str = ""
     """Address of a proxy that the API noticed within a day, see `UNNAMED_PROXY`."""
     operations_per_second: int = 0
@@ -91,6 +93,7 @@ def read_redis_status() -> RedisStatus:
         ),
         heartbeat_age_seconds=max(0.0, time.time() - float(heartbeat)) if heartbeat else None,
         dead_letters=dead,
+        is_persistent=bool(information["aof_enabled"]) if "aof_enabled" in information else None,
         unnamed_proxy=proxy or "",
         operations_per_second=information.get("instantaneous_ops_per_sec", 0),
         queues=tuple(_queues(dict(zip(keys, lengths, strict=True)))),

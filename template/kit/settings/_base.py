@@ -39,6 +39,11 @@ BASE_DIR = Path(__file__).resolve().parents[2]
 """The project's root: `.env` and `pyproject.toml` are found here, whatever the current folder."""
 
 
+def dotenv_file() -> Path:
+    """The file `.env`, or the one that `make doctor` was asked to read in its place."""
+    return BASE_DIR / os.environ.get("DOTENV_FILE", ".env")
+
+
 class StartupError(SystemExit):
     """An error that the operator has to fix before the service can start.
 
@@ -100,7 +105,7 @@ def dotenv_table() -> Mapping[str, str]:
     Raises:
         StartupError: naming a line that cannot be read.
     """
-    return _dotenv_values(BASE_DIR / ".env")
+    return _dotenv_values(dotenv_file())
 
 
 def _dotenv_values(path: str | PathLike[str]) -> Mapping[str, str]:
@@ -126,7 +131,7 @@ def values_with_open_dollar() -> list[str]:
     """Names of the values in `.env` in which Docker Compose and uv, unlike us, replace a `$`."""
     return [
         line.key
-        for line in _dotenv_lines(BASE_DIR / ".env")
+        for line in _dotenv_lines(dotenv_file())
         if line.key and "$" in (line.value or "")
         if not line.original.string.partition("=")[2].lstrip().startswith("'")
     ]
@@ -233,7 +238,7 @@ class ServiceSettings(BaseSettings):
     """Base of every settings class; an extension derives its own, with an `env_prefix`."""
 
     model_config = SettingsConfigDict(
-        env_file=BASE_DIR / ".env",
+        env_file=dotenv_file(),
         env_nested_delimiter="__",
         extra="ignore",
         frozen=True,
@@ -335,11 +340,17 @@ def explain(settings_cls: type[BaseSettings], error: ValidationError) -> list[st
 NOT_SET = "not set"
 
 
+def raw_value(name: str) -> str | None:
+    """The text that a setting is set to, before any class has read it; None where it is not set."""
+    table = service_table().get(name.lower())
+    return environment_table().get(name) or dotenv_table().get(name) or table
+
+
 def where_set(name: str) -> str:
     """The source of a setting's value, in words: for messages to the operator."""
     value, in_dotenv = environment_table().get(name), dotenv_table().get(name)
     if in_dotenv and value in (None, "", in_dotenv):  # `load_dotenv` copies .env's to the other
-        return "set in .env"
+        return f"set in {dotenv_file().name}"
     if value:
         return "set in the environment"
     if service_table().get(name.lower()) not in (None, ""):
@@ -364,7 +375,7 @@ def unknown_settings() -> list[str]:
     extensions = BASE_DIR / "app" / "extensions"
     present = {f"{path.name.strip('_').upper()}_" for path in extensions.glob("*/")}
     prefixes = tuple(nested | present)
-    places = [(key, ".env") for key in dotenv_table()]
+    places = [(key, dotenv_file().name) for key in dotenv_table()]
     places += [(key.upper(), "[tool.service] of pyproject.toml") for key in service_table()]
     findings = []
     for key, place in places:

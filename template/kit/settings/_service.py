@@ -616,6 +616,7 @@ class Settings(ServiceSettings):
             "X-Content-Type-Options": "nosniff",
             "X-Frame-Options": "DENY",
             "Referrer-Policy": "same-origin",
+            "Cross-Origin-Opener-Policy": "same-origin",
         }
         return headers if self.is_local else headers | {"Strict-Transport-Security": HSTS}
 

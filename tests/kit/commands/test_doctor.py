@@ -9,8 +9,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.config import BASE_DIR, Settings, settings
-from kit.commands import doctor
-from kit.commands.doctor import Level
+from kit.doctor import CHECKS, Finding, Level, _settings
+from kit.doctor._database import judge_migrations
 from kit.migrations import MigrationState
 from kit.queue import RedisStatus
 
@@ -28,13 +28,19 @@ HEALTHY = RedisStatus(
 AT_HEADS = MigrationState(frozenset({"core_0001"}), missing=[], unknown=[], has_tables=True)
 
 
+def wrong(name: str, *arguments: object) -> list[Finding]:
+    """What this check finds, without what is fine."""
+    found = CHECKS[name].find(*arguments) if CHECKS[name].applies() else ()
+    return [each for each in found if each.level is not Level.FINE]
+
+
 def configure(monkeypatch: pytest.MonkeyPatch, **values: Any) -> None:
     # What the test run itself is configured with stands in the environment.
     own: dict[str, Any] = dict.fromkeys(
         ["DATABASE_URL", "REDIS_URL", "POSTGRES_SSLMODE", "POSTGRES_POOLER"]
     ) | {"REDIS_TLS": False}
     parts = {**own, **values}
-    monkeypatch.setattr(doctor, "settings", Settings(_env_file=None, **parts))
+    monkeypatch.setattr(_settings, "settings", Settings(_env_file=None, **parts))
     # Other tests of this process may have set an extension's.
     monkeypatch.setattr(Settings, "unsafe_of_extensions", {})
 
@@ -42,29 +48,42 @@ def configure(monkeypatch: pytest.MonkeyPatch, **values: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "level", "expected"),
     [
-        ({"used_memory_bytes": 29 * 2**20}, Level.WARNING, "29.0 of 30.0 MiB"),
+        ({"used_memory_bytes": 29 * 2**20}, Level.WARNING, "29.0 MiB in use of 30.0 MiB"),
         ({"eviction_policy": "allkeys-lru"}, Level.WARNING, "waiting tasks"),
-        ({"connected_clients": 30}, Level.PROBLEM, "30 in use of REDIS_CONNECTION_LIMIT 30"),
+        (
+            {"connected_clients": 30},
+            Level.PROBLEM,
+            "30 connections in use of REDIS_CONNECTION_LIMIT 30",
+        ),
         (
             {"connection_limit": 11, "connection_limit_name": "the server's maxclients"},
             Level.PROBLEM,
             "= 12 of the server's maxclients 11",
         ),
         ({"beat_lock_age_seconds": None}, Level.WARNING, "no schedule runs"),
-        ({"heartbeat_age_seconds": None}, Level.WARNING, "heartbeat"),
-        ({"heartbeat_age_seconds": 200.0}, Level.WARNING, "heartbeat"),
-        ({"dead_letters": 2}, Level.WARNING, "tasks"),
+        ({"heartbeat_age_seconds": None}, Level.WARNING, "beat's task"),
+        ({"heartbeat_age_seconds": 200.0}, Level.WARNING, "beat's task"),
+        ({"dead_letters": 2}, Level.WARNING, "2 tasks were given up"),
+        ({"is_persistent": False}, Level.WARNING, "loses waiting tasks"),
+        ({"is_persistent": None, "memory_limit_bytes": None}, None, ""),
     ],
 )
-def test_what_is_wrong_with_redis(change: dict[str, Any], level: Level, expected: str) -> None:
-    found = [each for each in doctor.judge_redis(replace(HEALTHY, **change)) if each.remedy]
+def test_what_is_wrong_with_redis(
+    change: dict[str, Any], level: Level | None, expected: str
+) -> None:
+    found = of_redis(replace(HEALTHY, **change))
 
-    assert [each.level for each in found] == [level]
-    assert expected in found[0].message
+    assert [each.level for each in found] == ([level] if level else [])
+    assert all(expected in each.message and each.remedy for each in found)
+
+
+def of_redis(status: RedisStatus) -> list[Finding]:
+    names = [name for name, each in CHECKS.items() if each.need == "redis"]
+    return [finding for name in names for finding in wrong(name, status)]
 
 
 def test_nothing_is_wrong_with_a_healthy_redis() -> None:
-    assert {each.level for each in doctor.judge_redis(HEALTHY)} == {Level.FINE}
+    assert of_redis(HEALTHY) == []
 
 
 @pytest.mark.parametrize(
@@ -76,10 +95,10 @@ def test_nothing_is_wrong_with_a_healthy_redis() -> None:
     ],
 )
 def test_what_is_wrong_with_migrations(change: dict[str, Any], level: Level, expected: str) -> None:
-    [found] = doctor.judge_migrations(AT_HEADS._replace(**change))
+    [found] = judge_migrations(AT_HEADS._replace(**change))
 
     assert found.level is level
-    assert expected in found.message
+    assert expected in f"{found.message} {found.remedy}"
 
 
 OUTSIDE = {
@@ -91,6 +110,7 @@ OUTSIDE = {
     "REDIS_PASSWORD": "staple correct horse",
     "REDIS_TLS": True,
     "ALLOW_UNSAFE": ["weak-secrets"],
+    "FLOWER_PASSWORD": "horse staple battery",
     "CORS_ORIGINS": "none",
 }
 
@@ -109,7 +129,8 @@ class TestSecrets:
     ) -> None:
         configure(monkeypatch, **(OUTSIDE | values))
 
-        found = [each for each in doctor.check_secrets() if each.level is not Level.FINE]
+        checks = ("secret-key", "database-password", "redis-password", "flower-password")
+        found = [finding for name in checks for finding in wrong(name)]
 
         assert [each.level for each in found] == [Level.PROBLEM] * len(names)
         for finding, name in zip(found, names, strict=True):
@@ -120,7 +141,7 @@ class TestSecrets:
     def test_on_a_developers_machine_it_is_a_warning(self, monkeypatch: pytest.MonkeyPatch) -> None:
         configure(monkeypatch, POSTGRES_HOST="db.example.com", POSTGRES_PASSWORD="secret")
 
-        [found] = doctor.check_secrets()
+        [found] = wrong("database-password")
 
         assert found.level is Level.WARNING
         assert "at the database" in found.remedy
@@ -164,7 +185,7 @@ def test_what_is_wrong_with_the_pooler(
 ) -> None:
     configure(monkeypatch, **values)
 
-    found = [each for each in doctor.check_pooler() if each.level is not Level.FINE]
+    found = wrong("pooler") + wrong("database-address")
 
     assert [each.level for each in found] == [level]
     assert expected in found[0].message
@@ -175,11 +196,11 @@ def test_what_is_wrong_with_the_pooler(
     [
         (
             {"API_WORKERS": 4, "POSTGRES_POOL_SIZE": 5},
-            "database connections: 4 API x 5 + 4 admin x 1 + 1 worker x 1 + 1 for commands = 26 of",
+            "connections: 4 API x 5 + 4 admin x 1 + 1 worker x 1 + 1 for commands = 26 of",
         ),
         (
             {"CELERY_WORKERS": 6, "REDIS_CONNECTION_LIMIT": 30},
-            "redis connections: 1 API x 2 + 6 worker x 4 + 1 beat x 2 + 1 Flower x 3 + 1 for",
+            "connections: 1 API x 2 + 6 worker x 4 + 1 beat x 2 + 1 Flower x 3 + 1 for",
         ),
     ],
 )
@@ -188,7 +209,7 @@ def test_more_processes_than_the_plan_carries(
 ) -> None:
     configure(monkeypatch, **values)
 
-    [found] = [each for each in doctor.check_budgets() if each.level is not Level.FINE]
+    [found] = wrong("database-budget") + wrong("redis-budget")
 
     assert found.level is Level.PROBLEM
     assert found.message.startswith(expected)
@@ -206,7 +227,7 @@ def test_transport_that_is_not_safe(monkeypatch: pytest.MonkeyPatch) -> None:
         REDIS_TLS_VERIFY=False,
     )
 
-    database, redis = [each.message for each in doctor.check_transport()]
+    database, redis = [each.message for each in wrong("database-tls") + wrong("redis-tls")]
 
     assert "not verified" in database
     assert "not verified" in redis
@@ -216,11 +237,10 @@ class TestUnsafe:
     """Settings that open the service to strangers, and are allowed."""
 
     def found(self) -> list[str]:
-        return [
-            f"{each.message} {each.remedy}"
-            for each in doctor.check_unsafe()
-            if each.level is Level.WARNING
-        ]
+        checks = ("redis-tls", "proxies", "hosts", "allowed-unsafe")
+        found = [finding for name in checks for finding in wrong(name)]
+        assert {each.level for each in found} == {Level.WARNING}
+        return [f"{each.message} {each.remedy}" for each in found]
 
     def test_what_is_named_is_reported(self, monkeypatch: pytest.MonkeyPatch) -> None:
         names = ["redis-without-tls", "any-proxy"]
@@ -231,7 +251,7 @@ class TestUnsafe:
         without_tls, unneeded = self.found()
 
         assert "ALLOW_UNSAFE has redis-without-tls. Set REDIS_TLS=true" in without_tls
-        assert unneeded == "ALLOW_UNSAFE has any-proxy, which nothing here needs Remove it."
+        assert unneeded.endswith("any-proxy, which nothing here needs Remove any-proxy from it.")
 
     def test_in_local_all_of_it_is_reported(self, monkeypatch: pytest.MonkeyPatch) -> None:
         configure(
@@ -241,16 +261,17 @@ class TestUnsafe:
             POSTGRES_PASSWORD="p",
         )
 
-        proxies, remote = self.found()
+        [proxies] = self.found()
+        [remote] = wrong("environment", "local")
 
         assert "callers make up the address" in proxies
-        assert "ENVIRONMENT is local, and PostgreSQL is on another machine" in remote
+        assert "ENVIRONMENT is local, and PostgreSQL is on another machine" in remote.message
 
 
 async def test_a_table_without_row_level_security(connection: AsyncConnection) -> None:
     await connection.execute(text('CREATE TABLE "open to all" (id int)'))
 
-    [found] = await doctor.check_row_security(connection)
+    [found] = await connection.run_sync(lambda sync: wrong("row-security", sync))
 
     assert found.level is Level.PROBLEM
     assert 'ALTER TABLE "open to all" ENABLE ROW LEVEL SECURITY;' in found.remedy
@@ -269,7 +290,7 @@ def test_doctor_on_the_servers_of_this_run(test_database: str) -> None:
 
     assert result.returncode == 0, result.stdout + result.stderr
     assert "at the code's heads" in result.stdout
-    assert "row level security: on for every table" in result.stdout
+    assert "row level security is on for every table" in result.stdout
     assert "0 problems" in result.stdout
     for secret in (settings.DATABASE_URL, settings.REDIS_URL):
         assert secret not in result.stdout
@@ -293,10 +314,10 @@ def test_every_missing_setting_is_listed_and_the_rest_is_checked(test_database: 
     assert (result.returncode, result.stderr) == (1, "")
     problems = [line for line in result.stdout.splitlines() if line.startswith("problem")]
     for name in ("API_PORT", *settings_of_core):
-        assert len([line for line in problems if line.split(maxsplit=1)[1].startswith(name)]) == 1
+        assert len([line for line in problems if line.split(maxsplit=2)[2].startswith(name)]) == 1
     assert "database: PostgreSQL 1" in result.stdout
     assert "migrations: " in result.stdout
-    missing = [line for line in problems if "is production: set it" in line]
+    missing = [line for line in problems if line.endswith("not set and ENVIRONMENT is production")]
     assert len(missing) == len(set(missing))
 
 
@@ -310,7 +331,7 @@ def test_every_missing_setting_is_listed_and_the_rest_is_checked(test_database: 
 def test_proxies(monkeypatch: pytest.MonkeyPatch, addresses: list[str], expected: str) -> None:
     configure(monkeypatch, FORWARDED_ALLOW_IPS=addresses)
 
-    [found] = doctor.check_unsafe()
+    [found] = CHECKS["proxies"].find()
 
     assert found.level is Level.FINE
     assert expected in found.message
@@ -319,6 +340,7 @@ def test_proxies(monkeypatch: pytest.MonkeyPatch, addresses: list[str], expected
 def test_a_certificate_of_redis_that_is_not_verified(monkeypatch: pytest.MonkeyPatch) -> None:
     configure(monkeypatch, REDIS_URL="rediss://:p@redis.example.com:6379", REDIS_TLS_VERIFY=False)
 
-    warnings = [each for each in doctor.check_transport() if each.level is Level.WARNING]
+    [found] = wrong("redis-tls")
 
-    assert "redis: the connection is encrypted, but the server's" in warnings[-1].message
+    assert found.level is Level.WARNING
+    assert "the connection is encrypted, but the server's" in found.message

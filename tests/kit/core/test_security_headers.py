@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from starlette.responses import PlainTextResponse
 
 from app.core.config import StartupError, settings
-from kit.commands import doctor
+from kit.doctor import CHECKS
 from kit.errors import setup_errors
 from kit.http import _middleware as middleware
 from kit.http import health_router
@@ -19,7 +19,10 @@ from kit.queue._tasks import UNNAMED_PROXY_KEY
 from kit.redis import redis_client
 from kit.settings import Settings
 
-NAMES = ("Content-Security-Policy", "X-Content-Type-Options", "X-Frame-Options", "Referrer-Policy")
+NAMES = (
+    *("Content-Security-Policy", "X-Content-Type-Options", "X-Frame-Options", "Referrer-Policy"),
+    "Cross-Origin-Opener-Policy",
+)
 Served = Callable[..., httpx.AsyncClient]
 
 
@@ -172,7 +175,7 @@ class TestAProxyThatIsNotNamed:
         await asyncio.wait(tasks, timeout=10) if tasks else None
         status = read_redis_status()
         assert status.unnamed_proxy == "10.0.0.7"
-        found = [each for each in doctor.judge_redis(status) if each.message.startswith("proxy:")]
+        found = list(CHECKS["unnamed-proxy"].find(status))
         assert found[0].remedy.startswith("If it is your proxy")
 
     @pytest.mark.parametrize(

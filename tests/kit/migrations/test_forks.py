@@ -21,10 +21,15 @@ def test_are_told_with_the_remedy_which_mends_them(tmp_path: Path, fresh_databas
         assert outcome.status == status, outcome.output
         return outcome.output
 
+    def problems(status: int = 0) -> list[str]:
+        lines = run("kit.commands.doctor", "--skip", "beat,heartbeat", status=status).splitlines()
+        return [line.split()[1] for line in lines if line.startswith(("problem", "warning"))]
+
     remedy = "Join them with `make db-merge`."
     run("alembic", "upgrade", "heads")
     assert remedy in run("kit.commands.db", "status")
     assert remedy in run("kit.commands.doctor", status=1)
+    assert problems(status=1) == ["migration-forks:"]
     assert remedy in run("alembic", "revision", "--autogenerate", "-m", "more", status=255)
     back = "To revert both, run `make db-downgrade to=probe_middle`."
     assert back in run("alembic", "downgrade", "service@-1", status=1)
@@ -34,6 +39,7 @@ def test_are_told_with_the_remedy_which_mends_them(tmp_path: Path, fresh_databas
     assert "nothing to join" in run("alembic", "merge", "-m", "more", "service@heads", status=255)
     assert "missing" in run("kit.commands.db", "status")
     run("alembic", "upgrade", "heads")
+    assert problems() == []
     status = run("kit.commands.db", "status")
     assert "missing" not in status
     assert remedy not in status
