@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from tests import doctor_page
 from tests.combinations import catalogue, combinations
 from tests.conftest import copy_template
 from tests.documents import DOCUMENTS, OF_THE_SERVICE, PAGES, commands_of, name_of, prose_of
@@ -252,6 +253,10 @@ def test_the_factory_that_is_shown_is_that_of_the_example() -> None:
     page = (REPOSITORY / "docs" / "stack" / "development.md").read_text(encoding="utf-8")
     factory = REPOSITORY / "extensions_catalog" / "_example" / "tests" / "factories" / "note.py"
     assert f"```python\n{factory.read_text(encoding='utf-8')}```\n" in page
+
+
+def test_checks_of_the_doctor() -> None:
+    assert doctor_page.written_table() == doctor_page.table(), "run python -m tests.doctor_page"
 
 
 def test_figures_that_can_be_counted() -> None:

@@ -35,6 +35,8 @@ test_a_vulnerability_fails_it_unless_accepted_until_a_day_to_come"
 TARGET = "tests/kit/test_makefile.py::test_a_target_runs"
 DEPENDENCIES = "tests/test_service.py::TestDependencies"
 MATRIX = "tests/test_matrix.py::test_the_session_runs_a_share"
+DOCTORS_FILE = "tests/kit/commands/test_doctor_production.py::TestCommand::\
+test_a_file_takes_the_place_of_dotenv"
 RESOURCE = "tests/test_resource.py::test_they_pass_the_checks_and_their_tests"
 FORMAT = "tests/kit/test_makefile.py::test_format_mends_what_it_can_and_fails_for_what_is_left"
 PROCESS = "tests/kit/test_makefile.py::test_one_process_alone_is_the_one_of_make_dev"
@@ -52,6 +54,9 @@ RUN_BY = {
     "make test": WALK,
     "make test-all": "tests/test_service.py::test_all_tests",
     "make doctor": WALK,
+    'make doctor args="--production"': TARGET,
+    'make doctor args="--production --env-file .env.production --skip migrations"': DOCTORS_FILE,
+    'make doctor args="--production" in=compose': OPERATED,
     "make connections": OTHERS,
     "make connections json=1": OTHERS,
     "make dead-letters": OTHERS,

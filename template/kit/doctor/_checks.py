@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Literal, NamedTuple, TypeVar
 
 Need = Literal["environment", "settings", "code", "application", "database", "redis"]
@@ -27,20 +28,11 @@ class Finding(NamedTuple):
     remedy: str = ""
 
 
-def fine(message: str) -> Finding:
-    """A finding without a problem."""
-    return Finding(Level.FINE, message)
-
-
-def warning(message: str, remedy: str) -> Finding:
-    """A finding that works now, but may become a problem."""
-    return Finding(Level.WARNING, message, remedy)
-
-
-def problem(message: str, remedy: str) -> Finding:
-    """A finding that does not work, or is not safe."""
-    return Finding(Level.PROBLEM, message, remedy)
-
+fine = partial(Finding, Level.FINE)
+warning = partial(Finding, Level.WARNING)
+"""What works now, but may become a problem."""
+problem = partial(Finding, Level.PROBLEM)
+"""What does not work, or is not safe."""
 
 Find = TypeVar("Find", bound=Callable[..., Iterable[Finding]])
 
