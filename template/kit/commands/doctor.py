@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     environment = None
     if options.production:
         environment = raw_value("ENVIRONMENT") or Settings.model_fields["ENVIRONMENT"].default
-        if environment == "local":
+        if environment not in ("staging", "production"):
             os.environ["ENVIRONMENT"] = "production"
     from kit.doctor import CHECKS, examine, summary_of, text_of  # noqa: PLC0415
     from kit.process import start_local_services  # noqa: PLC0415

@@ -13,7 +13,7 @@ from kit.doctor._checks import CHECKS, Check, Finding, Need, Result, fine, probl
 from kit.extensions import load_extensions
 from kit.places import service
 from kit.queue import read_redis_status
-from kit.settings import Settings, StartupError, settings
+from kit.settings import Settings, StartupError, extension_problems, settings
 
 
 def examine(
@@ -69,9 +69,10 @@ class _Examination:
                 self.run("application", service.application)
         except StartupError as error:
             self._imports = False
-            known = "\n".join(Settings.collected or ())
+            # Of settings, which have checks of their own.
+            known = [*(Settings.collected or ()), *extension_problems(settings.ENABLED_EXTENSIONS)]
             lines = [line.strip() for line in error.message.splitlines()]
-            self.found["code"] = [_problem(each) for each in lines if each not in known]
+            self.found["code"] = [_problem(line) for line in lines if line not in "\n".join(known)]
 
     def ask_database(self) -> None:
         async def ask() -> None:

@@ -1,6 +1,7 @@
 """Checks of the code: that it imports, and what the application answers."""
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from http import HTTPStatus
 
@@ -77,6 +78,10 @@ def _ask(
         if message["type"] == "http.response.start":
             started.update(message)
 
-    asyncio.run(application(scope, receive, send))
+    logging.disable(logging.INFO)  # the line of the access log
+    try:
+        asyncio.run(application(scope, receive, send))
+    finally:
+        logging.disable(logging.NOTSET)
     sent = {name.decode().lower(): value.decode("latin-1") for name, value in started["headers"]}
     return started["status"], sent

@@ -4,11 +4,11 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from functools import partial
-from pathlib import Path
 
 from kit.connections import postgres_budget, postgres_remedy, redis_budget, redis_remedy
 from kit.doctor._checks import Finding, check, fine, problem, warning
 from kit.settings import (
+    BASE_DIR,
     SHORTEST_PASSWORD,
     SUPABASE_PROJECT_HOST,
     SUPABASE_TRANSACTION_PORT,
@@ -24,9 +24,9 @@ from kit.settings import (
 WITH_A_CHECK = ("SECRET_KEY", "CORS_ORIGINS")
 """Settings whose refusals are those of a check of their own."""
 
-CONTAINER_MARKS = [
-    Path(each) for each in ("/.dockerenv", "/run/.containerenv", "/var/run/secrets/kubernetes.io")
-]
+DEVSERVICES = BASE_DIR / "kit" / "devservices"
+"""No image has it."""
+_PLACEHOLDER = re.compile(r"change.?(me|it)|secret|password|example|insecure", re.IGNORECASE)
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@A-Z]+(?<!:80)(?<!:443)")
 _ANY_SCRIPT = {"'unsafe-inline'", "'unsafe-eval'", "*", "http:", "https:", "data:"}
 
@@ -64,7 +64,8 @@ def _split(line: str) -> Finding:
 def _unsafe(name: str, found: Mapping[str, str] | None = None) -> Iterator[Finding]:
     """What is unsafe by this name of `ALLOW_UNSAFE`: a problem, unless it is allowed."""
     if message := (settings.unsafe if found is None else found).get(name):
-        remedy, _, reason = message.partition(": ")
+        remedy, _, reason = message.removesuffix(".").partition(": ")
+        reason = f"{reason or remedy}."
         if name in settings.ALLOW_UNSAFE:
             yield warning(f"{reason} ALLOW_UNSAFE has {name}.", f"{remedy}.")
         elif settings.is_local:
@@ -74,12 +75,12 @@ def _unsafe(name: str, found: Mapping[str, str] | None = None) -> Iterator[Findi
 
 
 def _guessable(name: str, server: str = "") -> Iterator[Finding]:
-    value = getattr(settings, name)
-    if value and is_guessable(value.get_secret_value()):
+    value = getattr(settings, name).get_secret_value() if getattr(settings, name) else ""
+    if value and (is_guessable(value) or _PLACEHOLDER.search(value)):
         where = f" at the {server}, then here" if server else ""
         yield (warning if settings.is_local else problem)(
-            f"{name} could be guessed: it has fewer than {SHORTEST_PASSWORD} characters, or few "
-            "different ones",
+            f"{name} could be guessed: it has fewer than {SHORTEST_PASSWORD} characters, few "
+            "different ones, or a word of an example",
             f"Set a random one{where}; `python3 -c "
             '"import secrets; print(secrets.token_urlsafe(32))"` prints one.',
         )
@@ -89,8 +90,7 @@ def _guessable(name: str, server: str = "") -> Iterator[Finding]:
 def _environment(found: str) -> Iterator[Finding]:
     if found != settings.ENVIRONMENT:
         yield problem(
-            f"ENVIRONMENT is {found}, with which the API asks for no token; the rest is judged as "
-            f"if it were {settings.ENVIRONMENT}",
+            f"ENVIRONMENT is {found}; the rest is judged as if it were {settings.ENVIRONMENT}",
             "Set ENVIRONMENT=production.",
         )
     elif settings.is_local and (remote := settings.remote_servers):
@@ -140,14 +140,14 @@ def _readable_by_others() -> Iterator[Finding]:
 
 @check(
     "container-user",
-    "the container does not run as root",
+    "the image does not run as root",
     production=True,
-    when=lambda: any(path.exists() for path in CONTAINER_MARKS),
+    when=lambda: not DEVSERVICES.is_dir(),
 )
 def _container_user() -> Iterator[Finding]:
     if os.geteuid() == 0:
         yield warning(
-            "this container runs as root",
+            "the image runs as root",
             "Keep `USER 10001` in the Dockerfile, and set no other user where it is run.",
         )
 

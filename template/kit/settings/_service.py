@@ -446,7 +446,7 @@ class Settings(ServiceSettings):
 
         Args:
             name: begins with the extension's name, as `webhooks-private-targets`.
-            message: the remedy, then what is unsafe.
+            message: the remedy, a colon, and what is unsafe.
 
         Raises:
             ValueError: for a validator of the extension's settings to pass on.
@@ -467,7 +467,7 @@ class Settings(ServiceSettings):
     def unsafe(self) -> dict[str, str]:
         """The kit's settings that open the service to strangers, by their names in `ALLOW_UNSAFE`.
 
-        Each message has the remedy first.
+        Each message has the remedy, a colon, and what is unsafe.
         """
         origins = [each for each in self.CORS_ORIGINS if "*" in each or each == "null"]
         proxies = [each for each in self.FORWARDED_ALLOW_IPS if each == "*" or each.endswith("/0")]
@@ -480,8 +480,8 @@ class Settings(ServiceSettings):
         rows = {
             REDIS_WITHOUT_TLS: redis_is_remote
             and not self.REDIS_TLS
-            and "Set REDIS_TLS=true, or rediss:// in REDIS_URL: without, password and tasks cross "
-            "the network readable by all. Redis Cloud's free plan offers no TLS.",
+            and "Set REDIS_TLS=true, or rediss:// in REDIS_URL: without it, password and tasks "
+            "cross the network readable by all. Redis Cloud's free plan offers no TLS.",
             "redis-without-password": redis_is_remote
             and not self.REDIS_PASSWORD
             and "Set REDIS_PASSWORD: whoever reaches Redis can have tasks run.",
@@ -494,10 +494,10 @@ class Settings(ServiceSettings):
             '`python3 -c "import secrets; print(secrets.token_urlsafe(32))"` prints one.',
             "any-cors-origin": origins
             and f"List the origins that call the API in CORS_ORIGINS, as https://app.example.com, "
-            f"instead of {', '.join(origins)}, with which a page of any website may.",
+            f"instead of {', '.join(origins)}: with it a page of any website may.",
             "any-proxy": proxies
             and f"Name the proxy's network in FORWARDED_ALLOW_IPS, as 10.0.0.0/8, instead of "
-            f"{', '.join(proxies)}, with which callers make up the address that limits count.",
+            f"{', '.join(proxies)}: with it callers make up the address that limits count.",
             "weak-login-throttle": self.ADMIN_LOGIN_ATTEMPTS * 900
             > MOST_LOGIN_ATTEMPTS * self.ADMIN_LOGIN_WINDOW
             and f"Lower ADMIN_LOGIN_ATTEMPTS or raise ADMIN_LOGIN_WINDOW: more than "

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.config import BASE_DIR, Settings, settings
-from kit.doctor import CHECKS, Finding, Level, _settings
+from kit.doctor import CHECKS, Finding, Level, _settings, examine
 from kit.doctor._database import judge_migrations
 from kit.migrations import MigrationState
 from kit.queue import RedisStatus
@@ -344,3 +344,10 @@ def test_a_certificate_of_redis_that_is_not_verified(monkeypatch: pytest.MonkeyP
 
     assert found.level is Level.WARNING
     assert "the connection is encrypted, but the server's" in found.message
+
+
+def test_what_production_requires_is_asked_of_production_alone(test_database: str) -> None:
+    left_out = {each.id for each in examine() if each.level is Level.NOT_APPLICABLE}
+
+    assert left_out >= {name for name, each in CHECKS.items() if each.is_for_production}
+    assert left_out.isdisjoint({"settings", "code", "migrations", "row-security", "redis", "beat"})

@@ -27,9 +27,11 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from kit import extensions
 from kit.commands import doctor
 from kit.commands.token import create, revoke
 from kit.doctor import CHECKS, Finding, Level, _database, _settings, examine
+from kit.extensions import EXTENSIONS_DIR
 from kit.migrations import init_db
 from kit.places import service
 from kit.queue._tasks import UNNAMED_PROXY_KEY, heartbeat
@@ -74,7 +76,6 @@ class Production:
         self.redis: RedisServer
         self.links = ExitStack()
         self.monkeypatch.setenv("DOTENV_FILE", str(self.dotenv))
-        self.monkeypatch.setattr(_settings, "CONTAINER_MARKS", [])
         self.monkeypatch.setattr(Settings, "unsafe_of_extensions", {})
         self.write("")
         self.set(
@@ -263,6 +264,7 @@ def changed(
 def environment_forgotten(production: Production) -> Fault:
     production.environment = "local"
     finding = yield
+    assert finding.message.startswith("ENVIRONMENT is local; the rest is judged as")
     found = re.fullmatch(r"Set ENVIRONMENT=(\w+)\.", finding.remedy)
     assert found
     production.environment = found[1]
@@ -295,10 +297,8 @@ def others_may_read_it(production: Production) -> Fault:
 
 
 @fault("container-user")
-def the_container_runs_as_root(production: Production) -> Fault:
-    mark = production.dotenv.with_name(".dockerenv")
-    mark.touch()
-    production.monkeypatch.setattr(_settings, "CONTAINER_MARKS", [mark])
+def the_image_runs_as_root(production: Production) -> Fault:
+    production.monkeypatch.setattr(_settings, "DEVSERVICES", Path("not in an image"))
     production.monkeypatch.setattr(os, "geteuid", lambda: 0)
     finding = yield
     found = re.search(r"`USER (\d+)`", finding.remedy)
@@ -334,6 +334,43 @@ def an_extension_is_open(production: Production) -> Fault:
     ProbeSettings.load()
 
 
+PROBE = """
+from pydantic import model_validator
+from app.core.config import ServiceSettings, settings
+
+class ProbeSettings(ServiceSettings):
+    DOCTOR_PROBE_KEY: str | None = None
+
+    @model_validator(mode="after")
+    def _require(self):
+        if not (self.DOCTOR_PROBE_KEY or settings.is_local):
+            raise ValueError("DOCTOR_PROBE_KEY is not set: set it to a key")
+        return self
+
+ProbeSettings.load()
+"""
+
+
+@fault("extensions")
+def an_extension_lacks_a_setting(production: Production) -> Fault:
+    folder = production.dotenv.with_name("extensions")
+    folder.mkdir()
+    for each in EXTENSIONS_DIR.glob("*/"):
+        (folder / each.name).symlink_to(each)
+    (folder / "doctor_probe").mkdir()
+    (folder / "doctor_probe" / "__init__.py").touch()
+    (folder / "doctor_probe" / "settings.py").write_text(PROBE)
+    production.monkeypatch.setattr(extensions, "EXTENSIONS_DIR", folder)
+    production.monkeypatch.setattr(service.module("extensions"), "__path__", [str(folder)])
+    production.set(ENABLED_EXTENSIONS=[*settings.ENABLED_EXTENSIONS, "doctor_probe"])
+    finding = yield
+    assert finding == (Level.PROBLEM, "DOCTOR_PROBE_KEY is not set", "Set it to a key")
+    production.monkeypatch.setenv("DOCTOR_PROBE_KEY", "a key")
+    assert production.failing() == {}
+    for name in [each for each in sys.modules if each.startswith("app.extensions.doctor_probe")]:
+        del sys.modules[name]
+
+
 @fault("code")
 def an_extension_is_not_there(production: Production) -> Fault:
     enabled = settings.ENABLED_EXTENSIONS
@@ -355,6 +392,14 @@ def the_key_is_short(production: Production) -> Fault:
 def the_key_repeats(production: Production) -> Fault:
     production.set(SECRET_KEY=SecretStr("a" * 40))
     finding = yield
+    production.set(SECRET_KEY=SecretStr(printed_secret(finding)))
+
+
+@fault("secret-key")
+def the_key_is_an_example(production: Production) -> Fault:
+    production.set(SECRET_KEY=SecretStr("your-key-goes-here-please-change-it"))
+    finding = yield
+    assert "a word of an example" in finding.message
     production.set(SECRET_KEY=SecretStr(printed_secret(finding)))
 
 
@@ -849,7 +894,9 @@ def test_a_fault_fails_its_check_alone_until_its_remedy_is_carried_out(
 
     assert list(failing) == [check], failing
     [finding] = failing[check]
+    assert finding.message
     assert finding.remedy
+    assert ".." not in f"{finding.message} {finding.remedy}"
     with pytest.raises(StopIteration):
         fault.send(finding)
     assert production.failing() == {}
@@ -867,6 +914,8 @@ class TestCommand:
         self, production: Production, capsys: pytest.CaptureFixture[str]
     ) -> None:
         production.set(ALLOWED_HOSTS=[], CORS_ORIGINS=["https://app.example.com/"])
+        # As an owner's module may, when it is imported.
+        production.monkeypatch.setattr(service, "load", lambda: sys.stdout.write("hello"))
 
         status = doctor.main(["--production", "--json", "--skip", "beat, heartbeat"])
 
@@ -941,7 +990,7 @@ class TestCommand:
         """In a terminal of 80 columns, where a command that is longer stays on one line."""
         nothing = dict.fromkeys([*PRODUCTION, "DATABASE_URL", "REDIS_URL"], "")
         command = [sys.executable, "-m", "kit.commands.doctor", "--production"]
-        environment = os.environ | nothing | {"COLUMNS": "80", "ENVIRONMENT": "local"}
+        environment = os.environ | nothing | {"COLUMNS": "80", "ENVIRONMENT": "prod"}
         near, far = os.openpty()
         with subprocess.Popen(
             command, cwd=BASE_DIR, env=environment, stdout=far, stderr=subprocess.PIPE, text=True
@@ -955,7 +1004,7 @@ class TestCommand:
 
         assert (process.returncode, errors) == (1, "")
         said = " ".join(output.split())
-        assert "problem environment: ENVIRONMENT is local" in said
+        assert "problem environment: ENVIRONMENT is prod; the rest" in said
         assert "no database is configured and ENVIRONMENT is production" in said
         assert "problem secret-key: SECRET_KEY is not set" in said
         assert "PostgreSQL 1" not in said  # none was started
@@ -969,12 +1018,12 @@ class TestCommand:
         path.write_text("\n".join([*lines, "ALOWED_HOSTS=api.example.com"]))
         path.chmod(0o644)
         # What the trees of this test differ in, or do not run.
-        skip = "extensions,migrations,code,container-user,beat,heartbeat,redis-persistence"
+        skip = "extensions,migrations,code,beat,heartbeat,redis-persistence"
         options = ("--production", "--env-file", os.path.relpath(path, BASE_DIR), "--skip", skip)
 
         done = self.run(*options, **dict.fromkeys(PRODUCTION, ""))
 
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout
         assert f"`chmod 600 {path}`" in done.stdout
         assert "ALOWED_HOSTS is set in .env.production, but no setting" in done.stdout
         assert "ENVIRONMENT is production" in done.stdout
