@@ -54,7 +54,6 @@ RUN_BY = {
     "make test": WALK,
     "make test-all": "tests/test_service.py::test_all_tests",
     "make doctor": WALK,
-    'make doctor args="--production"': TARGET,
     'make doctor args="--production --env-file .env.production --skip migrations"': DOCTORS_FILE,
     'make doctor args="--production" in=compose': OPERATED,
     "make connections": OTHERS,
