@@ -56,6 +56,7 @@ from sqlalchemy import (
 from sqlmodel import AutoString
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
+from starlette.requests import HTTPConnection
 
 from kit.errors import Problem
 from kit.settings import settings
@@ -126,6 +127,30 @@ class ListQuery(BaseModel):
     def __pydantic_init_subclass__(cls, *, model: Any = None, **_: Any) -> None:
         named = model or getattr(cls._listing, "model", None)
         cls._listing = _Listing(named, cls) if named else None
+
+
+async def refuse_repeated(connection: HTTPConnection) -> None:
+    """Refuse a parameter of a list that is sent several times and takes one value; a dependency.
+
+    FastAPI would take the last one.
+
+    Raises:
+        Problem: 422, with the parameter.
+    """
+    sent = connection.query_params
+    if len(sent) == len(sent.multi_items()):
+        return
+    dependants = [connection.scope["route"].dependant]
+    for each in dependants:
+        dependants += each.dependencies
+    for parameter in (parameter for each in dependants for parameter in each.query_params):
+        query = parameter.field_info.annotation
+        if isinstance(query, type) and issubclass(query, ListQuery):
+            for name in sent.keys() & query.model_fields.keys():
+                kind = query.model_fields[name].annotation
+                takes_several = any(get_origin(each) is list for each in (kind, *get_args(kind)))
+                if len(sent.getlist(name)) > 1 and not takes_several:
+                    raise _refusal(name, "Send it once.")
 
 
 def _listed(value: Any) -> list[Any]:

@@ -22,14 +22,15 @@ from starlette.types import Receive, Scope, Send
 from kit.discovery import import_modules, last_line_in
 from kit.extensions import ExtensionError, load_extensions
 from kit.http._openapi_tags import extension_prefix
+from kit.listing import refuse_repeated
 from kit.places import service
 from kit.queue import enqueue, ping
 from kit.redis import run_redis_call
 from kit.security import require_principal, serve_anyone, serves
 from kit.settings import StartupError
 
-_PROTECTED = [Depends(require_principal)]
-_PUBLIC = [Depends(serve_anyone)]
+_PROTECTED = [Depends(require_principal), Depends(refuse_repeated)]
+_PUBLIC = [Depends(serve_anyone), Depends(refuse_repeated)]
 
 tasks_router = APIRouter(prefix="/tasks", tags=["Tasks"], dependencies=[serves(scope="tasks")])
 

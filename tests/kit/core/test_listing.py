@@ -12,7 +12,7 @@ from uuid import UUID
 
 import httpx
 import pytest
-from fastapi import FastAPI, Query
+from fastapi import Depends, FastAPI, Query
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -42,7 +42,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app.core.config import settings
 from kit.errors import setup_errors
 from kit.http import middleware_stack
-from kit.listing import ListQuery, Page, read_page
+from kit.listing import ListQuery, Page, read_page, refuse_repeated
 
 
 class Colour(StrEnum):
@@ -171,7 +171,8 @@ async def session(connection: AsyncConnection) -> AsyncIterator[AsyncSession]:
 @pytest.fixture
 async def http(session: AsyncSession) -> AsyncIterator[httpx.AsyncClient]:
     """An API with both lists."""
-    application = FastAPI(middleware=middleware_stack())
+    dependencies = [Depends(refuse_repeated)]  # as all routes below /api have
+    application = FastAPI(middleware=middleware_stack(), dependencies=dependencies)
     setup_errors(application)
 
     @application.get("/things")
@@ -374,6 +375,9 @@ async def test_filters(
         ("at__ge=0.5", "/at__ge"),
         ("day=2026-01-01&day=0", "/day"),
         ("amount__ge=NaN", "/amount__ge"),
+        ("small=1&small=2", "/small"),
+        ("limit=1&limit=1", "/limit"),
+        ("sort=id&sort=-id&day=2026-01-01&day=2026-01-02", "/sort"),
         ("double__le=nan", "/double__le"),
         ("double__le=1e999", "/double__le"),
     ],
@@ -544,3 +548,9 @@ async def test_a_key_of_several_columns(session: AsyncSession) -> None:
         key = operator.itemgetter(1, 0) if "row" in sort else operator.itemgetter(0, 1)
         expected = sorted(((seat.hall, seat.row) for seat in seats), key=key)
         assert found == (expected[::-1] if sort.startswith("-") else expected)
+
+
+async def test_each_route_of_the_api_refuses_what_is_sent_twice(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/api/example/notes?limit=1&limit=2")
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"] == "/limit"
