@@ -1,5 +1,7 @@
 """What holds for every model: finite numbers; for tables: names of constraints, row security.
 
+`LocalTime` is the type of a time of day in a model of the API.
+
 Supabase publishes the schema `public`: anyone with the project's URL and its public key can read
 each table there that has no row level security. With it enabled and no policy written, only the
 table's owner sees rows, and the owner is the user that this service connects as.
@@ -8,8 +10,10 @@ Source: https://supabase.com/docs/guides/database/postgres/row-level-security
 """
 
 from collections.abc import Sequence
+from datetime import time
+from typing import Annotated
 
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel, WithJsonSchema
 from sqlalchemy import DDL, Connection, MetaData, Table, event, text
 from sqlalchemy.schema import CreateSchema
 from sqlmodel import SQLModel
@@ -31,6 +35,20 @@ SQLModel.metadata.naming_convention = NAMING_CONVENTION
 # in JSON. A model may allow them again in its own `model_config`.
 BaseModel.model_config["allow_inf_nan"] = False
 SQLModel.model_config["allow_inf_nan"] = False
+
+
+def _without_zone(value: time) -> time:
+    if value.tzinfo is not None:
+        raise ValueError("send it without a time zone, as 08:30:00")
+    return value
+
+
+# The driver drops a zone in silence, and JSON Schema's format `time` demands one.
+LocalTime = Annotated[
+    time,
+    AfterValidator(_without_zone),
+    WithJsonSchema({"type": "string", "examples": ["08:30:00"]}),
+]
 
 
 TABLES_WITHOUT_ROW_SECURITY = """

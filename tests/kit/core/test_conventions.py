@@ -1,11 +1,13 @@
 """What holds for every model that an owner declares."""
 
 import math
+from datetime import time
 
 import pytest
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from sqlmodel import SQLModel
 
+from kit.conventions import LocalTime
 from kit.models import AuditEntry
 
 
@@ -31,6 +33,14 @@ def test_numbers_that_json_cannot_say_are_refused(
 ) -> None:
     with pytest.raises(ValidationError, match="finite number"):
         model.model_validate({"weight": value})
+
+
+def test_a_time_of_day_has_no_zone() -> None:
+    local = TypeAdapter(LocalTime)
+    assert local.validate_python("08:30:00") == time(8, 30)
+    with pytest.raises(ValidationError, match="without a time zone"):
+        local.validate_python("08:30:00+02:00")
+    assert "format" not in local.json_schema()
 
 
 def test_they_are_refused_within_lists_and_generic_types() -> None:
