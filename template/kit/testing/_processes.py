@@ -180,7 +180,13 @@ not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", "503"]  # no server
 
 
 def broken_contract(
-    address: str, *, seconds: int = 10, examples: int = 0, checks: str = "all", token: str = ""
+    address: str,
+    *,
+    seconds: int = 10,
+    examples: int = 0,
+    checks: str = "all",
+    phases: str = "",
+    token: str = "",
 ) -> str:
     """Call a running API in every way that its OpenAPI schema allows, and in ways that it does not.
 
@@ -190,6 +196,7 @@ def broken_contract(
         examples: instead, so many calls of each operation, beside those that cover the schema's
             limits.
         checks: those of Schemathesis to make, with commas between them.
+        phases: of its run, likewise; all of them if not given.
         token: what `Authorization` carries. On a developer's machine, where the API serves whoever
             has none, it is left empty, and calls without one are not tried.
 
@@ -210,6 +217,7 @@ def broken_contract(
             [
                 *(schemathesis, "run", f"{address}/openapi.json"),
                 *("--checks", checks, *length, *of_callers),
+                *(("--phases", phases) if phases else ()),
                 # GET there asks for a task whose id is "ping", and 422 says that this is none.
                 *("--exclude-path", "/api/tasks/ping"),
                 *("--continue-on-failure", "--suppress-health-check", "all", "--no-color"),
