@@ -6,6 +6,7 @@ A model, its migration, routes, a view of the admin, a factory and tests, which 
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from textwrap import dedent
 
 from kit.commands import run_command
@@ -39,8 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
         with_page=options.page,
         from_model=bool(options.model),
     )
-    paths = []
-    for path, text in write_resource(request, is_dry=options.dry_run):
+    paths: list[Path] = []
+    notes: list[str] = []
+    for path, text in write_resource(request, is_dry=options.dry_run, notes=notes):
         paths.append(path)
         print(path.relative_to(BASE_DIR))
         if options.dry_run:
@@ -49,6 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
         print("Nothing is missing.")
     elif options.dry_run:
         print("Nothing was written; the migration would be, too.")
+    elif notes:
+        print("\nRead them; they are yours. What they make up may break rules of your model;")
+        print("mend the factory and the tests, which name these rules, then: make test")
+        print(*notes, sep="\n")
     else:
         print("\nRead them; they are yours. Next: make db-upgrade test")
     return None

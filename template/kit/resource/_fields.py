@@ -144,7 +144,7 @@ class Field:
     @property
     def taken(self) -> str:
         """What makes JSON of the value of a row, around or behind it."""
-        return {Date: "{}.isoformat()", Uuid: "str({})"}.get(type(self.kind), "{}")
+        return "str({})" if isinstance(self.kind, Date | Uuid) else "{}"
 
     @property
     def taken_key(self) -> str:
@@ -159,7 +159,10 @@ class Field:
     @property
     def filters(self) -> list[Filter]:
         """The filters of the list."""
-        return self.kind.filters
+        filters = self.kind.filters
+        if self.is_unique and not self.reference and all(each.suffix for each in filters):
+            return [Filter("", self.kind.annotation, self.sent(1)), *filters]
+        return filters
 
     @property
     def is_sortable(self) -> bool:
@@ -224,9 +227,13 @@ def _field(match: re.Match[str], problems: list[str]) -> Iterator[Field]:
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(KINDS)}"
         problems.append(f"{name}: there is no kind {kind}; {hint}")
         return
+    given = match["arguments"]
     try:
-        given = match["arguments"]
         made = KINDS[kind](*(each.strip() for each in given.split(",")) if given else ())
+    except ValueError as error:
+        problems.append(f"{name}: {error}, as in {KINDS[kind].usage}: {KINDS[kind].about}")
+        return
+    try:
         field = Field(name, made, "?" in match["marks"], "!" in match["marks"])
         if field.is_unique and not made.can_be_unique:
             raise ValueError("cannot be unique; leave `!` out")  # noqa: TRY301
@@ -237,7 +244,7 @@ def _field(match: re.Match[str], problems: list[str]) -> Iterator[Field]:
             made.parse(field.default)
             field.default = made.parse(field.default)
     except ValueError as error:
-        problems.append(f"{name}: {error} (kind {KINDS[kind].usage}: {KINDS[kind].about})")
+        problems.append(f"{name}: {error}, in {match[0]}")
         return
     yield field
 

@@ -1,6 +1,7 @@
 """The kinds of a resource's fields, and what its files say of each, as Python code."""
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -50,6 +51,8 @@ class Kind:
     """Code of a value that is another one for each `number`."""
     varied: str = "None"
     """Code of a value that differs from that of the row before."""
+    spelt_otherwise: tuple[str, str] | None = None
+    """A value as a caller may send it, and as PostgreSQL returns it."""
     rules: Mapping[str, float] = MappingProxyType({})
     """What limits the values, as arguments of `Field`."""
 
@@ -159,12 +162,18 @@ class Address(Str):
     is_ordered = False
     least = 0
     made: ClassVar[str]
+    pattern: ClassVar[str]
 
     def __init__(self) -> None:
         super().__init__()
         first, _ = self.samples = type(self).samples
         start = first.partition("ada")[0] or "a@"
         self.wrong = ("nowhere", Code(f"{start!r} + 'x' * {self.longest:_}"))
+
+    def parse(self, text: str) -> Any:
+        if not re.fullmatch(self.pattern, text):
+            raise ValueError(f"its default is no {self.about}")
+        return super().parse(text)
 
     def made_up(self, what: str, of: str, *, is_unique: bool) -> str:  # noqa: ARG002
         """As `customer7@example.com`."""
@@ -179,6 +188,7 @@ class Email(Address):
     usage = "email"
     about = "address of mail"
     annotation = "EmailAddress"
+    pattern = r"^[^@\s]+@[^@\s]+$"
     longest = 254
     samples = ("ada@example.com", "bob@example.com")
     made = "{}{{number}}@example.com"
@@ -188,6 +198,7 @@ class Url(Address):
     usage = "url"
     about = "address that begins with https:// or http://"
     annotation = "WebAddress"
+    pattern = r"^https?://[^\s]+$"
     longest = 2000
     samples = ("https://example.com/ada", "https://example.com/bob")
     made = "https://example.com/{}/{{number}}"
@@ -267,6 +278,8 @@ class DecimalKind(Kind):
         smallest = Decimal(1).scaleb(-places)
         one = Decimal(1) if count > places else smallest
         self.samples = (one.quantize(smallest), (2 * one).quantize(smallest))
+        kept = str(Decimal("0.5" if places else 5).quantize(smallest))
+        self.spelt_otherwise = ("0.5" if places > 1 else f"{kept}0" if places else "5.0", kept)
         seen = min(count, places + 4)
         step = 1995 if seen > 4 else 7  # noqa: PLR2004 (19.95)
         self.varied = f"Decimal(number * {step} % {10**seen:_}).scaleb(-{places})"
@@ -301,13 +314,14 @@ class Date(Kind):
 
 class DateTime(Kind):
     usage = "datetime"
-    about = "moment, with its time zone"
+    about = "moment: sent with a time zone, kept and returned in UTC"
     annotation = "AwareDatetime"
     sa_type = "DateTime(timezone=True)"
     is_ordered = True
     samples = (datetime(2026, 1, 31, 12, tzinfo=UTC), datetime(2026, 2, 28, 12, tzinfo=UTC))
     wrong = ("perhaps", "2026-01-31T12:00:00")
     varied = "datetime(2026, 1, 31, 12, tzinfo=UTC) + timedelta(hours=number * 31 - 300)"
+    spelt_otherwise = ("2026-01-31T13:00:00+01:00", "2026-01-31T12:00:00Z")
 
     def typed(self, value: Any) -> str:
         return repr(f"{value:%Y-%m-%d %H:%M:%S}")
@@ -315,8 +329,9 @@ class DateTime(Kind):
 
 class Time(Kind):
     usage = "time"
-    about = "time of day"
-    annotation = "time"
+    about = "time of day, without a time zone"
+    annotation = "LocalTime"
+    wrong = ("perhaps", "08:30:00+02:00")
     default_type = time
     is_ordered = True
     samples = (time(8, 30), time(17, 45))

@@ -1,5 +1,6 @@
 """The names of a resource."""
 
+import builtins
 import keyword
 import re
 from collections.abc import Iterator
@@ -92,7 +93,7 @@ _IN_USE = re.compile(
 
 def variable(name: str) -> str:
     """The variable of a row: its name, if functions do not use that for something else."""
-    return f"stored_{name}" if _IN_USE.fullmatch(name) else name
+    return f"stored_{name}" if _IN_USE.fullmatch(name) or hasattr(builtins, name) else name
 
 
 EXAMPLES = "Invoice or invoice_line"

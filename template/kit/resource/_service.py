@@ -1,14 +1,15 @@
 """What the service has already: models to refer to or to begin from, and what is in the way."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 from pydantic_core import PydanticUndefined
-from sqlalchemy import UniqueConstraint
+from sqlalchemy import CheckConstraint, UniqueConstraint
+from sqlalchemy.dialects.postgresql import ExcludeConstraint
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.interfaces import MANYTOONE
 from sqlmodel import SQLModel
@@ -214,6 +215,20 @@ def own_rules(model: type[SQLModel], fields: list[Field]) -> Iterator[str]:
         others = (name for name, value in rules.items() if field.kind.rules.get(name) != value)
         if any(others) or (is_made and not field.kind.empty):
             yield field.column
+
+
+def unknown_rules(model: type[SQLModel], forms: Iterable[type[SQLModel]]) -> dict[str, str]:
+    """The rules of a model's rows and forms that no kind of field has, each with its place."""
+    found = {}
+    for each in (model, *forms):
+        validators = each.__pydantic_decorators__
+        for name in (*validators.field_validators, *validators.model_validators):
+            found[f"validator {name}"] = place_of(getattr(each, name))
+    for rule in _table(model).constraints:
+        is_rule = isinstance(rule, CheckConstraint | ExcludeConstraint | UniqueConstraint)
+        if is_rule and not (isinstance(rule, UniqueConstraint) and len(rule.columns) == 1):
+            found[f"constraint {rule.name}"] = place_of(model)
+    return dict(sorted(found.items()))
 
 
 def _table(model: type[SQLModel]) -> sa.Table:

@@ -27,7 +27,7 @@ from kit.extensions import enabled_extensions
 from kit.process import start_local_services
 from kit.resource import _service as there
 from kit.resource._fields import Field, parse_fields
-from kit.resource._kinds import Bool, Date, DateTime, Enum, Json, List, Str, TextKind
+from kit.resource._kinds import Address, Bool, Date, DateTime, Enum, Json, List, Str, TextKind
 from kit.resource._names import Names, names_of
 from kit.settings import BASE_DIR, StartupError
 
@@ -61,17 +61,28 @@ class Resource:
     missing_forms: tuple[str, ...] = ()
     key: str = "int"
     has_created_at: bool = True
+    unknown_rules: dict[str, str] = field(default_factory=dict)
+    """Rules that its owner wrote, each with its place."""
     files: dict[Path, str] = field(default_factory=dict)
     """Templates of the files to write."""
 
 
-def write_resource(request: Request, *, is_dry: bool = False) -> Iterator[tuple[Path, str]]:
+def write_resource(
+    request: Request, *, is_dry: bool = False, notes: list[str] | None = None
+) -> Iterator[tuple[Path, str]]:
     """Write the files of a resource, and its migration; yields each path with its text.
+
+    Args:
+        request: what is asked for.
+        is_dry: whether nothing is written.
+        notes: gets what is left to its owner.
 
     Raises:
         StartupError: when something is in the way, all of which it names; nothing is written then.
     """
     texts, resource = _texts(request)
+    if notes is not None:
+        notes += (f"{place}: {rule}" for rule, place in resource.unknown_rules.items())
     added = _formatted(texts)
     merged = {
         path: _merged(path.read_text("utf-8"), text)
@@ -164,6 +175,8 @@ def _complete(resource: Resource, problems: list[str]) -> None:
         for form in ("Input", "Patch")
         if own and form in resource.missing_forms
     )
+    forms = [getattr(module, f"{names.model}{form}", model) for form in ("Input", "Patch")]
+    resource.unknown_rules = there.unknown_rules(model, forms)
     key = there.key_of(model)
     if key is None:
         problems.append(f"{place_of(model)}: its key is no `id` of integer or uuid")
@@ -309,7 +322,13 @@ def _context(resource: Resource) -> dict[str, Any]:
     return {
         "n": names,
         "fields": fields,
-        "used": {each.kind.annotation for each in fields},
+        "addresses": sorted(
+            {
+                (each.kind.annotation, each.kind.pattern)
+                for each in plain
+                if isinstance(each.kind, Address)
+            }
+        ),
         "enums": enums,
         "model_module": resource.model_module,
         "input_module": input_module,
@@ -318,6 +337,7 @@ def _context(resource: Resource) -> dict[str, Any]:
         "key": resource.key,
         "key_annotation": "UUID" if resource.key == "uuid" else "int",
         "unknown": unknown.get(resource.key, str(2**31 - 1)),
+        "unknown_rules": [*resource.unknown_rules],
         "has_created_at": resource.has_created_at,
         "label": label,
         "made_up": made_up,
@@ -327,6 +347,7 @@ def _context(resource: Resource) -> dict[str, Any]:
         "optional": [each for each in fields if not each.is_required],
         "patched": plain,
         "sometimes_null": [each for each in plain if each.is_sometimes_null],
+        "spelt_otherwise": [each for each in plain if each.kind.spelt_otherwise],
         "has_filters": any(each.filters for each in fields),
         "sorts": sorts,
         "conflict": f"; 409 when {' or '.join(conflicts)}" if conflicts else "",
@@ -356,31 +377,41 @@ def _admin_filter(names: Names, each: Field) -> str:
 
 
 def _refuse_double_names(texts: dict[Path, str]) -> None:
-    """Refuse a resource whose classes or functions have the name of something that is imported.
+    """Refuse a resource whose names would have two meanings in a file, one that is there included.
 
     Raises:
         StartupError: with the names.
     """
     doubles = set()
     for path, text in texts.items():
-        if path.suffix != ".py":
-            continue
-        origins: dict[str, set[str]] = {}
-        for node in ast.parse(text).body:
-            if isinstance(node, ast.ImportFrom):
-                for alias in node.names:
-                    origins.setdefault(alias.asname or alias.name, set()).add(str(node.module))
-            elif isinstance(node, ast.Import):
-                for alias in node.names:
-                    origins.setdefault(alias.name, set()).add(alias.name)
-            elif isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                origins.setdefault(node.name, set()).add(f"line {node.lineno}")
-        doubles |= {name for name, found in origins.items() if len(found) > 1}
+        if path.suffix == ".py":
+            own = _origins(path.read_text("utf-8")) if path.exists() else {}
+            doubles |= {
+                name
+                for name, found in _origins(text).items()
+                if len(found | own.get(name, set())) > 1
+            }
     if doubles:
         shown = ", ".join(sorted(doubles))
         raise StartupError(
             f"the files would have two things with one name: {shown}. Choose another name"
         )
+
+
+def _origins(text: str) -> dict[str, set[str]]:
+    """What each name of a module is: where it is imported from, its value, or itself."""
+    found: dict[str, set[str]] = {}
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            for alias in node.names:
+                origin = str(getattr(node, "module", alias.name))
+                found.setdefault(alias.asname or alias.name, set()).add(origin)
+        elif isinstance(node, ast.Assign):
+            for target in node.targets:
+                found.setdefault(ast.unparse(target), set()).add(ast.unparse(node.value))
+        elif isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            found.setdefault(node.name, set()).add(f"line {node.lineno} of {len(text)}")
+    return found
 
 
 def _formatted(texts: dict[Path, str], *fixes: str) -> dict[Path, str]:
@@ -407,7 +438,7 @@ def _formatted(texts: dict[Path, str], *fixes: str) -> dict[Path, str]:
 
 
 def _merged(text: str, addition: str) -> str:
-    """Add imports and definitions to a module, behind its own."""
+    """Add imports and definitions to a module, behind its own; what it has is not added again."""
     own, added = ast.parse(text), ast.parse(addition)
     imports = [node for node in added.body if isinstance(node, ast.Import | ast.ImportFrom)]
     rest = [node for node in added.body if node not in imports][1:]  # without the docstring
@@ -418,6 +449,12 @@ def _merged(text: str, addition: str) -> str:
             last = node.end_lineno or last
     first = min([rest[0].lineno, *(each.lineno for each in getattr(rest[0], "decorator_list", []))])
     inserted = [ast.unparse(node) for node in imports]
+    defined = {ast.unparse(node) for node in own.body if isinstance(node, ast.Assign)}
+    for node in rest:
+        if ast.unparse(node) in defined:
+            new[node.lineno - 1 : node.end_lineno] = [""] * (
+                (node.end_lineno or 0) - node.lineno + 1
+            )
     return "\n".join([*lines[:last], *inserted, *lines[last:], "", "", *new[first - 1 :], ""])
 
 

@@ -1,21 +1,14 @@
-"""`make resource`: what it refuses, and that whatever it writes passes the project's own checks."""
+"""`make resource`: what it refuses, and what it says and writes."""
 
-import contextlib
-import os
 import re
-import shutil
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
-from pydantic import ValidationError
-from sqlalchemy import DateTime, SmallInteger
+from pydantic import ValidationError, field_validator
+from sqlalchemy import CheckConstraint, DateTime, SmallInteger, UniqueConstraint
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
@@ -70,7 +63,10 @@ class TestFields:
             ("other:ref", "other: it takes the name of one model"),
             ("is_on:bool!", "is_on: cannot be unique"),
             ("count:int=many", "count: Input should be a valid integer"),
-            ("count:int(1,9)=10", "count: Input should be less than or equal to 9"),
+            ("count:int(1,9)=10", "less than or equal to 9, in count:int(1,9)=10"),
+            ("share:float(1,0)", "smaller than the second, as in float(0,1): number with"),
+            ("mail:email=50%", "mail: its default is no address of mail, in mail:email=50%"),
+            ("site:url=example.com", "site: its default is no address that begins with https://"),
             ("name:str!=x", "name: a unique field has no default"),
             ("spots:json=1", "spots: it takes no default"),
         ],
@@ -88,6 +84,12 @@ class TestFields:
 
     def test_a_row_cannot_have_to_refer_to_its_own_table(self) -> None:
         assert "parent: the first row" in refused(name="Folder", fields="parent:ref(folder)")
+
+    def test_a_unique_one_is_found_by_its_value(self) -> None:
+        for kind in ("str(20)", "int", "date", "email", "uuid"):
+            found, plain = parse_fields(f"one:{kind}! other:{kind}", [])
+            assert "" in [each.suffix for each in found.filters]
+            assert ("" in [each.suffix for each in plain.filters]) is (kind in {"email", "uuid"})
 
 
 class TestNames:
@@ -112,6 +114,10 @@ class TestNames:
                 "shop_order",
                 "/api/shop/orders",
             )
+
+    def test_a_variable_is_no_name_of_python_s_own(self) -> None:
+        for name in ("id", "hash", "filter", "value"):
+            assert names_of(name).variable == f"stored_{name}"
 
     def test_a_table_is_no_reserved_word(self) -> None:
         names = names_of("Order")
@@ -202,6 +208,20 @@ class TestWriting:
             '@sys.call\ndef more() -> None:\n    """Do."""\n'
         )
 
+    def test_what_a_module_has_is_not_added_again(self) -> None:
+        own = '"""Mine."""\n\nMail = Annotated[str, "@"]\n\n\nclass One:\n    """One."""\n'
+        more = own.replace("One", "Two").replace("Mail", "Web = 1\nMail", 1)
+        assert _writing._merged(own, more).count("Mail =") == 1
+        assert "Web = 1" in _writing._merged(own, more)
+
+    @pytest.mark.parametrize("more", ["class One:\n    pass\n", "Mail = 2\n", "import Mail\n"])
+    def test_a_name_has_one_meaning_in_a_module(self, tmp_path: Path, more: str) -> None:
+        path = tmp_path / "models.py"
+        path.write_text("Mail = 1\n\n\nclass One:\n    pass\n", "utf-8")
+        _writing._refuse_double_names({path: "Mail = 1\n\n\nclass Two:\n    pass\n"})
+        with pytest.raises(StartupError, match="two things with one name"):
+            _writing._refuse_double_names({path: more})
+
 
 class TestForms:
     def test_an_output_refuses_nothing_that_is_stored(self) -> None:
@@ -257,6 +277,41 @@ class TestModelThatIsThere:
         assert len(problems) == 1
         assert "write ShelfPatch beside it, since only you know the rules of code" in problems[0]
 
+    def test_rules_that_only_its_owner_knows_have_a_place(self) -> None:
+        class CrateInput(Own):
+            code: str = Field(max_length=8)
+
+            @field_validator("code")
+            @classmethod
+            def refuse_spaces(cls, code: str) -> str:
+                return code
+
+        class Crate(CrateInput, table=True):
+            __table_args__ = (
+                CheckConstraint("size > 5", name="large"),
+                UniqueConstraint("code", "size", name="one_of_a_size"),
+                UniqueConstraint("token"),
+            )
+            id: int | None = Field(default=None, primary_key=True)
+            size: int
+            token: str
+
+        rules = _service.unknown_rules(Crate, [CrateInput])
+        assert [*rules] == [
+            "constraint large",
+            "constraint one_of_a_size",
+            "validator refuse_spaces",
+        ]
+        lines = Path(__file__).read_text("utf-8").splitlines()
+        numbers = [int(place.rpartition(":")[2]) for place in rules.values()]
+        assert "class Crate(" in lines[numbers[0] - 1]
+        assert "@field_validator" in lines[numbers[-1] - 1]
+        names = names_of("Crate", own_model="Crate", own_table="crate")
+        crates = _writing.Resource(names, [], "app.models.crate", Crate, unknown_rules=rules)
+        crates.files = {Path(name): name for name in ("factory.j2", "test_api.j2")}
+        for text in _writing._rendered(crates).values():
+            assert all(f"# - {rule}" in text for rule in rules)
+
     def test_a_list_of_it_is_no_view(self) -> None:
         places = [place for name, place in _service.registered() if name == "view ExampleNote"]
         assert len(places) == 1
@@ -281,58 +336,3 @@ class TestWithoutArguments:
         monkeypatch.setattr("builtins.input", lambda _: next(answers))
         command.main(["--dry-run"])
         assert "due: date | None = None" in capsys.readouterr().out
-
-
-WORDS = st.from_regex(r"[a-z]{3,9}(_[a-z0-9]{1,8}){0,2}", fullmatch=True)
-SLOW = [HealthCheck.too_slow, HealthCheck.large_base_example, HealthCheck.data_too_large]
-MEMBERS = st.lists(st.sampled_from(["new", "old", "in-use", "on_hold"]), min_size=2, unique=True)
-
-
-@st.composite
-def described(draw: st.DrawFn, itself: str) -> str:
-    """A field of any kind, as a person describes it."""
-    whole = st.integers(-(2**31), 2**31 - 1)
-    bounds = st.lists(whole, min_size=2, max_size=2, unique=True).map(sorted)
-    kinds = {
-        "str": st.integers(1, 999).map(lambda n: f"str({n})"),
-        "text": st.sampled_from(["text", "text(70)"]),
-        "int": bounds.map(lambda pair: f"int({pair[0]},{pair[1]})"),
-        "bigint": bounds.map(lambda pair: f"bigint({pair[0]},{pair[1]})"),
-        "float": bounds.map(lambda pair: f"float({pair[0]},{pair[1]}.5)"),
-        "decimal": st.sampled_from(["decimal(10,2)", "decimal(3,0)", "decimal(4,4)"]),
-        "enum": MEMBERS.map(lambda names: f"enum({','.join(names)})"),
-        "list": st.sampled_from(["list(str)", "list(int)", "list(float)", "list(bool)"]),
-        "ref": st.just(f"ref({itself})?"),
-    }
-    name, kind = draw(WORDS), draw(st.sampled_from(sorted(KINDS)))
-    made = draw(kinds.get(kind, st.just(kind)))
-    unique = st.just("!" if kind in ("uuid", "email", "url", "date") else "")
-    return f"{name}:{made}" + draw(st.just("?") | unique if "?" not in made else st.just(""))
-
-
-LISTS = int(os.environ.get("RESOURCE_LISTS", "32"))
-"""Of fields that are drawn, eight at a time."""
-
-
-@settings(
-    max_examples=LISTS // 8, deadline=None, phases=[Phase.generate], suppress_health_check=SLOW
-)
-@given(st.data())
-def test_whatever_it_writes_passes_the_checks(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
-    texts: dict[Path, str] = {}
-    for name in data.draw(st.lists(WORDS, min_size=8, max_size=8, unique=True)):
-        fields = data.draw(st.lists(described(name), min_size=1, max_size=9))
-        with contextlib.suppress(StartupError):  # a word that is reserved, or drawn twice
-            texts |= _writing._texts(Request(name, " ".join(fields)))[0]
-    folder = tmp_path_factory.mktemp("written")
-    for path, text in _writing._formatted(texts).items():
-        copy = folder / path.relative_to(BASE_DIR)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_text(text, encoding="utf-8")
-    shutil.copy(BASE_DIR / "pyproject.toml", folder)
-    for arguments in (["check", "--extend-ignore", "INP001"], ["format", "--check"]):
-        ruff = [sys.executable, "-m", "ruff", *arguments]
-        done = subprocess.run(ruff, cwd=folder, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
