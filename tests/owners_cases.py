@@ -44,6 +44,8 @@ class Call(Described):
     text: str | None = None
     headers: dict[str, str] = {}
     token: bool = True
+    scopes: Literal["", "*"] = ""
+    """Of the token: those of a new one, or all."""
     status: int = 200
     answer: Any = None
     """What the JSON must be, but for further keys of objects."""
@@ -86,6 +88,7 @@ class Case(Described):
         alone: whether it is laid into a service of its own.
         refused: what the start says, which fails.
         env: settings of the start.
+        make: targets with their arguments, which run before the lines are added.
         lines: added to files that every service has.
         calls: made in this order.
         admin: views, driven in this order.
@@ -97,6 +100,7 @@ class Case(Described):
     alone: bool = False
     refused: list[str] = []
     env: dict[str, str] = {}
+    make: list[list[str]] = []
     lines: list[Lines] = []
     calls: list[Call] = []
     admin: list[Form] = []
@@ -127,6 +131,15 @@ class Case(Described):
                 raise FileExistsError(f"{self.name}: {target} is there; use [[lines]]")
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(CASES / self.name / path, target)
+        if not self.make:
+            self.add_lines(project)
+
+    def add_lines(self, project: Path) -> None:
+        """Add its lines to a project.
+
+        Raises:
+            ValueError: when a file has no line of which `after` is the beginning.
+        """
         for lines in self.lines:
             file = project / lines.file
             file.write_text(_with_lines(file.read_text(encoding="utf-8"), lines), encoding="utf-8")

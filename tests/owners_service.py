@@ -4,7 +4,7 @@ import json
 import os
 import secrets
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.cookiejar import Cookie
@@ -13,7 +13,7 @@ from typing import Any
 
 import mechanicalsoup
 import requests
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, Tag
 from requests.cookies import RequestsCookieJar
 
 from bench.project import Project
@@ -101,14 +101,21 @@ class OwnedService:
         """The same on the database."""
         for case in cases:
             case.lay_into(service.folder)
-        if changed := sorted({lines.file for case in cases for lines in case.lines}):
-            self._format(changed)
+        self._format(case for case in cases if not case.make)
 
     def migrate(self) -> None:
-        """Write a migration of what the cases add, and go up, down and up again."""
+        """Write migrations of what the cases add, and go up, down and up again."""
         make = self.at_hand.make
         make("db-upgrade")
         make("db-migrate", "message=what owners add")
+        if makers := [case for case in self.cases if case.make]:
+            for case in makers:
+                for target in case.make:
+                    make(*target)
+                case.add_lines(self.service.folder)
+            self._format(makers)
+            make("db-upgrade")
+            make("db-migrate", "message=what owners add later")
         make("db-upgrade")
         make("db-downgrade")
         make("db-upgrade")
@@ -124,13 +131,19 @@ class OwnedService:
     def running_api(self) -> Iterator["Visitor"]:
         """The API alone."""
         run = self.project.run_python
-        token = run("-m", "kit.commands.token", "create", "caller", **self.settings).split()[-1]
+        create = ("-m", "kit.commands.token", "create")
+        tokens = {
+            scopes: run(*create, *arguments, **self.settings).split()[-1]
+            for scopes, arguments in (("", ("caller",)), ("*", ("anyone", "--scopes", "*")))
+        }
         admin = run("-m", "kit.commands.admin_password", "set", "ada", **self.settings)
         with running_api(self.project, self.settings) as server:
-            yield Visitor(server, token, admin.split()[-1], self.log)
+            yield Visitor(server, tokens, admin.split()[-1], self.log)
 
-    def _format(self, files: Sequence[str]) -> None:
+    def _format(self, cases: Iterable[Case]) -> None:
         """As `make format` does after lines of several cases have come into one file."""
+        if not (files := sorted({lines.file for case in cases for lines in case.lines})):
+            return
         ruff = ("uv", "run", "--no-sync", "ruff")
         python = [file for file in files if file.endswith(".py")]
         self.service.run(*ruff, "check", "--quiet", "--fix", *python)
@@ -163,12 +176,14 @@ class CookiesAsOverTls(RequestsCookieJar):
 class Visitor:
     """Programs with a token, and an administrator with a browser."""
 
-    def __init__(self, server: Server, token: str, password: str, log: Callable[[], str]) -> None:
+    def __init__(
+        self, server: Server, tokens: dict[str, str], password: str, log: Callable[[], str]
+    ) -> None:
         """Come to a running service; `log` reads what it has logged."""
         self.server = server
         self._log = log
         self.address = f"http://127.0.0.1:{server.port}"
-        self._token = token
+        self.tokens = tokens
         self._password = password
         self._browser: mechanicalsoup.StatefulBrowser | None = None
 
@@ -176,7 +191,7 @@ class Visitor:
         """Make a call once."""
         headers = dict(call.headers)
         if call.token:
-            headers["Authorization"] = f"Bearer {self._token}"
+            headers["Authorization"] = f"Bearer {self.tokens[call.scopes]}"
         body: dict[str, Any] = {"data": call.form if call.text is None else call.text.encode()}
         if call.body is not None:
             body = {"json": call.body}
@@ -236,13 +251,27 @@ class Visitor:
         for name, value in typed.items():
             field = form.form.select_one(f'[name="{name}"]')
             assert field is not None, f"the form has no field {name}: {_fields(form.form)}"
-            if field.get("type") == "checkbox":
+            if field.get("data-role") == "select2-ajax":
+                form.set(name, self._search(field, name, value))
+            elif field.get("type") == "checkbox":
                 form.set_checkbox({name: value})
             else:
                 form.set(name, value)
+        for field in form.form.select("[data-role^=select2-][data-json]"):
+            for each in json.loads(str(field["data-json"])):  # as the page's script adds them
+                value = each["id"] if isinstance(each, dict) else each
+                field.append(browser.page.new_tag("option", value=str(value), selected=""))
         form.choose_submit(form.form.select_one('[type=submit][value="Save"]'))
         sent: requests.Response = browser.submit_selected(timeout=REQUEST_SECONDS)
         return sent
+
+    def _search(self, field: Tag, name: str, term: str) -> str:
+        """Search the rows that a field may refer to, as its script does, and offer the first."""
+        address = self.browser.absolute_url(str(field["data-url"]))
+        found = self.browser.session.get(address, params={"name": name, "term": term}).json()
+        value = str(found["results"][0]["id"])
+        field.append(self.browser.page.new_tag("option", value=value))
+        return value
 
 
 def _fields(form: BeautifulSoup) -> list[str]:
