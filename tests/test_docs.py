@@ -164,6 +164,7 @@ def extension_settings() -> set[str]:
 
 
 NO_SETTINGS = {
+    "RESOURCE_LISTS",  # of a test of this repository
     "BASE_DIR",
     "CONTAINER_MEMORY",  # of the compose file
     "EVERY_MESSAGE",
