@@ -37,7 +37,7 @@ DEPENDENCIES = "tests/test_service.py::TestDependencies"
 MATRIX = "tests/test_matrix.py::test_the_session_runs_a_share"
 DOCTORS_FILE = "tests/kit/commands/test_doctor_production.py::TestCommand::\
 test_a_file_takes_the_place_of_dotenv"
-RESOURCE = "tests/test_resource.py::test_they_pass_the_checks_and_their_tests"
+RESOURCE = "tests/test_resource.py::test_from_nothing_to_invoices_in_five_minutes"
 FORMAT = "tests/kit/test_makefile.py::test_format_mends_what_it_can_and_fails_for_what_is_left"
 PROCESS = "tests/kit/test_makefile.py::test_one_process_alone_is_the_one_of_make_dev"
 
@@ -111,7 +111,7 @@ RUN_BY = {
     'make resource name=Invoice fields="number:str(20)! amount:decimal(10,2) '
     'status:enum(draft,sent,void)=draft due:date? customer:ref(customer)"': RESOURCE,
     "make extension name=loyalty": OTHERS,  # last: the database then lacks its table
-    "make format lint typecheck test": SERVICE,
+    "make format lint typecheck test": RESOURCE,
     "make setup lint typecheck test": SERVICE,
     "git status": UPDATE,
     "git diff": UPDATE,
