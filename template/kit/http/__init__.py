@@ -2,7 +2,7 @@
 
 import kit.http._finite
 from kit.http._health import router as health_router
-from kit.http._middleware import middleware_stack
+from kit.http._middleware import middleware_stack, path_template
 from kit.http._openapi_tags import (
     clashing_operations,
     extension_prefix,

@@ -222,7 +222,7 @@ class RequestContextMiddleware:
             unbind_request_id(token)
 
     def _log(self, scope: Scope, status: int | None, seconds: float) -> None:
-        path = self._path_template(scope)
+        path = path_template(scope)
         failed = status is None or status >= _FIRST_FAILURE
         level = logging.WARNING if failed else logging.INFO
         if path.startswith("/health/") and not failed:
@@ -245,19 +245,20 @@ class RequestContextMiddleware:
             },
         )
 
-    def _path_template(self, scope: Scope) -> str:
-        """The matched route's whole path; the path as it was sent where no route matched.
 
-        A route of a router that is entered knows its path without prefixes; a mounted application's
-        knows its own part, and Starlette adds the mount to `root_path`.
-        """
-        route = scope.get("route")
-        if isinstance(route, Route):
-            entered = scope.get("fastapi", {}).get("effective_route_context")
-            path = entered.path if getattr(entered, "original_route", None) is route else route.path
-            return f"{scope['root_path'].removeprefix(scope.get('app_root_path', ''))}{path}"
-        # The raw path is percent-encoded, so it cannot break the line.
-        return str(scope.get("raw_path", b""), "ascii", "backslashreplace")
+def path_template(scope: Scope) -> str:
+    """The matched route's whole path; the path as it was sent where no route matched.
+
+    A route of a router that is entered knows its path without prefixes; a mounted application's
+    knows its own part, and Starlette adds the mount to `root_path`.
+    """
+    route = scope.get("route")
+    if isinstance(route, Route):
+        entered = scope.get("fastapi", {}).get("effective_route_context")
+        path = entered.path if getattr(entered, "original_route", None) is route else route.path
+        return f"{scope['root_path'].removeprefix(scope.get('app_root_path', ''))}{path}"
+    # The raw path is percent-encoded, so it cannot break the line.
+    return str(scope.get("raw_path", b""), "ascii", "backslashreplace")
 
 
 def _sent_request_id(scope: Scope) -> str | None:

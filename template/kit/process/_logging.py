@@ -55,7 +55,10 @@ def configure_logging() -> None:
 
 
 class ConsoleFormatter(logging.Formatter):
-    """Formats lines as `12:30:01 INFO    [5f2c91aa] kit.http._health: message`."""
+    """Formats lines as `12:30:01 INFO    [5f2c91aa] kit.http._health: message`.
+
+    An id of a trace that a record carries follows the request id.
+    """
 
     def __init__(self) -> None:
         super().__init__(
@@ -64,8 +67,8 @@ class ConsoleFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Format one record as a line, with its secrets masked."""
-        request_id = get_request_id()
-        record.prefix = f"[{request_id[:8]}] " if request_id else ""
+        ids = get_request_id()[:8], getattr(record, "trace_id", ""), getattr(record, "span_id", "")
+        record.prefix = f"[{' '.join(filter(None, ids))}] " if any(ids) else ""
         return mask_secrets(super().format(record))
 
 

@@ -13,6 +13,8 @@ from kit.settings._base import (
     ServiceSettings,
     StartupError,
     dotenv_file,
+    dotenv_table,
+    environment_table,
     extension_problems,
     known_secrets,
     raw_value,

@@ -15,7 +15,7 @@ from importlib import import_module
 from os import PathLike
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Self, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Self, Union, get_args, get_origin
 
 from dotenv.parser import Binding, parse_stream
 from pydantic import (
@@ -245,6 +245,9 @@ class ServiceSettings(BaseSettings):
         hide_input_in_errors=True,
     )
 
+    foreign_prefixes: ClassVar[tuple[str, ...]] = ()
+    """Beginnings of further names in `.env`, which a library reads."""
+
     def model_post_init(self, context: Any, /) -> None:
         """Note the secrets."""
         super().model_post_init(context)
@@ -372,6 +375,7 @@ def unknown_settings() -> list[str]:
         known |= names
         if delimiter := cls.model_config.get("env_nested_delimiter"):
             nested |= {f"{name}{delimiter}".upper() for name in names}
+        nested |= {*getattr(cls, "foreign_prefixes", ())}
     extensions = BASE_DIR / "app" / "extensions"
     present = {f"{path.name.strip('_').upper()}_" for path in extensions.glob("*/")}
     prefixes = tuple(nested | present)

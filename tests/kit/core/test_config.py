@@ -141,6 +141,16 @@ class TestWhatIsRefused:
         assert "Did you mean REDIS_PASSWORD?" in findings[0]
         assert "Did you mean POSTGRES_HOST?" in findings[1]
 
+    def test_names_that_a_library_reads_are_known(
+        self, project: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Settings, "foreign_prefixes", ("OTEL_",))
+        (project / ".env").write_text("OTEL_SERVICE_NAME=x\nOTHER_NAME=x\n")
+
+        [finding] = settings_base.unknown_settings()
+
+        assert "OTHER_NAME is set in .env" in finding
+
     def test_a_certificate_below_the_root_is_found_from_any_folder(
         self,
         project: Path,

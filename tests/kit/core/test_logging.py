@@ -105,6 +105,10 @@ class TestConsole:
     def test_shows_the_beginning_of_the_request_id(self, request_id: str) -> None:
         assert "WARNING [01234567] app.test: x" in ConsoleFormatter().format(record("x"))
 
+    def test_shows_the_ids_of_a_trace_that_a_record_carries(self, request_id: str) -> None:
+        traced = record("x", trace_id="7d1e", span_id="5a")
+        assert "WARNING [01234567 7d1e 5a] app.test: x" in ConsoleFormatter().format(traced)
+
 
 class TestConfigureLogging:
     @pytest.fixture(autouse=True)
