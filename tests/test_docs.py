@@ -174,6 +174,16 @@ NO_SETTINGS = {
     "UV_OFFLINE",  # uv's
     "XDG_CACHE_HOME",  # of all programs
     "SYNC_DATABASE_URL",  # a property
+    # OpenTelemetry's
+    "OTEL_BSP_SCHEDULE_DELAY",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_METRICS_EXPORTER",
+    "OTEL_METRIC_EXPORT_INTERVAL",
+    "OTEL_PROPAGATORS",
+    "OTEL_RESOURCE_ATTRIBUTES",
+    "OTEL_SDK_DISABLED",
+    "OTEL_SEMCONV_STABILITY_OPT_IN",
+    "OTEL_TRACES_SAMPLER",
 }
 WRITTEN_ON_THE_WAY = ("app/models/order.py", "app/api/orders.py", "app/tasks/packing.py")
 """Files that Getting started has its reader write."""
