@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 
 from app.extensions.telemetry.settings import telemetry_settings
+from kit.process import this_process
 
 STOP_SECONDS = 3
 """For what is left to send at the end: a receiver that does not answer holds no process up."""
@@ -12,16 +13,25 @@ _stops: list[Callable[[], object]] = []
 
 
 def start_tracing() -> bool:
-    """Begin to record traces and metrics; whether a collector is named for either.
+    """Begin to record traces and metrics; whether a collector or Prometheus gets them.
 
     What is not configured is not imported. To be called after a fork, which no thread survives.
     """
-    if not (telemetry_settings.exports("traces") or telemetry_settings.exports("metrics")):
+    if not (
+        telemetry_settings.exports("traces")
+        or telemetry_settings.exports("metrics")
+        or serves_prometheus()
+    ):
         return False
     from app.extensions.telemetry.providers import start_providers  # noqa: PLC0415
 
     _stops.append(start_providers())
     return True
+
+
+def serves_prometheus() -> bool:
+    """Whether this process serves its metrics: of all processes, the API's alone do."""
+    return telemetry_settings.PROMETHEUS and this_process.role == "api"
 
 
 def start_error_reports() -> None:

@@ -1,15 +1,16 @@
 """OpenTelemetry's providers of this process, and the instrumentations that feed them."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any
 
 from opentelemetry import metrics, propagate, trace
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.instrumentation.redis import RedisInstrumentor
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -19,9 +20,11 @@ from app.core.config import settings
 from app.core.database import engine, sync_engine
 from app.extensions.telemetry.export import MetricExporter, SpanExporter
 from app.extensions.telemetry.log_ids import add_ids_to_log
+from app.extensions.telemetry.process import serves_prometheus
 from app.extensions.telemetry.queries import trace_queries
 from app.extensions.telemetry.settings import telemetry_settings
 from app.extensions.telemetry.spans import BeginningSampler
+from app.extensions.telemetry.stack_metrics import stack_metrics
 from app.extensions.telemetry.task_spans import TaskSpans
 from kit.process import client_name, this_process
 
@@ -73,11 +76,18 @@ def _providers(resource: Resource) -> Any:
     # Without a collector of traces too: log lines have their ids.
     trace.set_tracer_provider(tracers)
     yield tracers
-    if telemetry_settings.exports("metrics"):
-        reader = PeriodicExportingMetricReader(MetricExporter())
-        meters = MeterProvider([reader], resource, shutdown_on_exit=False)
+    if readers := [*_metric_readers()]:
+        meters = MeterProvider(readers, resource, shutdown_on_exit=False)
+        stack_metrics.register(meters.get_meter(stack_metrics.__module__))
         metrics.set_meter_provider(meters)
         yield meters
+
+
+def _metric_readers() -> Iterator[MetricReader]:
+    if telemetry_settings.exports("metrics"):
+        yield PeriodicExportingMetricReader(MetricExporter())
+    if serves_prometheus():
+        yield PrometheusMetricReader(scope_info_enabled=False)
 
 
 def _instrument() -> None:

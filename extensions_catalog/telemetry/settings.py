@@ -24,6 +24,9 @@ class TelemetrySettings(ServiceSettings):
     SAMPLE_RATIO: float = Field(
         0.1, ge=0, le=1, description="Share of requests and tasks that are traced: 0.1 is a tenth."
     )
+    PROMETHEUS: bool = Field(
+        False, description="Serve the API's metrics to Prometheus, at /api/telemetry/metrics."
+    )
     otlp_endpoint: str | None = Field(
         None,
         validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
@@ -64,6 +67,12 @@ class TelemetrySettings(ServiceSettings):
             and variables.get(f"OTEL_{signal.upper()}_EXPORTER", "otlp") != "none"
             and variables.get("OTEL_SDK_DISABLED", "").lower() != "true"
         )
+
+    @property
+    def metric_export_seconds(self) -> float:
+        """Seconds between two exports of metrics; OpenTelemetry's own default is a minute."""
+        milliseconds = self.opentelemetry_variables().get("OTEL_METRIC_EXPORT_INTERVAL", "")
+        return int(milliseconds) / 1000 if milliseconds.isdecimal() else 60
 
     def opentelemetry_variables(self) -> Mapping[str, str]:
         """The variables of OpenTelemetry, wherever they are set; blank ones are left out."""
