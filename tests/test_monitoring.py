@@ -3,6 +3,8 @@
 import json
 import re
 import time
+import urllib.request
+from base64 import b64encode
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import yaml
 from tests.conftest import copy_template
 from tests.installed_servers import free_port
 from tests.repositories import REPOSITORY, commit_all
-from tests.service import Development, Service, answer_of, cache_of_uv
+from tests.service import Development, Service, cache_of_uv
 
 FILES = REPOSITORY / "docs" / "deploy" / "files" / "monitoring"
 PAGE = (REPOSITORY / "docs" / "deploy" / "monitoring.md").read_text(encoding="utf-8")
@@ -77,11 +79,8 @@ class TestFiles:
         taken: set[tuple[int, int]] = set()
         for panel in panels():
             place = panel["gridPos"]
-            cells = {
-                (place["x"] + x, place["y"] + y)
-                for x in range(place["w"])
-                for y in range(place["h"])
-            }
+            columns = range(place["x"], place["x"] + place["w"])
+            cells = {*product(columns, range(place["y"], place["y"] + place["h"]))}
             assert not cells & taken, panel["title"]
             assert max(x for x, _ in cells) < 24, panel["title"]
             taken |= cells
@@ -116,7 +115,13 @@ def test_a_running_service_has_each_name(template: Path, service: Service) -> No
     )
     commit_all(project, "Start")
     api, flower = free_port(), free_port()
-    environment = {"API_PORT": str(api), "FLOWER_PORT": str(flower), "TELEMETRY_PROMETHEUS": "true"}
+    environment = {
+        "API_PORT": str(api),
+        "TELEMETRY_PROMETHEUS": "true",
+        "FLOWER_PORT": str(flower),
+        "FLOWER_USERNAME": "flower",
+        "FLOWER_PASSWORD": "a long password",
+    }
     monitored = Service(project, {"UV_CACHE_DIR": cache_of_uv(), **environment})
     monitored.make("setup")
     development = Development(monitored)
@@ -130,14 +135,16 @@ def test_a_running_service_has_each_name(template: Path, service: Service) -> No
             "from app.core.celery import celery_app; from kit.queue import heartbeat, ping;"
             "heartbeat.delay(); ping.delay('x')",
         )
+        token = monitored.make("token", "name=prometheus", "scopes=metrics").split()[-1]
+        login = b64encode(b"flower:a long password").decode()
         missing = named()
         deadline = time.monotonic() + SECONDS
         while missing and time.monotonic() < deadline:
             missing = (
                 named()
                 - {"up"}
-                - exported(api, "/api/telemetry/metrics")
-                - exported(flower, "/metrics")
+                - exported(api, "/api/telemetry/metrics", f"Bearer {token}")
+                - exported(flower, "/metrics", f"Basic {login}")
             )
             time.sleep(1)
         assert not missing
@@ -145,8 +152,11 @@ def test_a_running_service_has_each_name(template: Path, service: Service) -> No
         development.interrupt()
 
 
-def exported(port: int, path: str) -> set[str]:
+def exported(port: int, path: str, authorization: str) -> set[str]:
     """Names of the samples at a local address."""
-    status, text = answer_of(f"http://127.0.0.1:{port}{path}")
-    assert status == 200, text
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}{path}", headers={"Authorization": authorization}
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+        text = answer.read().decode()
     return set(re.findall(r"^(\w+)(?=[{ ])", text, re.MULTILINE))
