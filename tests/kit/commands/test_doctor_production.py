@@ -29,7 +29,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kit import extensions
-from kit.commands import doctor
+from kit.commands import dead_letters, doctor
 from kit.commands.token import create, revoke
 from kit.doctor import CHECKS, Finding, Level, _database, _settings, examine
 from kit.extensions import EXTENSIONS_DIR
@@ -857,12 +857,12 @@ def no_worker_runs(production: Production) -> Fault:
 
 @fault("dead-letters")
 def a_task_was_given_up(production: Production) -> Fault:
-    letter = {"message": [{"headers": {"id": "b83caca6", "task": "app.tasks.ping"}}], "at": 0}
+    headers = {"id": "b83caca6", "task": "app.tasks.ping"}
+    letter = {"message": [{"headers": headers}], "given_up_at": 0, "reason": "lost its worker"}
     production.redis_command("LPUSH", DEAD_LETTERS_KEY, json.dumps(letter))
     finding = yield
     assert commands(finding) == ["make dead-letters"]
-    with closing(production.redis.client()) as client:
-        client.delete(DEAD_LETTERS_KEY)
+    assert dead_letters.main(["--drop", "all"]) == 0
 
 
 @fault("unnamed-proxy")
