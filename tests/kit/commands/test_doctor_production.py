@@ -318,7 +318,7 @@ class ProbeSettings(ServiceSettings):
     @model_validator(mode="after")
     def _refuse_open(self) -> "ProbeSettings":
         if self.OPEN:
-            settings.refuse_unsafe("probe-open", "Set DOCTOR_PROBE_OPEN=false: anyone may call.")
+            settings.refuse_unsafe("probe-open", "Set DOCTOR_PROBE_OPEN=false.")
         return self
 
 
@@ -328,6 +328,7 @@ def an_extension_is_open(production: Production) -> Fault:
     with pytest.raises(StartupError):
         ProbeSettings.load()
     finding = yield
+    assert finding.message == "Set DOCTOR_PROBE_OPEN=false."  # it gives no reason
     found = re.match(r"Set (\w+)=(\w+)\.", finding.remedy)
     assert found
     production.monkeypatch.setenv(found[1], found[2])
