@@ -115,9 +115,12 @@ def _references(session: Session, mapper: Mapper[Any], number: int) -> Iterator[
             continue
         as_added = sa.select(targets[0]).order_by(sa.literal_column("ctid"))
         there = session.scalars(as_added.limit(max(200, number + 1))).all()
-        used = there if [column] in alone else there[: (len(there) + 1) // 2]
-        if used and ([column] not in alone or number < len(used)):
-            yield mapper.get_property_by_column(column).key, used[turn % len(used)]
+        key = mapper.get_property_by_column(column).key
+        if [column] in alone:
+            if number < len(there):
+                yield key, there[number]
+        elif used := there[: (len(there) + 1) // 2]:
+            yield key, used[turn % len(used)]
             turn += number // len(used)  # for tables of pairs, each of them once
 
 

@@ -42,6 +42,7 @@ class Account(Base):
 
     __tablename__ = "seeded_account"
     id: Mapped[int] = mapped_column(primary_key=True)
+    opened_by_id: Mapped[int | None] = mapped_column(sa.ForeignKey("seeded_customer.id"))
     owner_id: Mapped[int] = mapped_column(sa.ForeignKey("seeded_customer.id"), unique=True)
 
 
