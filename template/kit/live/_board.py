@@ -13,6 +13,7 @@ from kit.connections import Census
 from kit.errors import first_line
 from kit.extensions import load_extensions
 from kit.live._memory import RequestMemory, memory
+from kit.live._release import newer_release
 from kit.places import service
 from kit.status import DatabaseReading, RedisReading, ServiceStatus, read_status
 
@@ -115,6 +116,8 @@ async def _panels_of_extensions() -> AsyncIterator[Panel]:
 def _panels(status: ServiceStatus) -> Iterator[Panel]:
     if status.problems:
         yield Panel("Not reached", [Row(*each, "down") for each in status.problems.items()])
+    if newest := newer_release():
+        yield Panel("Update", [Row(f"{newest} is there", "uvx copier update")])
     yield Panel("Processes", [*_processes(status)])
     yield Panel("Tasks", [*_tasks(status.redis, status.database)])
     yield Panel("Connections", [*_connections(status)])

@@ -13,6 +13,7 @@ from kit.context import root_path
 from kit.errors import Problem
 from kit.live._board import board
 from kit.live._memory import memory
+from kit.live._release import look_up_release
 from kit.places import service
 
 router = APIRouter(prefix="/_live", include_in_schema=False)
@@ -42,6 +43,7 @@ class FreshBoard:
 @router.get("", response_class=EventSourceResponse)
 async def watch(request: Request) -> AsyncIterator[ServerSentEvent]:
     """The board as HTML, for as long as the page is open or the server runs."""
+    look_up_release()
     request.state.ends_with_server = True
     async for page in board.watch(request):
         yield ServerSentEvent(raw_data=page)
