@@ -1,6 +1,6 @@
 """A span for each request that the API serves, and the metric of their duration.
 
-FastAPI's own telemetry, which is on as soon as a provider is set, costs a read a fifth of its
+FastAPI's own telemetry, which is on as soon as a provider is set, costs a read a quarter of its
 processor time, whether the request is traced or not, and records the query of its URL.
 """
 
