@@ -323,4 +323,4 @@ def test_the_page_follows_the_device(browser: Browser, address: str) -> None:
         background = "getComputedStyle(document.body).backgroundColor"
         by_day = page.evaluate(background)
         page.emulate_media(color_scheme="dark")
-        assert page.evaluate(background) != by_day
+        page.wait_for_function(f"{background} !== '{by_day}'")  # the script hears of it later
