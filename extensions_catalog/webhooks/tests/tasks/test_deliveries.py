@@ -33,7 +33,7 @@ from app.extensions.webhooks.tests.rows import (
     send,
 )
 from kit import outbox
-from kit.queue import collect_schedules
+from kit.queue import collect_schedules, read_redis_status
 from kit.testing import change_settings
 
 pytestmark = pytest.mark.usefixtures("sent_tasks")
@@ -353,6 +353,11 @@ class TestRetryAfter:
         assert abs(next_attempt_at - moment) < timedelta(seconds=5)
 
 
+def given_up() -> int:
+    """Deliveries that metrics count as given up."""
+    return read_redis_status().counts.get(f"{outbox.FAILURES}webhooks_delivery", 0)
+
+
 class TestTheEnd:
     def test_the_last_attempt_makes_a_dead_letter(
         self,
@@ -363,6 +368,7 @@ class TestTheEnd:
     ) -> None:
         change_settings(monkeypatch, webhooks_settings, ATTEMPTS=2)
         receiver.answers = [status(500)] * 5
+        failed = given_up()
         send(sync_db_session)
         for _ in range(4):
             deliver_due()
@@ -373,6 +379,7 @@ class TestTheEnd:
         assert len(receiver.received) == 2
         sync_db_session.refresh(subscription)
         assert (subscription.is_active, subscription.dead_letters) == (True, 1)
+        assert given_up() == failed + 1
 
     def test_dead_letters_in_a_row_switch_the_subscription_off(
         self,
