@@ -34,6 +34,7 @@ AUDIT = "tests/test_image.py::TestAudit::\
 test_a_vulnerability_fails_it_unless_accepted_until_a_day_to_come"
 TARGET = "tests/kit/test_makefile.py::test_a_target_runs"
 DEPENDENCIES = "tests/test_service.py::TestDependencies"
+MONITORED = "tests/test_monitoring.py::test_a_running_service_has_each_name"
 MATRIX = "tests/test_matrix.py::test_the_session_runs_a_share"
 DOCTORS_FILE = "tests/kit/commands/test_doctor_production.py::TestCommand::\
 test_a_file_takes_the_place_of_dotenv"
@@ -80,6 +81,7 @@ RUN_BY = {
     "make down": TARGET,
     "make token name=nightly-export expires=90d": OTHERS,
     "make token name=partner scopes=default,tasks": OTHERS,
+    "make token name=prometheus scopes=metrics": MONITORED,
     "make routes": OTHERS,
     "make token-list": OTHERS,
     "make token-revoke name=nightly-export": OTHERS,

@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable
 
 from app.extensions.telemetry.settings import telemetry_settings
-from kit.process import this_process
 
 STOP_SECONDS = 3
 """For what is left to send at the end: a receiver that does not answer holds no process up."""
@@ -20,18 +19,13 @@ def start_tracing() -> bool:
     if not (
         telemetry_settings.exports("traces")
         or telemetry_settings.exports("metrics")
-        or serves_prometheus()
+        or telemetry_settings.serves_prometheus
     ):
         return False
     from app.extensions.telemetry.providers import start_providers  # noqa: PLC0415
 
     _stops.append(start_providers())
     return True
-
-
-def serves_prometheus() -> bool:
-    """Whether this process serves its metrics: of all processes, the API's alone do."""
-    return telemetry_settings.PROMETHEUS and this_process.role == "api"
 
 
 def start_error_reports() -> None:

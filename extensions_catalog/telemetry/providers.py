@@ -20,7 +20,6 @@ from app.core.config import settings
 from app.core.database import engine, sync_engine
 from app.extensions.telemetry.export import MetricExporter, SpanExporter
 from app.extensions.telemetry.log_ids import add_ids_to_log
-from app.extensions.telemetry.process import serves_prometheus
 from app.extensions.telemetry.queries import trace_queries
 from app.extensions.telemetry.settings import telemetry_settings
 from app.extensions.telemetry.spans import BeginningSampler
@@ -86,7 +85,7 @@ def _providers(resource: Resource) -> Any:
 def _metric_readers() -> Iterator[MetricReader]:
     if telemetry_settings.exports("metrics"):
         yield PeriodicExportingMetricReader(MetricExporter())
-    if serves_prometheus():
+    if telemetry_settings.serves_prometheus:
         yield PrometheusMetricReader(scope_info_enabled=False)
 
 

@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from app.core.config import ServiceSettings
+from kit.process import this_process
 from kit.settings import dotenv_table, environment_table, known_secrets
 
 Signal = Literal["traces", "metrics"]
@@ -67,6 +68,11 @@ class TelemetrySettings(ServiceSettings):
             and variables.get(f"OTEL_{signal.upper()}_EXPORTER", "otlp") != "none"
             and variables.get("OTEL_SDK_DISABLED", "").lower() != "true"
         )
+
+    @property
+    def serves_prometheus(self) -> bool:
+        """Whether this process serves its metrics: of all processes, the API's alone do."""
+        return self.PROMETHEUS and this_process.role == "api"
 
     @property
     def metric_export_seconds(self) -> float:

@@ -3,7 +3,7 @@
 from anyio import to_thread
 from fastapi import APIRouter, Response
 
-from app.extensions.telemetry.process import serves_prometheus
+from app.extensions.telemetry.settings import telemetry_settings
 from kit.errors import Problem
 from kit.security import serves
 from kit.status import read_status
@@ -18,7 +18,7 @@ async def read_metrics() -> Response:
     What is of the stack (`stack_…`) is the same from each process. The rest is of the process that
     answers, which the label `process` names.
     """
-    if not serves_prometheus():
+    if not telemetry_settings.serves_prometheus:
         raise Problem(404, "Set TELEMETRY_PROMETHEUS=true: Prometheus is served then.")
     from app.extensions.telemetry.prometheus import (  # noqa: PLC0415 (large)
         CONTENT_TYPE_LATEST,

@@ -235,7 +235,7 @@ def production(
     _base.dotenv_table.cache_clear()
 
 
-Fault = Generator[None, Finding, None]
+Fault = Generator[None, Finding, Any]
 FAULTS: dict[str, tuple[str, Callable[[Production], Fault]]] = {}
 """By name: the id of the check, and a function that plants the fault, waits for what is found, and
 does what the remedy says."""
