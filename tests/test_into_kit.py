@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from copier import run_copy, run_update
+from packaging.version import Version
 
 from hooks.moves.imports import add_imports
 from hooks.moves.makefiles import merge_makefiles
@@ -34,7 +35,7 @@ from tests.releases import clone_with_releases, released_versions
 from tests.repositories import REPOSITORY, WORKING_TREE, commit_all, edit, git, tree
 
 MOVED = "0.5.0"
-STARTS = [version for version in released_versions() if version < MOVED]
+STARTS = [each for each in released_versions() if Version(each) < Version(MOVED)]
 OLDEST, *_, NEWEST = STARTS
 QUICK = [*(pytest.param(each, marks=pytest.mark.full) for each in STARTS[:-1]), NEWEST]
 TABLE, MERGING = Table.load_all()
@@ -124,7 +125,7 @@ def crossing(
 def carried(version: str, base: Files, edited: Files, moved: Files, new: Files) -> State:
     """What becomes of a project, from one of the releases before 0.5.0 or from that one."""
     stages = [(TABLE, (base, moved)), (MERGING, (moved, new))]
-    return follow(edited, stages[version >= MOVED :], OWNED)
+    return follow(edited, stages[Version(version) >= Version(MOVED) :], OWNED)
 
 
 @pytest.fixture(scope="session")

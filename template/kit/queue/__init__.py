@@ -2,8 +2,8 @@
 
 from kit.queue._app import TaskQueue, configuration, enqueue
 from kit.queue._flower_events import protect_pages, receive_events
+from kit.queue._redis_status import QueueStatus, RedisStatus, read_redis_status
 from kit.queue._schedules import collect_schedules
-from kit.queue._status import QueueStatus, RedisStatus, read_redis_status
 from kit.queue._tasks import (
     HEARTBEAT_SECONDS,
     UNNAMED_PROXY,

@@ -50,7 +50,9 @@ class TestQueues:
         for priority in (0, 9):
             ping.apply_async(("later",), priority=priority)
         an_hour_later = time.time() + 3600
-        monkeypatch.setattr("kit.queue._status.time", SimpleNamespace(time=lambda: an_hour_later))
+        monkeypatch.setattr(
+            "kit.queue._redis_status.time", SimpleNamespace(time=lambda: an_hour_later)
+        )
         found = waiting_in("celery")
         assert found.waiting == 3
         assert found.oldest_age_seconds == pytest.approx(3600, abs=60)
