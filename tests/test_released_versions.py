@@ -243,7 +243,7 @@ def write_the_readme(project: Path) -> None:
 
 def edit_extensions(project: Path, names: list[str]) -> None:
     for name in ["_example", *names]:
-        append(project / "app/extensions" / name / "models.py", "\n\nOURS = True\n")
+        append(project / "app/extensions" / name / "settings.py", "\n\nOURS = True\n")
 
 
 ENABLED = "enabled_extensions = [\n"
