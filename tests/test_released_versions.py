@@ -344,6 +344,8 @@ def test_a_line_that_both_changed_is_a_conflict_that_no_hook_lets_pass(
     update(untouched, ALL_EXTENSIONS)
     is_moved = needs_trust(version)
     changed = lines_changed(untouched, "MD" if is_moved else "M")
+    # With a conflict in its configuration pre-commit refuses every commit, and lists no file.
+    changed.pop(".pre-commit-config.yaml", None)
     project = start(releases, version, ALL_EXTENSIONS, tmp_path / "project")
     marks = {path: f"# ours {number}." for number, path in enumerate(changed)}
     for path, line in changed.items():
@@ -460,7 +462,13 @@ class TestAServiceInUse:
         after = rows(service, "show")
         assert {table: kept_of(before[table], after[table]) for table in before} == before
         own = ["loyalty"] if (service.folder / "app/extensions/loyalty").exists() else []
-        branches = ["core", "service", *own, *answers.get("extensions", [])]
+        extensions = [*own, *answers.get("extensions", [])]
+        folder = service.folder / "app/extensions"
+        branches = [
+            "core",
+            "service",
+            *(e for e in extensions if (folder / e / "migrations").exists()),
+        ]
         assert sorted(heads(service)) == sorted(("applied", branch) for branch in branches)
         if version == OLDEST:
             service.make("test", f"args={MEETS_OWNER} --deselect {LINKS_OF_PAGES}")
