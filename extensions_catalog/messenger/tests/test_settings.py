@@ -49,7 +49,7 @@ class TestRefusals:
     ) -> None:
         change_settings(environment, settings, ENVIRONMENT="production")
         values = {name: value for name, value in CONFIGURED.items() if name != missing}
-        with pytest.raises(StartupError, match=f"production: MESSENGER_{missing}\\. ") as caught:
+        with pytest.raises(StartupError, match=f"^MESSENGER_{missing} not set and") as caught:
             load(environment, **values)
         assert "sesame" not in caught.value.message
 
