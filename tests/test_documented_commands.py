@@ -216,6 +216,7 @@ def write(project: Path, title: str, body: str) -> None:
     path.write_text(body, encoding="utf-8")
 
 
+@pytest.mark.full
 def test_update_commands_work_as_printed(template: Path, reader_folder: Path) -> None:
     releases = reader_folder / "releases"
     shutil.copytree(template, releases, symlinks=True)

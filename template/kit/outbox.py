@@ -36,6 +36,7 @@ from typing import Any, Generic, TypeVar
 
 from sqlalchemy import (
     BigInteger,
+    Connection,
     DateTime,
     Index,
     MetaData,
@@ -46,7 +47,6 @@ from sqlalchemy import (
     text,
     union_all,
 )
-from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import Field, Session, SQLModel, col, select
 
 from kit.context import get_task_id
@@ -143,9 +143,7 @@ class Backlog:
     """For how long the row has been due that was due first; 0 where none is due yet."""
 
 
-async def read_backlogs(
-    connection: AsyncConnection, metadata: MetaData = SQLModel.metadata
-) -> list[Backlog]:
+def read_backlogs(connection: Connection, metadata: MetaData = SQLModel.metadata) -> list[Backlog]:
     """Read the backlog of each outbox, and of each table with an index that has a `DUE_COLUMN`."""
     queries = []
     for table in metadata.sorted_tables:
@@ -167,7 +165,7 @@ async def read_backlogs(
                 )
     if not queries:
         return []
-    rows = await connection.execute(union_all(*queries))
+    rows = connection.execute(union_all(*queries))
     return [Backlog(name, waiting, float(overdue)) for name, waiting, overdue in rows]
 
 

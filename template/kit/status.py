@@ -116,7 +116,7 @@ async def _read_database() -> DatabaseReading:
         state = await connection.run_sync(read_state, _script(), MetaData())
         return DatabaseReading(
             await count_postgres(connection),
-            tuple(await read_backlogs(connection)),
+            tuple(await connection.run_sync(read_backlogs)),
             tuple(state.missing),
         )
 

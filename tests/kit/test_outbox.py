@@ -404,7 +404,7 @@ def test_a_secret_that_a_server_repeats_is_not_stored(
 class TestBacklog:
     async def read(self) -> Backlog:
         async with service.engine.connect() as connection:
-            [backlog] = await read_backlogs(connection, Parcel.metadata)
+            [backlog] = await connection.run_sync(read_backlogs, Parcel.metadata)
         return backlog
 
     async def test_of_an_empty_table(self, engine: Engine) -> None:

@@ -42,11 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             start_local_services()
         results = examine(production=options.production, skip=skip, environment=environment)
     summary = summary_of(results, production=options.production)
-    print(
-        json.dumps(summary, indent=2)
-        if options.json
-        else text_of(results, production=options.production)
-    )
+    print(json.dumps(summary, indent=2) if options.json else text_of(results, summary))
     return 1 if summary["problems"] or (options.strict and summary["warnings"]) else 0
 
 

@@ -3,7 +3,6 @@
 A check is a function in a module beside this one, registered by its id.
 """
 
-from kit.doctor import _database, _redis, _service, _settings
-from kit.doctor._checks import CHECKS, Check, Finding, Level, Result
+from kit.doctor import _servers, _service, _settings
+from kit.doctor._checks import CHECKS, Check, Finding, Level, Result, summary_of, text_of
 from kit.doctor._examine import examine
-from kit.doctor._report import summary_of, text_of

@@ -24,7 +24,6 @@ READING_SECONDS = 5
 TICK_SECONDS = 1
 FIRST_READING_SECONDS = 0.5
 """For which a page waits, at most; a server that is away would hold it longer."""
-LATE_HEARTBEAT_SECONDS = 150
 _ROLES = ("api", "worker", "beat")
 
 
@@ -155,9 +154,10 @@ def _tasks(redis: RedisReading | None, database: DatabaseReading | None) -> Iter
         dead = redis.status.dead_letters
         yield Row("Dead letters", f"{dead}: make dead-letters" if dead else "none", _bad(dead > 0))
         beat = redis.status.heartbeat_age_seconds
-        late = beat is None or beat > LATE_HEARTBEAT_SECONDS
         yield Row(
-            "Beat's heartbeat", "not seen" if beat is None else f"{_seconds(beat)} ago", _bad(late)
+            "Beat's heartbeat",
+            "not seen" if beat is None else f"{_seconds(beat)} ago",
+            _bad(redis.status.is_heartbeat_late),
         )
     for backlog in database.backlogs if database else ():
         yield Row(f"Outbox {backlog.table}", f"{backlog.waiting} to be sent")

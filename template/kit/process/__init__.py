@@ -8,12 +8,13 @@ from kit.process._local_services import (
 from kit.process._logging import ConsoleFormatter, JsonFormatter, configure_logging, mask_secrets
 from kit.process._name import (
     POSTGRES_SERVICE_BYTES,
+    PoolUse,
     ProcessName,
     Role,
     application_name,
     client_name,
     parse_process_name,
+    pool_use,
     service_name,
     this_process,
 )
-from kit.process._pool_use import PoolUse, pool_use

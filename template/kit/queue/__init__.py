@@ -2,12 +2,14 @@
 
 from kit.queue._app import TaskQueue, configuration, enqueue
 from kit.queue._flower_events import protect_pages, receive_events
-from kit.queue._redis_status import QueueStatus, RedisStatus, read_redis_status
 from kit.queue._schedules import collect_schedules
 from kit.queue._tasks import (
     HEARTBEAT_SECONDS,
     UNNAMED_PROXY,
+    QueueStatus,
+    RedisStatus,
     heartbeat,
     ping,
+    read_redis_status,
     remember_unnamed_proxy,
 )

@@ -1,6 +1,5 @@
 """Redis: the process's connections, and Celery's transport on them."""
 
-from kit.redis._counts import COUNTS_KEY, count_event
 from kit.redis._delivery import (
     DelayTooLongError,
     PayloadTooLargeError,
@@ -11,8 +10,10 @@ from kit.redis._delivery import (
 )
 from kit.redis._pool import (
     CONNECT_TIMEOUT,
+    COUNTS_KEY,
     SOCKET_TIMEOUT,
     RedisPoolBusyError,
+    count_event,
     redis_client,
     run_redis_call,
     tls_options,

@@ -16,6 +16,7 @@ import re
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from queue import Empty, LifoQueue
 from typing import Any, TypeVar
@@ -242,3 +243,18 @@ async def run_redis_call(call: Callable[[], Result]) -> Result:
         f"no thread for Redis became free in {settings.REDIS_POOL_TIMEOUT:g} s: "
         "earlier calls are still waiting for it"
     )
+
+
+COUNTS_KEY = f"{settings.REDIS_KEY_PREFIX}counts"
+"""A hash: how often each event has been counted since Redis was empty."""
+
+
+def count_event(event: str, client: Any = None) -> None:
+    """Count an event one higher; not where Redis is away, since counting must not fail its caller.
+
+    Args:
+        event: its name, for example `outbox-failed:sms`.
+        client: a pipeline that the caller executes; the process's client when left out.
+    """
+    with suppress(redis.RedisError, RedisPoolBusyError):
+        (redis_client() if client is None else client).hincrby(COUNTS_KEY, event, 1)

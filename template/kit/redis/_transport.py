@@ -29,9 +29,8 @@ from kombu.utils.json import dumps, loads
 from pydantic_core import to_json
 
 from kit.process import client_name, mask_secrets, this_process
-from kit.redis._counts import count_event
 from kit.redis._delivery import take_message
-from kit.redis._pool import RedisPoolBusyError, closing_abandoned, redis_client
+from kit.redis._pool import RedisPoolBusyError, closing_abandoned, count_event, redis_client
 from kit.settings import settings
 
 logger = logging.getLogger(__name__)

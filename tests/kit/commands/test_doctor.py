@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.config import BASE_DIR, Settings, settings
 from kit.doctor import CHECKS, Finding, Level, _settings, examine
-from kit.doctor._database import judge_migrations
+from kit.doctor._servers import judge_migrations
 from kit.migrations import MigrationState
 from kit.queue import RedisStatus
 

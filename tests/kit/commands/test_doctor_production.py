@@ -31,9 +31,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from kit import extensions
 from kit.commands import dead_letters, doctor
 from kit.commands.token import create, revoke
-from kit.doctor import CHECKS, Finding, Level, _database, _settings, examine
+from kit.doctor import CHECKS, Finding, Level, _servers, _settings, examine
 from kit.extensions import EXTENSIONS_DIR
 from kit.migrations import init_db
+from kit.outbox import due_index
 from kit.places import service
 from kit.queue._tasks import UNNAMED_PROXY_KEY, heartbeat
 from kit.redis import DEAD_LETTERS_KEY
@@ -338,14 +339,17 @@ def an_extension_is_open(production: Production) -> Fault:
 
 PROBE = """
 from pydantic import model_validator
+from pydantic_settings import SettingsConfigDict
 from app.core.config import ServiceSettings, settings
 
 class ProbeSettings(ServiceSettings):
-    DOCTOR_PROBE_KEY: str | None = None
+    model_config = SettingsConfigDict(env_prefix="DOCTOR_PROBE_")
+
+    KEY: str | None = None
 
     @model_validator(mode="after")
     def _require(self):
-        if not (self.DOCTOR_PROBE_KEY or settings.is_local):
+        if not (self.KEY or settings.is_local):
             raise ValueError("DOCTOR_PROBE_KEY is not set: set it to a key")
         return self
 
@@ -677,10 +681,10 @@ def the_database_is_away(production: Production) -> Fault:
 
 @fault("database")
 def the_database_is_old(production: Production) -> Fault:
-    production.monkeypatch.setattr(_database, "OLDEST_POSTGRES", 99)
+    production.monkeypatch.setattr(_servers, "OLDEST_POSTGRES", 99)
     finding = yield
     assert "Upgrade the server to PostgreSQL" in finding.remedy
-    production.monkeypatch.setattr(_database, "OLDEST_POSTGRES", 15)
+    production.monkeypatch.setattr(_servers, "OLDEST_POSTGRES", 15)
 
 
 @fault("database-writable")
@@ -736,11 +740,11 @@ def the_clock_is_wrong(production: Production) -> Fault:
         def now(cls, tz: Any = None) -> Any:
             return datetime.now(tz) - timedelta(minutes=2)
 
-    production.monkeypatch.setattr(_database, "datetime", Late)
+    production.monkeypatch.setattr(_servers, "datetime", Late)
     finding = yield
     assert "120 s off" in finding.message
     assert commands(finding) == ["timedatectl set-ntp true"]
-    production.monkeypatch.setattr(_database, "datetime", datetime)
+    production.monkeypatch.setattr(_servers, "datetime", datetime)
 
 
 @fault("api-tokens")
@@ -761,7 +765,7 @@ def a_token_never_expires(production: Production) -> Fault:
 @fault("outboxes")
 def a_row_is_not_sent(production: Production) -> Fault:
     columns = [Column(name, Integer) for name in ("state", "due_at", "attempts")]
-    table = Table("doctor probe", SQLModel.metadata, *columns)
+    table = Table("doctor probe", SQLModel.metadata, *columns, due_index())
     production.sql(
         'CREATE TABLE "doctor probe" (state text, due_at timestamptz, attempts int)',
         'ALTER TABLE "doctor probe" ENABLE ROW LEVEL SECURITY',

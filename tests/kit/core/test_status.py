@@ -17,8 +17,7 @@ from kit import status as status_module
 from kit.database import name_connections
 from kit.process import PoolUse, pool_use
 from kit.queue import QueueStatus, ping, read_redis_status
-from kit.redis import queue_keys
-from kit.redis._counts import count_event
+from kit.redis import count_event, queue_keys
 from kit.redis._pool import RedisPoolBusyError, redis_client
 from kit.status import MAX_AGE_SECONDS, ServiceStatus, StatusReader, read_status
 from kit.testing._environment import change_settings
@@ -50,9 +49,7 @@ class TestQueues:
         for priority in (0, 9):
             ping.apply_async(("later",), priority=priority)
         an_hour_later = time.time() + 3600
-        monkeypatch.setattr(
-            "kit.queue._redis_status.time", SimpleNamespace(time=lambda: an_hour_later)
-        )
+        monkeypatch.setattr("kit.queue._tasks.time", SimpleNamespace(time=lambda: an_hour_later))
         found = waiting_in("celery")
         assert found.waiting == 3
         assert found.oldest_age_seconds == pytest.approx(3600, abs=60)
