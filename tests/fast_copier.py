@@ -5,10 +5,11 @@ differs is held by `test_fast_rendering_gives_the_same` and `test_a_fast_update_
 """
 
 import atexit
+import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import cache, partial
@@ -21,6 +22,10 @@ import yaml
 from copier import _main, _template, _user_data, _vcs
 from jinja2 import Environment
 
+_SHARED = Path("/dev/shm")  # noqa: S108 (folders in it get random names)
+MEMORY = _SHARED if os.access(_SHARED, os.W_OK) else None
+"""Where Linux keeps files in memory, for small ones that come and go by the thousand."""
+
 
 @contextmanager
 def fast_copier() -> Iterator[None]:
@@ -28,14 +33,17 @@ def fast_copier() -> Iterator[None]:
 
     Nor does it ask git about the executable bit of each file, of no interest in a folder that is no
     repository, or whether a folder is a bundle or a repository without `.git`; nor does it render a
-    text that holds no template. YAML is read by libyaml. All environments of Jinja have the same
-    options here, so a compiled text is good for all.
+    text that holds no template, or collect the answers anew for each that does. YAML is read by
+    libyaml. All environments of Jinja have the same options here, so a compiled text is good for
+    all.
     """
     worker = _main.Worker
     with (
         patch.object(worker, "_sync_git_index_executable_bit", lambda *_arguments: None),
         patch.object(worker, "_render_string", _render_where_needed),
         patch.object(_user_data.Question, "render_value", _render_value_where_needed),
+        patch.object(worker, "_render_template", _render_in_one_context),
+        patch.object(worker, "_path_matcher", lambda _worker, patterns: _matcher(tuple(patterns))),
         patch.object(worker, "answers_relpath", property(_answers_relpath)),
         patch.object(_vcs, "is_git_bundle", lambda path: path.is_file() and _is_bundle(path)),
         patch.object(
@@ -50,6 +58,8 @@ def fast_copier() -> Iterator[None]:
 
 
 _render_string = _main.Worker._render_string  # noqa: SLF001
+_render_template = _main.Worker._render_template  # noqa: SLF001
+_path_matcher = _main.Worker._path_matcher  # noqa: SLF001
 _render_value = _user_data.Question.render_value
 _is_bundle = _vcs.is_git_bundle
 _is_root = _vcs.is_git_repo_root
@@ -71,6 +81,19 @@ def _render_value_where_needed(question: Any, value: Any, extra_answers: Any = N
     if not isinstance(value, str | list) or (isinstance(value, str) and "{" not in value):
         return value
     return _render_value(question, value, extra_answers)
+
+
+def _render_in_one_context(worker: Any) -> None:  # noqa: ANN401
+    """No file of a template changes an answer."""
+    context = worker._render_context()  # noqa: SLF001
+    with patch.object(_main.Worker, "_render_context", lambda _worker: context):
+        _render_template(worker)
+
+
+@cache
+def _matcher(patterns: tuple[str, ...]) -> Callable[[Path], bool]:
+    no_worker: Any = None  # which would not be looked at
+    return _path_matcher(no_worker, patterns)
 
 
 def _answers_relpath(worker: Any) -> Path:  # noqa: ANN401 (no name of ours is a template)

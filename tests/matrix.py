@@ -36,7 +36,7 @@ from rich.table import Table
 
 from tests.combinations import Answers, combinations, identifier
 from tests.conftest import copy_template
-from tests.fast_copier import fast_copier, part_that_answers_reach
+from tests.fast_copier import MEMORY, fast_copier, part_that_answers_reach
 from tests.rendered import check_project
 from tests.repositories import REPOSITORY, template_of_working_tree
 from tests.service import open_folder, put_uv_into
@@ -137,7 +137,7 @@ def render_all(
 
 def render_share(part: Path, share: list[Answers]) -> tuple[list[Failure], set[tuple[str, ...]]]:
     """Render some combinations into a folder of their own."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         found: set[tuple[str, ...]] = set()
         return render_and_check(part, Path(folder), share, found), found
 

@@ -21,7 +21,7 @@ from tests.combinations import (
     values_of,
 )
 from tests.conftest import Render, copy_template
-from tests.matrix import copy_command, render_and_check
+from tests.matrix import copy_command, render_share
 from tests.rendered import (
     FOLDERS_WITHOUT_ANSWERS,
     check_project,
@@ -40,8 +40,8 @@ REPRESENTATIVES = [
 
 @pytest.mark.full
 @pytest.mark.parametrize("share", range(SHARES))
-def test_every_combination(answered_part: Path, tmp_path: Path, share: int) -> None:
-    failures = render_and_check(answered_part, tmp_path, combinations()[share::SHARES])
+def test_every_combination(answered_part: Path, share: int) -> None:
+    failures, _ = render_share(answered_part, combinations()[share::SHARES])
     assert [f"{copy_command(answers)}\n{failure}" for answers, failure in failures] == []
 
 
