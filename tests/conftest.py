@@ -10,6 +10,7 @@ import pytest
 from copier import run_copy
 
 from tests.fast_copier import fast_copier, part_that_answers_reach
+from tests.installed_servers import cores
 from tests.repositories import template_of_working_tree
 
 Render = Callable[..., Path]
@@ -18,6 +19,11 @@ pytest_plugins = ["tests.service", "tests.walk_profiles"]
 
 TEMPLATE_PATHS = ["copier.yml", "extensions_catalog", "hooks", "template", "tests/kit"]
 """All that a copy of the template reads."""
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One and a half for each core: many tests wait for what servers and commands do."""
+    return max(2, cores() * 3 // 2)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

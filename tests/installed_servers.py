@@ -1,4 +1,4 @@
-"""Servers of the system (Debian's PostgreSQL and Redis), started by hand as an operator would."""
+"""What this machine has: cores, and servers of its system, started by hand as an operator would."""
 
 import os
 import pwd
@@ -132,3 +132,8 @@ def _wait_for(port: int, process: "subprocess.Popen[Any]") -> None:
             time.sleep(0.05)
         else:
             return
+
+
+def cores() -> int:
+    """How many processes can run at the same time here."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

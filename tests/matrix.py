@@ -37,10 +37,11 @@ from rich.table import Table
 from tests.combinations import Answers, combinations, identifier
 from tests.conftest import copy_template
 from tests.fast_copier import MEMORY, fast_copier, part_that_answers_reach
+from tests.installed_servers import cores
 from tests.rendered import check_project
 from tests.repositories import REPOSITORY, template_of_working_tree
 from tests.service import open_folder, put_uv_into
-from tests.trees import Outcome, Workshop, code_of, cores, trees
+from tests.trees import Outcome, Workshop, code_of, trees
 
 PAGE = REPOSITORY / "docs" / "combinations.md"
 BEGIN, END = "<!-- last full run -->\n", "<!-- /last full run -->"

@@ -17,6 +17,7 @@ import pytest
 from tests.combinations import catalogue, configuration
 from tests.conftest import copy_template
 from tests.connections_drawing import computed, drawn, expected_sentences, sentences
+from tests.installed_servers import cores
 from tests.plans_page import table, written_table
 from tests.repositories import commit_all
 from tests.service import Service
@@ -94,7 +95,8 @@ def test_help_is_the_default_and_names_every_target(service: Service) -> None:
 
 @pytest.mark.full
 def test_all_tests(service: Service) -> None:
-    service.make("test-all")
+    """Two at a time on each core, since those of outages mostly wait."""
+    service.make("test-all", f"args=--numprocesses {2 * cores()}")
 
 
 @pytest.fixture(scope="module")

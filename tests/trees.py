@@ -4,7 +4,6 @@ Trees are distinct where their Python files or their dependencies differ. All ot
 same, or hold answers alone, and are checked for every combination.
 """
 
-import os
 import re
 import shutil
 from dataclasses import dataclass, field
@@ -148,8 +147,3 @@ class Workshop:
         if not outcome.tests:
             outcome.failure = f"no test ran\n{done.stdout}"
         return outcome
-
-
-def cores() -> int:
-    """How many processes can run at the same time here."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
