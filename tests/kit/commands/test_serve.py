@@ -84,7 +84,12 @@ def serving(port: int, **environment: str) -> "subprocess.Popen[bytes]":
     process = subprocess.Popen(
         SERVE, cwd=BASE_DIR, env=os.environ | environment, stderr=subprocess.DEVNULL
     )
-    wait_until(lambda: not port_is_free(port), 30)
+    try:
+        wait_until(lambda: not port_is_free(port), 30)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
     return process
 
 
