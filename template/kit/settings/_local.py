@@ -6,7 +6,7 @@ the servers.
 
 from typing import TYPE_CHECKING
 
-from kit.settings._base import BASE_DIR, StartupError
+from kit.settings._base import BASE_DIR, StartupError, known_secrets
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -44,7 +44,9 @@ def local_credentials() -> "Credentials":
 
 def local_secret_key() -> str:
     """The key that signs session cookies where `SECRET_KEY` is not set; see `local_credentials`."""
-    return local_credentials().secret_key
+    key = local_credentials().secret_key
+    known_secrets.add(key)
+    return key
 
 
 def devservices_package() -> "ModuleType":

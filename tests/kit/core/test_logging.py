@@ -10,6 +10,7 @@ from app.core.config import settings
 from kit.context import bind_request_id, bind_task_id, unbind_request_id, unbind_task_id
 from kit.process import _logging as service_logging
 from kit.process._logging import ConsoleFormatter, JsonFormatter, configure_logging
+from kit.settings._local import local_secret_key
 
 HOSTILE_SECRET = 'pa"ss\\wörd-in-settings'
 
@@ -56,6 +57,11 @@ class TestSecrets:
         line = formatter().format(record("%s", message))
         assert secret not in line
         assert "***" in line
+
+    def test_the_generated_key_is_one(self, formatter: type[logging.Formatter]) -> None:
+        line = formatter().format(record("signed with %s", local_secret_key()))
+        assert line.count("***") == 1
+        assert local_secret_key() not in line
 
     def test_are_masked_in_stack_traces(
         self, secret_settings: None, formatter: type[logging.Formatter]
