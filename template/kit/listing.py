@@ -29,6 +29,7 @@ from http import HTTPStatus
 from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin
 from uuid import UUID
 
+from fastapi.dependencies.models import Dependant
 from itsdangerous import BadData, URLSafeSerializer
 from pydantic import (
     BaseModel,
@@ -140,17 +141,22 @@ async def refuse_repeated(connection: HTTPConnection) -> None:
     sent = connection.query_params
     if len(sent) == len(sent.multi_items()):
         return
-    dependants = [connection.scope["route"].dependant]
-    for each in dependants:
-        dependants += each.dependencies
-    for parameter in (parameter for each in dependants for parameter in each.query_params):
+    for query in list_queries(connection.scope["route"].dependant):
+        for name in sent.keys() & query.model_fields.keys():
+            kind = query.model_fields[name].annotation
+            takes_several = any(get_origin(each) is list for each in (kind, *get_args(kind)))
+            if len(sent.getlist(name)) > 1 and not takes_several:
+                raise _refusal(name, "Send it once.")
+
+
+def list_queries(dependant: Dependant) -> Iterator[type[ListQuery]]:
+    """The queries of lists that an endpoint and its dependencies take."""
+    for parameter in dependant.query_params:
         query = parameter.field_info.annotation
         if isinstance(query, type) and issubclass(query, ListQuery):
-            for name in sent.keys() & query.model_fields.keys():
-                kind = query.model_fields[name].annotation
-                takes_several = any(get_origin(each) is list for each in (kind, *get_args(kind)))
-                if len(sent.getlist(name)) > 1 and not takes_several:
-                    raise _refusal(name, "Send it once.")
+            yield query
+    for each in dependant.dependencies:
+        yield from list_queries(each)
 
 
 def _listed(value: Any) -> list[Any]:

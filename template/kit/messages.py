@@ -15,9 +15,10 @@ another extension, without importing it. There are two kinds:
   When it raises, only its own writes are rolled back. A savepoint that is used costs two round
   trips.
 * **After commit** (`after_commit=True`): runs when the sender's transaction has been committed and
-  has returned its connection; for mail, tasks and all that cannot be undone. It gets a session
-  of its own, which is committed when it returns. If the sender's transaction, or the savepoint in
-  which it published, is rolled back, it does not run; nor if the process dies in between.
+  has returned its connection; for mail, tasks and all that cannot be undone. If it uses the
+  message's session, that is one of its own, which is committed when it returns. If the sender's
+  transaction, or the savepoint in which it published, is rolled back, it does not run; nor if the
+  process dies in between.
 
 `call_after_commit` waits for the commit in the same way without a message, for example to send a
 task. Async code waits for handlers of both kinds. Those before commit share the session's
@@ -27,8 +28,9 @@ logged and stops neither the others nor the sender.
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -58,6 +60,18 @@ class Message:
     payload: Mapping[str, Any]
     session: Session
     """The sender's, before commit; one of the handler's own, after commit."""
+
+
+class _CommittedMessage(Message):
+    """A message after its commit, which opens a session when its handler first uses it."""
+
+    def __init__(self, name: str, payload: Mapping[str, Any], opened: ExitStack) -> None:
+        vars(self).update(name=name, payload=payload, _opened=opened)
+
+    @cached_property
+    def session(self) -> Session:
+        session: Session = vars(self)["_opened"].enter_context(service.sync_session_maker())
+        return session
 
 
 Handler = Callable[[Message], None]
@@ -207,9 +221,11 @@ def _run_after_commit(name: str, payload: Mapping[str, Any]) -> None:
         if not handler.after_commit:
             continue
         try:
-            with service.sync_session_maker() as session:
-                handler.call(Message(name, payload, session))
-                session.commit()
+            with ExitStack() as opened:
+                message = _CommittedMessage(name, payload, opened)
+                handler.call(message)
+                if "session" in vars(message):
+                    message.session.commit()
         except Exception as error:  # noqa: BLE001 (no handler may stop the others)
             _log_failure(f"handler {handler.label} failed for message {name}", error)
 

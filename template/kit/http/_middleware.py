@@ -230,13 +230,15 @@ class RequestContextMiddleware:
         if not logger.isEnabledFor(level):
             return
         milliseconds = round(seconds * 1000, 1)
-        logger.log(
+        # Not `logger.log`, which would look up the stack for where this line is.
+        record = logger.makeRecord(
+            logger.name,
             level,
+            __file__,
+            0,
             "%s %s %s in %s ms",
-            scope["method"],
-            path,
-            status or "not answered",
-            milliseconds,
+            (scope["method"], path, status or "not answered", milliseconds),
+            None,
             extra={
                 "method": scope["method"],
                 "path": path,
@@ -244,6 +246,7 @@ class RequestContextMiddleware:
                 "duration_ms": milliseconds,
             },
         )
+        logger.handle(record)
 
 
 def path_template(scope: Scope) -> str:

@@ -22,11 +22,11 @@ from starlette.types import Receive, Scope, Send
 from kit.discovery import import_modules, last_line_in
 from kit.extensions import ExtensionError, load_extensions
 from kit.http._openapi_tags import extension_prefix
-from kit.listing import refuse_repeated
+from kit.listing import list_queries, refuse_repeated
 from kit.places import service
 from kit.queue import enqueue, ping
 from kit.redis import run_redis_call
-from kit.security import require_principal, serve_anyone, serves
+from kit.security import Serves, require_principal, serve_anyone, serves
 from kit.settings import StartupError
 
 _PROTECTED = [Depends(require_principal), Depends(refuse_repeated)]
@@ -237,7 +237,22 @@ def _flat(route: Any) -> Iterator[Any]:
         else:
             flat = copy(each.original_route)
             vars(flat).update((key, getattr(each, key)) for key in vars(flat).keys() & vars(each))
+            _drop_idle_dependencies(flat)
             yield flat
+
+
+def _drop_idle_dependencies(route: APIRoute) -> None:
+    """Have requests solve no dependency that does nothing for this route; others still see all."""
+    served = route.dependant  # the one that the route's handler has
+    route.dependant = copy(served)
+    is_list = any(list_queries(served))
+    is_asked = any(each.call is require_principal for each in served.dependencies)
+    served.dependencies = [
+        each
+        for each in served.dependencies
+        if (is_list or each.call is not refuse_repeated)
+        and not (is_asked and each.name is None and isinstance(each.call, Serves))
+    ]
 
 
 class _RouteIndex:

@@ -252,11 +252,17 @@ def _leave_connections_to_parent(**_: Any) -> None:
 
 
 @signals.before_task_publish.connect
-def _prepare_headers(headers: dict[str, Any], **_: Any) -> None:
+def _prepare_headers(
+    headers: dict[str, Any], exchange: str, declare: list[Any] | None, **_: Any
+) -> None:
     headers["request_id"] = get_request_id()
     headers[SENT_AT] = time.time()
     for name in (DELIVERY_COUNT, UNKNOWN_SINCE):
         headers.pop(name, None)  # a retry has the headers of the message before
+    if declare and not exchange:
+        # It goes to a queue by name, and Redis makes a list with its first message. kombu would
+        # copy the queue for each message, to find that it is declared.
+        declare[:] = [each for each in declare if each.expires or each.queue_arguments]
 
 
 @signals.task_prerun.connect

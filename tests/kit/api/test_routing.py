@@ -6,11 +6,12 @@ import re
 import sys
 from itertools import count
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
 import pytest
-from fastapi import APIRouter, Depends, FastAPI, Request, WebSocket
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, WebSocket
+from fastapi.dependencies import utils
 from fastapi.exceptions import FastAPIError
 from fastapi.requests import HTTPConnection
 from fastapi.testclient import TestClient
@@ -33,8 +34,10 @@ from kit.http import (
     setup_openapi,
 )
 from kit.http._routers import index_routes
+from kit.listing import ListQuery
 from kit.live._memory import memory
-from kit.security import PrincipalProvider, _rate_limit
+from kit.models import AuditEntry
+from kit.security import Principal, PrincipalProvider, _rate_limit, serves
 from kit.security import _principals as principals
 
 
@@ -337,3 +340,76 @@ class TestRouteIndex:
         assert (status("/a/b"), status("/b/a/1")) == (200, 200)
         del application.router.routes[-2:]
         assert (status("/a/b"), status("/b/a/1")) == (404, 404)
+
+
+class EntryQuery(ListQuery, model=AuditEntry):
+    """A list of the audit trail."""
+
+
+class TestIdleDependencies:
+    """Of what all routes below `/api` have, a request solves what does something for its route."""
+
+    @pytest.fixture
+    def shop(self, monkeypatch: pytest.MonkeyPatch) -> TestClient:
+        shop, pages = ModuleType("app.api.shop"), APIRouter(dependencies=[serves()])
+        shop.router = router = APIRouter(dependencies=[serves(scope="shop")])  # type: ignore[attr-defined]
+
+        @router.get("/one")
+        async def _one() -> None: ...
+
+        @router.get("/many")
+        async def _many(query: Annotated[EntryQuery, Query()]) -> int:
+            return query.limit
+
+        @router.get("/mine")
+        async def _mine(caller: Annotated[Principal, serves(scope="mine")]) -> str:
+            return caller.kind
+
+        @pages.get("/page")
+        async def _page() -> None: ...
+
+        monkeypatch.setattr(_routers, "import_modules", lambda *_, **__: [shop])
+        monkeypatch.setattr(_routers, "load_extensions", lambda _: [])
+        application = FastAPI(middleware=middleware_stack())
+        setup_errors(application)
+        setup_openapi(application)
+        application.include_router(build_api_router("app.api"))
+        application.include_router(pages)
+        return TestClient(application)
+
+    @pytest.mark.parametrize(
+        ("path", "names"),
+        [
+            ("one", ["require_principal"]),
+            ("many", ["require_principal", "refuse_repeated"]),
+            ("mine", ["require_principal", "Serves", "require_principal"]),
+        ],
+    )
+    def test_are_not_solved(
+        self, shop: TestClient, path: str, names: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        solved: list[str] = []
+        solve = utils.solve_dependencies
+
+        async def note(**options: Any) -> Any:
+            call = options["dependant"].call
+            solved.append(getattr(call, "__name__", type(call).__name__))
+            return await solve(**options)
+
+        monkeypatch.setattr(utils, "solve_dependencies", note)  # those of dependencies alone
+        assert shop.get(f"/api/{path}").status_code == 200
+        assert solved == names
+
+    def test_a_list_refuses_what_is_repeated(self, shop: TestClient) -> None:
+        assert shop.get("/api/many?limit=1&limit=2").status_code == 422
+        assert shop.get("/api/one?limit=1&limit=2").status_code == 200
+
+    def test_are_in_the_document(self, shop: TestClient) -> None:
+        shop.get("/api/one")  # after which routes are indexed
+        paths = shop.get("/openapi.json").json()["paths"]
+        assert "`shop`" in paths["/api/one"]["get"]["description"]
+        assert "`mine`" in paths["/api/mine"]["get"]["description"]
+
+    def test_what_asks_who_calls_is_none(self, shop: TestClient, production: None) -> None:
+        for path in ("/page", "/api/one", "/api/mine"):
+            assert shop.get(path).status_code == 401

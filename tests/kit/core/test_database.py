@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import column, create_engine, func, select, text, update
+from sqlalchemy import column, create_engine, func, literal_column, select, text, update
 from sqlalchemy.pool import NullPool
 from sqlmodel import col, delete
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -18,6 +18,7 @@ from app.core.database import (
     sync_engine,
     sync_session_maker,
 )
+from kit.database import _sessions
 from kit.database._sessions import AsyncReadOnlySession, ReadOnlyViolationError
 from kit.models import AuditEntry
 
@@ -74,8 +75,47 @@ class TestReadOnlySession:
     async def test_refuses_anything_but_reads(
         self, read_session: AsyncSession, statement: Any
     ) -> None:
-        with pytest.raises(ReadOnlyViolationError, match="only selects"):
-            await read_session.exec(statement)
+        for _ in range(2):
+            with pytest.raises(ReadOnlyViolationError, match="only selects"):
+                await read_session.exec(statement)
+
+    @pytest.mark.parametrize(
+        ("read", "write"),
+        [
+            (select(AuditEntry), select(AuditEntry).with_for_update()),
+            (select(AuditEntry), select(AuditEntry).with_for_update(read=True)),
+            (text("SELECT 1 AS id"), text("SELECT 1 AS id FOR SHARE")),
+            (
+                text("SELECT 1 AS id").columns(column("id")),
+                text("DELETE FROM audit_entry RETURNING id").columns(column("id")),
+            ),
+            (
+                select(select(col(AuditEntry.id)).cte("gone")),
+                select(delete(AuditEntry).returning(col(AuditEntry.id)).cte("gone")),
+            ),
+            (
+                select(AuditEntry).from_statement(text("SELECT * FROM audit_entry")),
+                select(AuditEntry).from_statement(
+                    text("UPDATE audit_entry SET actor = '' RETURNING *")
+                ),
+            ),
+        ],
+    )
+    async def test_a_read_that_it_knows_lets_no_write_like_it_through(
+        self, read_session: AsyncSession, read: Any, write: Any
+    ) -> None:
+        for _ in range(2):
+            await read_session.exec(read)
+            with pytest.raises(ReadOnlyViolationError, match="only selects"):
+                await read_session.exec(write)
+
+    async def test_remembers_a_limited_number_of_reads(
+        self, read_session: AsyncSession, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(_sessions, "MOST_KNOWN_READS", 3)
+        for number in range(9):
+            await read_session.execute(select(literal_column(str(number))))
+            assert len(_sessions._known_reads) <= 3
 
     @pytest.mark.parametrize(
         "statement",

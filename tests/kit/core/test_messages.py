@@ -23,6 +23,7 @@ from kit.messages import (
     setup_message_handlers,
 )
 from kit.models import AuditEntry
+from kit.places import service
 
 
 @pytest.fixture(autouse=True)
@@ -304,6 +305,35 @@ class TestAfterCommit:
         await db_session.commit()
         found = sync_db_session.exec(select(AuditEntry).where(AuditEntry.action == "test")).one()
         assert found.actor == "after"
+
+    async def test_opens_no_session_that_it_does_not_use(
+        self, db_session: AsyncSession, noting: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse() -> None:
+            raise AssertionError
+
+        monkeypatch.setattr(service.module("core.database"), "sync_session_maker", refuse)
+        await publish(db_session, "order.placed", {"number": 1})
+        await db_session.commit()
+        assert noting == ["1"]
+
+    async def test_its_session_is_closed_when_it_fails(
+        self, db_session: AsyncSession, sync_db_session: Session
+    ) -> None:
+        sessions: list[Session] = []
+
+        @handles("order.placed", after_commit=True)
+        def fail(message: Message) -> None:
+            sessions.append(message.session)
+            message.session.add(entry("failed"))
+            message.session.flush()
+            raise ConnectionError
+
+        await publish(db_session, "order.placed", {})
+        await db_session.commit()
+        assert not sessions[0].in_transaction()
+        written = select(AuditEntry).where(AuditEntry.actor == "failed")
+        assert sync_db_session.exec(written).first() is None
 
     def test_sync_sender(self, sync_db_session: Session, noting: list[str]) -> None:
         publish_sync(sync_db_session, "order.placed", {"number": 1})

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
+import anyio
 import httpx
 import pytest
 from asyncpg import NoActiveSQLTransactionError  # type: ignore[import-untyped]
@@ -14,7 +15,7 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse
 from sqlalchemy import func, literal
 from sqlalchemy.exc import InvalidRequestError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlmodel import col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -168,6 +169,20 @@ class TestOwnSession:
 
         found = await db_session.exec(select(AuditEntry).where(AuditEntry.actor == "later"))
         assert found.one().id
+
+    @pytest.mark.parametrize("make", [open_session, open_read_session])
+    async def test_gives_its_connection_back_when_it_is_cancelled(
+        self, emptied_engine: AsyncEngine, make: Callable[[], Any]
+    ) -> None:
+        with anyio.CancelScope() as scope:
+            async with make() as session:
+                await session.exec(ONE)
+                scope.cancel()
+                await asyncio.sleep(60)
+        assert checked_out() == 0
+        async with emptied_engine.connect() as connection:
+            assert await connection.scalar(ONE) == 1
+        await emptied_engine.dispose()
 
     async def test_only_reads(self, session_makers: None) -> None:
         async with open_read_session() as session:
