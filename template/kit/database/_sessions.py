@@ -3,15 +3,14 @@
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, NoReturn, TypeVar
 
 from anyio import CancelScope
-from sqlalchemy import ClauseElement, TextClause, event, tuple_
+from sqlalchemy import TextClause, event, tuple_
 from sqlalchemy import inspect as inspect_model
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Mapper, ORMExecuteState
 from sqlalchemy.sql import visitors
-from sqlalchemy.sql.cache_key import HasCacheKey
 from sqlmodel import Session
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
@@ -144,31 +143,37 @@ _known_reads: set[Any] = set()
 
 @event.listens_for(ReadOnlySession, "do_orm_execute")
 def _refuse_anything_but_reads(state: ORMExecuteState) -> None:
+    refuse_writes(state.statement)
+
+
+def refuse_writes(statement: Any) -> None:
+    """Check that a statement only reads.
+
+    Raises:
+        ReadOnlyViolationError: when it writes, locks rows, or is not known to read.
+    """
     # Statements that differ in more than values have other keys, which SQLAlchemy makes anyway.
-    cached = cast("HasCacheKey", state.statement)._generate_cache_key()  # noqa: SLF001
+    cached = statement._generate_cache_key()  # noqa: SLF001
     if cached and cached.key in _known_reads:
         return
-    _refuse_writes(state)
+    if not _only_reads(statement):
+        raise ReadOnlyViolationError(
+            f"a read-only session only selects, and not for update: {statement}; use SessionDep"
+        )
     if len(_known_reads) >= MOST_KNOWN_READS:
         _known_reads.clear()
     if cached:
         _known_reads.add(cached.key)
 
 
-def _refuse_writes(state: ORMExecuteState) -> None:
-    statement = state.statement
-    parts = visitors.iterate(cast("ClauseElement", statement))
-    writes = any(getattr(part, "is_dml", False) for part in parts)
+def _only_reads(statement: Any) -> bool:
+    if any(getattr(part, "is_dml", False) for part in visitors.iterate(statement)):
+        return False
     text = getattr(statement, "element", statement)  # `from_statement` holds the text
     text = getattr(text, "element", text)  # so does `text(…).columns(…)`
     if isinstance(text, TextClause):
-        reads = _is_read(text.text)
-    else:
-        reads = state.is_select and getattr(statement, "_for_update_arg", None) is None
-    if writes or not reads:
-        raise ReadOnlyViolationError(
-            f"a read-only session only selects, and not for update: {statement}; use SessionDep"
-        )
+        return _is_read(text.text)
+    return statement.is_select and getattr(statement, "_for_update_arg", None) is None
 
 
 # Quoted text, quoted names and comments, within which a word means nothing.

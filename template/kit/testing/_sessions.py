@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -25,7 +25,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from starlette.testclient import WebSocketDenialResponse
 
 from kit.admin import ADMINISTRATORS, admin_session_maker
-from kit.database import AsyncReadOnlySession, refuse_further_use
+from kit.database import AsyncReadOnlySession, _rows, refuse_further_use
 from kit.places import service
 from kit.security import (
     ANYONE,
@@ -92,7 +92,7 @@ async def connection(one_connection: AsyncEngine) -> AsyncIterator[AsyncConnecti
 
 @pytest.fixture
 def session_makers(connection: AsyncConnection, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make sessions that the service opens by itself, beside an endpoint's, join the transaction.
+    """Make what the service reads and writes beside an endpoint's session join the transaction.
 
     For code before an endpoint or in the background; such sessions must not run concurrently.
     """
@@ -102,6 +102,8 @@ def session_makers(connection: AsyncConnection, monkeypatch: pytest.MonkeyPatch)
     }
     for name, maker in makers.items():
         monkeypatch.setattr(service.module("core.database"), name, maker)
+    one = partial(nullcontext, connection.sync_connection)
+    monkeypatch.setattr(_rows, "connect_for_reading", one)
 
 
 @pytest.fixture

@@ -1,0 +1,118 @@
+"""Rows that are read without a session: in autocommit, in a test's transaction, never to write."""
+
+import asyncio
+from datetime import datetime
+from typing import Any
+
+import anyio
+import pytest
+from pydantic import BaseModel, ValidationError
+from sqlalchemy import bindparam, func, text
+from sqlalchemy import select as core_select
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlmodel import col, delete, insert, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from app.core.database import engine
+from kit.database import ReadOnlyViolationError, read_row, read_rows
+from kit.models import AuditEntry
+
+BY_ACTOR = (
+    select(AuditEntry)
+    .where(col(AuditEntry.actor) == bindparam("actor"))
+    .order_by(col(AuditEntry.id))
+)
+
+
+class Entry(BaseModel):
+    """What an endpoint would answer with."""
+
+    actor: str
+    action: str
+
+
+class Moment(BaseModel):
+    now: datetime
+
+
+class TestInATest:
+    @pytest.fixture(autouse=True)
+    async def entries(self, db_session: AsyncSession, session_makers: None) -> None:
+        db_session.add_all(AuditEntry(actor="row", action=action) for action in ("a", "b"))
+        await db_session.commit()
+
+    async def test_reads_what_the_test_has_written(self) -> None:
+        assert await read_row(BY_ACTOR, Entry, actor="row") == Entry(actor="row", action="a")
+        assert [entry.action for entry in await read_rows(BY_ACTOR, Entry, actor="row")] == [
+            "a",
+            "b",
+        ]
+
+    async def test_returns_nothing_where_there_is_nothing(self) -> None:
+        assert await read_row(BY_ACTOR, Entry, actor="no one") is None
+        assert await read_rows(BY_ACTOR, Entry, actor="no one") == []
+
+    async def test_leaves_the_transaction_to_the_test(self, db_session: AsyncSession) -> None:
+        await read_row(BY_ACTOR, Entry, actor="row")
+        assert len((await db_session.exec(BY_ACTOR, params={"actor": "row"})).all()) == 2
+
+    async def test_several_at_once(self) -> None:
+        rows = await asyncio.gather(*(read_row(BY_ACTOR, Entry, actor="row") for _ in range(5)))
+        assert len(set(map(str, rows))) == 1
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            insert(AuditEntry).values(actor="x", action="x").returning(col(AuditEntry.actor)),
+            delete(AuditEntry).returning(col(AuditEntry.actor)),
+            select(AuditEntry).with_for_update(),
+            core_select(delete(AuditEntry).returning(col(AuditEntry.id)).cte("gone")),
+            text("DELETE FROM audit_entry RETURNING actor, action"),
+        ],
+    )
+    async def test_refuses_to_write(self, statement: Any) -> None:
+        for _ in range(2):
+            with pytest.raises(ReadOnlyViolationError, match="only selects"):
+                await read_rows(statement, Entry)
+        assert len(await read_rows(BY_ACTOR, Entry, actor="row")) == 2
+
+    async def test_a_row_that_does_not_fit_is_an_error(self) -> None:
+        with pytest.raises(ValidationError, match="action"):
+            await read_row(select(AuditEntry.actor), Entry)
+
+    async def test_columns_may_have_the_names_of_a_row_s_methods(self) -> None:
+        class Odd(BaseModel):
+            count: int
+            t: int
+
+        assert await read_row(text("SELECT 1 AS count, 2 AS t"), Odd) == Odd(count=1, t=2)
+
+
+class TestInTheService:
+    async def test_reads_without_a_transaction(self, emptied_engine: AsyncEngine) -> None:
+        moment = select(func.transaction_timestamp().label("now"))
+        first, second = await read_row(moment, Moment), await read_row(moment, Moment)
+        await emptied_engine.dispose()
+        assert first
+        assert second
+        assert first.now < second.now
+
+    @pytest.mark.parametrize("how", ["task", "scope"])
+    async def test_returns_its_connection_when_it_is_cancelled(
+        self, emptied_engine: AsyncEngine, how: str
+    ) -> None:
+        waiting = text("SELECT pg_sleep(60)")
+        if how == "task":
+            task = asyncio.create_task(read_rows(waiting, Entry))
+            await asyncio.sleep(0.5)
+            assert engine.pool.checkedout() == 1  # type: ignore[attr-defined]
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        else:
+            with anyio.move_on_after(0.5):
+                await read_rows(waiting, Entry)
+        assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+        one = text("SELECT now() AS now")
+        assert await read_row(one, Moment)
+        await emptied_engine.dispose()
