@@ -4,7 +4,7 @@ A module that imports nothing, so that logging and models can use it.
 """
 
 import re
-import uuid
+import secrets
 from collections.abc import Mapping
 from contextvars import ContextVar, Token
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -37,7 +37,7 @@ def accepted_request_id(candidate: str | None) -> str:
     """The caller's id where it is a plain word of at most 128 characters, otherwise a new one."""
     if candidate and _ACCEPTED.fullmatch(candidate):
         return candidate
-    return uuid.uuid4().hex
+    return secrets.token_hex(16)
 
 
 PREFIX_LENGTH = 8

@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import iter_route_contexts
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.body_limit import RequestBodyLimitResponder
@@ -204,7 +203,8 @@ class RequestContextMiddleware:
             nonlocal status, is_logged
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
+                others = [each for each in message.get("headers", ()) if each[0].lower() != _HEADER]
+                message["headers"] = [*others, (_HEADER, request_id.encode())]
             elif message["type"] == "websocket.accept" and is_token_protocol:
                 # A browser closes a WebSocket that accepts none of the protocols it offered.
                 message["subprotocol"] = message.get("subprotocol") or WEBSOCKET_PROTOCOL
