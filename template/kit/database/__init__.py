@@ -2,7 +2,7 @@
 
 from kit.conventions import TABLES_WITHOUT_ROW_SECURITY, tables_without_row_security
 from kit.database._connect import connect, name_connections
-from kit.database._rows import read_row, read_rows
+from kit.database._rows import read_row, read_rows, write_row
 from kit.database._sessions import (
     AsyncReadOnlySession,
     ReadOnlySession,

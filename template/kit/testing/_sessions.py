@@ -6,6 +6,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
+from typing import Any
 from unittest.mock import AsyncMock
 from uuid import UUID
 
@@ -102,8 +103,15 @@ def session_makers(connection: AsyncConnection, monkeypatch: pytest.MonkeyPatch)
     }
     for name, maker in makers.items():
         monkeypatch.setattr(service.module("core.database"), name, maker)
-    one = partial(nullcontext, connection.sync_connection)
-    monkeypatch.setattr(_rows, "connect_for_reading", one)
+    one: Any = connection.sync_connection
+    monkeypatch.setattr(_rows, "connect_for_reading", partial(nullcontext, one))
+    monkeypatch.setattr(_rows, "connect_for_writing", partial(_in_savepoint, one))
+
+
+@contextmanager
+def _in_savepoint(connection: Connection) -> Iterator[Connection]:
+    with connection.begin_nested():
+        yield connection
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Rows that are read without a session: in autocommit, in a test's transaction, never to write."""
+"""Rows without a session: reads that never write, and writes that are committed at once."""
 
 import asyncio
 from datetime import datetime
@@ -7,20 +7,30 @@ from typing import Any
 import anyio
 import pytest
 from pydantic import BaseModel, ValidationError
-from sqlalchemy import bindparam, func, text
+from sqlalchemy import bindparam, func, insert, text, update
 from sqlalchemy import select as core_select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
-from sqlmodel import col, delete, insert, select
+from sqlmodel import col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core.database import engine
-from kit.database import ReadOnlyViolationError, read_row, read_rows
+from kit.database import ReadOnlyViolationError, open_session, read_row, read_rows, write_row
 from kit.models import AuditEntry
 
 BY_ACTOR = (
     select(AuditEntry)
     .where(col(AuditEntry.actor) == bindparam("actor"))
     .order_by(col(AuditEntry.id))
+)
+
+
+NEW = insert(AuditEntry).returning(AuditEntry)
+RENAMED = (
+    update(AuditEntry)
+    .where(col(AuditEntry.actor) == bindparam("before"))
+    .values(actor=bindparam("after"))
+    .returning(AuditEntry)
 )
 
 
@@ -76,6 +86,22 @@ class TestInATest:
                 await read_rows(statement, Entry)
         assert len(await read_rows(BY_ACTOR, Entry, actor="row")) == 2
 
+    async def test_writes_what_the_test_reads(self, db_session: AsyncSession) -> None:
+        written = await write_row(NEW, Entry, actor="written", action="new")
+        assert written == Entry(actor="written", action="new")
+        found = await db_session.exec(BY_ACTOR, params={"actor": "written"})
+        assert found.one().action == "new"
+
+    async def test_returns_none_where_nothing_is_written(self) -> None:
+        assert await write_row(RENAMED, Entry, before="no one", after="x") is None
+        renamed = await write_row(RENAMED, Entry, before="row", after="x")
+        assert renamed == Entry(actor="x", action="a")
+
+    async def test_a_refused_write_undoes_itself_alone(self) -> None:
+        with pytest.raises(IntegrityError):
+            await write_row(NEW, Entry, actor="refused", action=None)
+        assert len(await read_rows(BY_ACTOR, Entry, actor="row")) == 2
+
     async def test_a_row_that_does_not_fit_is_an_error(self) -> None:
         with pytest.raises(ValidationError, match="action"):
             await read_row(select(AuditEntry.actor), Entry)
@@ -96,6 +122,23 @@ class TestInTheService:
         assert first
         assert second
         assert first.now < second.now
+
+    async def test_a_write_is_committed_and_leaves_later_ones_to_their_session(
+        self, emptied_engine: AsyncEngine
+    ) -> None:
+        gone = delete(AuditEntry).where(col(AuditEntry.actor).in_(["kept", "undone"]))
+        try:
+            await write_row(NEW, Entry, actor="kept", action="new")
+            async with open_session() as session:
+                session.add(AuditEntry(actor="undone", action="new"))
+                await session.flush()
+            assert await read_row(BY_ACTOR, Entry, actor="kept")
+            assert await read_row(BY_ACTOR, Entry, actor="undone") is None
+        finally:
+            async with open_session() as session:
+                await session.exec(gone)
+                await session.commit()
+            await emptied_engine.dispose()
 
     @pytest.mark.parametrize("how", ["task", "scope"])
     async def test_returns_its_connection_when_it_is_cancelled(
