@@ -65,10 +65,13 @@ def note(service: Service) -> str:
     return f"{NOTES}/{created.json()['id']}"
 
 
-def test_a_read_needs_no_transaction(service: Service, pooler: str, note: str) -> None:
+@pytest.mark.parametrize("has_session", [False, True])
+def test_a_read_needs_no_transaction(
+    service: Service, pooler: str, note: str, has_session: bool
+) -> None:
     # Behind a pooler no statement is kept prepared: one round trip prepares, one executes.
     expected = {"none": 1, "transaction": 2}[pooler]
-    assert service.round_trips("GET", note) == expected
+    assert service.round_trips("GET", NOTES if has_session else note) == expected
 
 
 @pytest.mark.skipif(

@@ -10,13 +10,16 @@ from pydantic import BaseModel, ValidationError
 from sqlalchemy import bindparam, func, insert, text, update
 from sqlalchemy import select as core_select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 from sqlmodel import col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.core.config import settings
 from app.core.database import engine
 from kit.database import ReadOnlyViolationError, open_session, read_row, read_rows, write_row
 from kit.models import AuditEntry
+from kit.places import service
+from kit.tests.counting_link import CountingLink
 
 BY_ACTOR = (
     select(AuditEntry)
@@ -32,6 +35,13 @@ RENAMED = (
     .values(actor=bindparam("after"))
     .returning(AuditEntry)
 )
+
+
+BINDS: dict[str, Any] = {
+    "read_session_maker": {"isolation_level": "AUTOCOMMIT"},
+    "async_session_maker": {},
+}
+"""Options of the engine behind each, as `app/core/database.py` has them."""
 
 
 class Entry(BaseModel):
@@ -122,6 +132,22 @@ class TestInTheService:
         assert first
         assert second
         assert first.now < second.now
+
+    @pytest.mark.parametrize(("call", "statement"), [(read_row, BY_ACTOR), (write_row, RENAMED)])
+    async def test_costs_one_round_trip(
+        self, test_database: str, monkeypatch: pytest.MonkeyPatch, call: Any, statement: Any
+    ) -> None:
+        values = {"actor": "no one", "before": "no one", "after": "x"}
+        with CountingLink(settings.DATABASE_URL) as link:
+            linked = create_async_engine(link.url)
+            for name in ("read_session_maker", "async_session_maker"):
+                bind = linked.execution_options(**BINDS[name])
+                monkeypatch.setattr(service.module("core.database"), name, async_sessionmaker(bind))
+            await call(statement, Entry, **values)
+            before = link.round_trips
+            await call(statement, Entry, **values)
+            assert link.round_trips - before == 1
+            await linked.dispose()
 
     async def test_a_write_is_committed_and_leaves_later_ones_to_their_session(
         self, emptied_engine: AsyncEngine
