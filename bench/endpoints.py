@@ -1,9 +1,11 @@
 """Requests a CPU second of the server's process: read a row, create a row, health."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 from bench.load import Request, put_load
 from bench.measurement import Goal, Row, in_turn
@@ -13,7 +15,14 @@ from bench.workshop import Workshop
 NOTE = json.dumps({"title": "Shopping", "body": "milk, bread and a newspaper"})
 NOTES = "/api/example/notes"
 UNIT = "requests/CPU s"
+OWN = "/api/measured"
 FLOOR = "Starlette and a bare asyncpg pool"
+SENDING_FLOOR = f"{FLOOR}, and Celery's `delay` in a thread"
+MEASURED = Path(__file__).parent / "in_project" / "measured_notes.py"
+GOALS = {
+    "direct": {"read": 0.30, "read-session": 0.22, "create": 0.30, "send": 0.6},
+    "pooler": {"read": 0.38, "read-session": 0.26, "create": 0.34},
+}
 
 
 def measure(workshop: Workshop) -> list[Row]:
@@ -30,14 +39,25 @@ def both(workshop: Workshop, url: str) -> Iterator[tuple[Server, Server]]:
     settings = production(workshop.servers, url)
     floor_settings = {
         "DATABASE_URL": url,
+        "REDIS_URL": workshop.servers.redis,
         "POOL_SIZE": str(POOL_SIZE),
         "POOLER": settings["POSTGRES_POOLER"],
     }
     with (
+        _measured_endpoints(workshop.installed.folder / "app" / "api" / "measured.py"),
         running_api(workshop.installed, settings) as service,
-        running_floor(workshop.installed, "asyncpg_notes:app", floor_settings) as floor,
+        running_floor(workshop.installed, "asyncpg_tasks:app", floor_settings) as floor,
     ):
         yield service, floor
+
+
+@contextmanager
+def _measured_endpoints(module: Path) -> Iterator[None]:
+    shutil.copyfile(MEASURED, module)
+    try:
+        yield
+    finally:
+        module.unlink()
 
 
 def write_note(service: Server, token: str) -> str:
@@ -46,24 +66,30 @@ def write_note(service: Server, token: str) -> str:
 
 
 def _database(workshop: Workshop, how: str, url: str) -> list[Row]:
+    where = "behind PgBouncer" if how == "pooler" else "directly"
+    goals = GOALS[how]
+    rows = []
     with both(workshop, url) as (service, floor):
         note = write_note(service, workshop.token)
-        read = _compare(
-            (service, Request("GET", f"{NOTES}/{note}", token=workshop.token)),
-            (floor, Request("GET", f"/notes/{note}")),
+        compared = (
+            ("read", "read a row", "GET", f"{NOTES}/{note}", f"/notes/{note}"),
+            ("read-session", "read a row with a session", "GET", f"{OWN}/session/{note}", ""),
+            ("create", "create a row, nothing sent", "POST", OWN, "/notes"),
+            ("create-session", "create a row with a session", "POST", f"{OWN}/session", "/notes"),
+            ("send", "create a row and send a task", "POST", f"{OWN}/sending", "/notes/sending"),
+            ("message", "the same with a session and a message", "POST", NOTES, "/notes/sending"),
         )
-        create = _compare(
-            (service, Request("POST", NOTES, NOTE, workshop.token)),
-            (floor, Request("POST", "/notes", NOTE)),
-        )
-    where = "behind PgBouncer" if how == "pooler" else "directly"
-    return [
-        Row(f"{name}-{how}", f"{name} a row, {where}", UNIT, samples, floor_samples, FLOOR, goal)
-        for name, (samples, floor_samples), goal in (
-            ("read", read, Goal(0.30, at_least=True)),
-            ("create", create, Goal(0.25, at_least=True)),
-        )
-    ]
+        for name, what, method, path, floor_path in compared:
+            body = NOTE if method == "POST" else ""
+            samples, floor_samples = _compare(
+                (service, Request(method, path, body, workshop.token)),
+                (floor, Request(method, floor_path or f"/notes/{note}", body)),
+            )
+            floor_is = SENDING_FLOOR if "sending" in floor_path else FLOOR
+            goal = Goal(goals[name], at_least=True) if name in goals else None
+            title = f"{what}, {where}"
+            rows.append(Row(f"{name}-{how}", title, UNIT, samples, floor_samples, floor_is, goal))
+    return rows
 
 
 def _health(workshop: Workshop) -> Row:
@@ -75,7 +101,7 @@ def _health(workshop: Workshop) -> Row:
         samples, floor_samples = _compare(
             (service, Request("GET", "/health/live")), (floor, Request("GET", "/hello"))
         )
-    goal = Goal(0.40, at_least=True)
+    goal = Goal(0.44, at_least=True)
     floor_is = "Starlette's hello"
     return Row("health", "health endpoint", UNIT, samples, floor_samples, floor_is, goal)
 
