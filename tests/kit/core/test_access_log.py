@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from fastapi import APIRouter, BackgroundTasks, FastAPI
+from fastapi import APIRouter, BackgroundTasks, FastAPI, Response
 
 from kit.context import get_request_id
 from kit.errors._problems import setup_errors
@@ -26,6 +26,10 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
     @rooms.get("/rooms-in-thread")
     def read_rooms() -> str:
         return get_request_id()
+
+    @rooms.get("/named")
+    async def read_named() -> Response:
+        return Response(headers={"X-Request-Id": "another"})
 
     @rooms.post("/rooms")
     async def clean_room(tasks: BackgroundTasks) -> None:
@@ -80,6 +84,10 @@ class TestRequestId:
         sent = "01J9ZQ:web.1_a-b"
         answer = await http.get(path, headers={"x-request-id": sent})
         assert answer.json() == answer.headers["X-Request-ID"] == sent
+
+    async def test_is_the_only_one_of_the_answer(self, http: httpx.AsyncClient) -> None:
+        answer = await http.get("/api/hotel/named", headers={"x-request-id": "sent"})
+        assert answer.headers.get_list("X-Request-ID") == ["sent"]
 
     async def test_is_new_for_each_request(self, http: httpx.AsyncClient) -> None:
         ids = {(await http.get("/api/hotel/rooms/1")).json() for _ in range(3)}

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import redis
+from celery.signals import before_task_publish
+from kombu import Exchange, Queue
 
 from app.core.celery import celery_app, enqueue
 from app.core.config import settings
@@ -47,6 +49,29 @@ def test_a_sender_gets_an_id_and_a_state() -> None:
     assert celery_app.AsyncResult(task.id).state == "PENDING"
     assert not celery_app.AsyncResult(task.id).ready()
     redis_client().delete(f"{settings.REDIS_KEY_PREFIX}nobody")
+
+
+@pytest.mark.parametrize(
+    ("queue", "declared"),
+    [
+        (Queue("plain"), []),
+        (Queue("brief", expires=60), ["brief"]),
+        (Queue("short", queue_arguments={"x-expires": 60_000}), ["short"]),
+        (Queue("bound", Exchange("orders", type="topic"), routing_key="#"), ["bound"]),
+    ],
+    ids=lambda each: getattr(each, "name", ""),
+)
+def test_a_queue_is_declared_where_that_does_something(queue: Queue, declared: list[str]) -> None:
+    names: list[str] = []
+
+    def note(declare: list[Queue], **_: object) -> None:  # after the kit's own handler
+        names.extend(each.name for each in declare)
+
+    before_task_publish.connect(note)
+    ping.apply_async(("hello",), queue=queue)
+    before_task_publish.disconnect(note)
+    assert names == declared
+    assert redis_client().delete(f"{settings.REDIS_KEY_PREFIX}{queue.name}") == 1
 
 
 @pytest.mark.slow

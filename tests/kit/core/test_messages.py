@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from functools import partial
 
 import pytest
 from sqlalchemy.exc import IntegrityError
@@ -309,13 +310,12 @@ class TestAfterCommit:
     async def test_opens_no_session_that_it_does_not_use(
         self, db_session: AsyncSession, noting: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def refuse() -> None:
-            raise AssertionError
-
-        monkeypatch.setattr(service.module("core.database"), "sync_session_maker", refuse)
+        opened: list[int] = []
+        maker = partial(opened.append, 1)
+        monkeypatch.setattr(service.module("core.database"), "sync_session_maker", maker)
         await publish(db_session, "order.placed", {"number": 1})
         await db_session.commit()
-        assert noting == ["1"]
+        assert (noting, opened) == (["1"], [])
 
     async def test_its_session_is_closed_when_it_fails(
         self, db_session: AsyncSession, sync_db_session: Session
