@@ -23,13 +23,13 @@ NOTE = json.dumps({"title": "Shopping", "body": "milk, bread and a newspaper"}).
 Call = Callable[[], Awaitable[None]]
 
 
-def main(floors: str) -> None:
+def main(*folders: str) -> None:
     """Start the servers, and count.
 
     Args:
-        floors: the folder of the benchmark's floors.
+        folders: those of the benchmark's floors, and of its endpoints.
     """
-    sys.path.append(floors)
+    sys.path += folders
     with temporary_servers() as addresses:
         url = f"{addresses.postgres.url}/postgres"
         os.environ |= {
@@ -55,19 +55,22 @@ async def count(url: str, token: str) -> None:
     """Make each call often, and have callgrind write what it took."""
     import asyncpg  # noqa: PLC0415 (the settings are there by now)
     import asyncpg_tasks  # noqa: PLC0415
+    import measured_notes  # noqa: PLC0415
     from app.main import app  # noqa: PLC0415
+    from fastapi import Depends  # noqa: PLC0415
+    from kit.security import require_principal  # noqa: PLC0415
 
     # One idle thread beside the event loop, as a service has: locks cost more with two than alone.
     threading.Thread(target=threading.Event().wait, daemon=True).start()
-    floor = asyncpg_tasks.app
-    add_endpoints_with_a_session(app)
+    floor, known = asyncpg_tasks.app, Depends(require_principal)
+    app.include_router(measured_notes.router, prefix="/api", dependencies=[known])
     async with (
         app.router.lifespan_context(app),
         asyncpg.create_pool(url, min_size=2, max_size=2) as pool,
     ):
         floor.state.pool = pool
         service = partial(request, app, f"Bearer {token}")
-        notes = "/api/example/notes"
+        notes, own = "/api/example/notes", "/api/measured"
         await service("POST", notes, NOTE)()
         calls: dict[str, Call] = {
             "warming up": service("GET", "/health/live"),
@@ -78,9 +81,11 @@ async def count(url: str, token: str) -> None:
             "health": service("GET", "/health/live"),
             "404": service("GET", "/api/example/nothing"),
             "read": service("GET", f"{notes}/1"),
-            "read with a session": service("GET", "/counted/1"),
-            "create": service("POST", "/counted", NOTE),
-            "create and send": service("POST", notes, NOTE),
+            "read with a session": service("GET", f"{own}/session/1"),
+            "create": service("POST", own, NOTE),
+            "create with a session": service("POST", f"{own}/session", NOTE),
+            "create and send": service("POST", f"{own}/sending", NOTE),
+            "create with a session and send": service("POST", notes, NOTE),
         }
         for call in calls.values():
             for _ in range(3):
@@ -97,27 +102,6 @@ async def count(url: str, token: str) -> None:
             os.getpriority(os.PRIO_PROCESS, 0)  # on which it writes what it has counted
         run(["callgrind_control", "--instr=off", str(os.getpid())])
     print(json.dumps([*calls]), flush=True)
-
-
-def add_endpoints_with_a_session(app: Any) -> None:  # noqa: ANN401
-    """Endpoints as an owner writes them first: a session, a model, nothing sent."""
-    from app.core.dependencies import ReadSessionDep, SessionDep  # noqa: PLC0415
-    from app.extensions._example import models  # noqa: PLC0415
-    from fastapi import Depends  # noqa: PLC0415
-    from kit.security import require_principal  # noqa: PLC0415
-
-    known = [Depends(require_principal)]
-
-    @app.get("/counted/{note_id}", response_model=models.ExampleNoteOutput, dependencies=known)
-    async def _read(session: ReadSessionDep, note_id: int) -> Any:  # noqa: ANN401
-        return await session.get(models.ExampleNote, note_id)
-
-    @app.post("/counted", response_model=models.ExampleNoteOutput, dependencies=known)
-    async def _create(session: SessionDep, values: models.ExampleNoteInput) -> Any:  # noqa: ANN401
-        note = models.ExampleNote.model_validate(values)
-        session.add(note)
-        await session.commit()
-        return note
 
 
 def request(app: Any, authorization: str, method: str, path: str, body: bytes = b"") -> Call:  # noqa: ANN401
@@ -156,4 +140,4 @@ def request(app: Any, authorization: str, method: str, path: str, body: bytes = 
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
