@@ -6,19 +6,17 @@ base of the views that an owner writes.
 
 import functools
 import re
-from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, ClassVar
 
 from fastapi import HTTPException
-from markupsafe import Markup
 from pydantic import BaseModel, ValidationError
-from sqladmin import ModelView, models, pretty_export
+from sqladmin import ModelView
 from sqladmin.fields import AjaxSelectField, AjaxSelectMultipleField, Select2TagsField
 from sqladmin.filters import AllUniqueStringValuesFilter, OperationColumnFilter
 from sqladmin.formatters import BASE_FORMATTERS
 from sqladmin.forms import WTFORMS_ATTRS_REVERSED, ModelConverter
-from sqladmin.helpers import object_identifier_values, stream_to_csv
+from sqladmin.helpers import object_identifier_values
 from sqlalchemy import JSON, Column, LargeBinary, Select, String
 from sqlalchemy import inspect as inspect_model
 from sqlalchemy.dialects.postgresql import HSTORE, JSONB
@@ -32,6 +30,7 @@ from wtforms.fields.choices import SelectFieldBase
 from wtforms.widgets import TextArea
 
 from kit.admin._columns import ColumnConverter, is_filled, message_of, uneditable
+from kit.admin._lists import BatchedExports, BoundedCounts
 from kit.admin._times import TYPE_FORMATTERS, TYPE_FORMATTERS_OF_DETAILS
 from kit.settings import StartupError
 
@@ -158,37 +157,7 @@ class ModelForm(Form):
         return keys
 
 
-_FORMULA = re.compile(
-    r"(?![+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z)[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
-)
-
-
-class _TextWriter:
-    """Writes rows of CSV, of which a spreadsheet takes no cell for a formula: `'` precedes those.
-
-    Source: https://owasp.org/www-community/attacks/CSV_Injection
-    """
-
-    def __init__(self, writer: Any) -> None:
-        self._writer = writer
-
-    def writerow(self, row: list[Any]) -> Any:
-        # A formatter's value may be a piece of a page.
-        cells = (each.striptags() if isinstance(each, Markup) else str(each) for each in row)
-        return self._writer.writerow(
-            [f"'{cell}" if _FORMULA.match(cell) else cell for cell in cells]
-        )
-
-
-def _stream_to_csv(callback: Callable[[Any], Any]) -> Any:
-    return stream_to_csv(lambda writer: callback(_TextWriter(writer)))
-
-
-for _module in (models, pretty_export):  # both of SQLAdmin's exports
-    vars(_module)["stream_to_csv"] = _stream_to_csv
-
-
-class ServiceView(ModelView):
+class ServiceView(BoundedCounts):
     """What the kit adds to a view: its forms, and clear answers to malformed addresses."""
 
     def __init__(self) -> None:
@@ -247,7 +216,10 @@ def service_view(view: type[ModelView]) -> type[ModelView]:
     if view.column_type_formatters == view.column_type_formatters_detail == BASE_FORMATTERS:
         names["column_type_formatters"] = TYPE_FORMATTERS
         names["column_type_formatters_detail"] = TYPE_FORMATTERS_OF_DETAILS
-    made: type[ModelView] = type(view.__name__, (ServiceView, view), names)
+    hooks = ("get_model_objects", "export_data")
+    is_plain = all(getattr(view, name) is getattr(ModelView, name) for name in hooks)
+    bases = (BatchedExports, ServiceView, view) if is_plain else (ServiceView, view)
+    made: type[ModelView] = type(view.__name__, bases, names)
     return made
 
 

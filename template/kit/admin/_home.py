@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import anyio.to_thread
 from markupsafe import Markup
 from sqladmin import ModelView
-from sqlalchemy import Connection, Table, column, func, inspect, literal, table
+from sqlalchemy import Connection, ScalarSelect, Table, column, func, inspect, literal, table
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import OperationalError
 from sqlmodel import col, select
 from starlette.requests import Request
@@ -76,20 +77,12 @@ def _read(tables: list[Table], with_entries: bool) -> tuple[list[AuditEntry], li
 
 def _counts(connection: Connection, tables: list[Table]) -> list[str]:
     """How many rows each has, as `12` or `≈ 52,300`; empty for a view, which may be slow."""
-    name = connection.dialect.identifier_preparer.format_table
-    estimated = [
-        select(_CATALOGUE.c.reltuples)
-        .where(
-            _CATALOGUE.c.oid == func.to_regclass(name(each)), _CATALOGUE.c.relkind.in_(["r", "p"])
-        )
-        .scalar_subquery()
-        for each in tables
-    ]
+    estimated = [estimated_rows(each) for each in tables]
     bounds = (
         func.set_config(f"{bound}_timeout", LONGEST_WAIT, "true") for bound in ("lock", "statement")
     )
     estimates = connection.execute(select(*estimated, *bounds)).one()[: len(tables)]
-    shown = [f"≈ {float(f'{each:.3g}'):,.0f}" if each and each > 0 else "" for each in estimates]
+    shown = [approximately(each) if each and each > 0 else "" for each in estimates]
     few = [n for n, each in enumerate(estimates) if each is not None and each <= COUNTED]
     counted = [
         select(func.count())
@@ -101,6 +94,19 @@ def _counts(connection: Connection, tables: list[Table]) -> list[str]:
         for n, count in zip(few, connection.execute(select(*counted)).one(), strict=True):
             shown[n] = f"{count:,}" if count <= COUNTED else f"over {COUNTED:,}"
     return shown
+
+
+def estimated_rows(table: Table) -> ScalarSelect[float | None]:
+    """PostgreSQL's estimate of a table's rows: null for a view, below 0 before it has one."""
+    name = postgresql.dialect().identifier_preparer.format_table(table)  # type: ignore[no-untyped-call]
+    relation = _CATALOGUE.c.oid == func.to_regclass(name)
+    is_table = _CATALOGUE.c.relkind.in_(["r", "p"])
+    return select(_CATALOGUE.c.reltuples).where(relation, is_table).scalar_subquery()
+
+
+def approximately(rows: float) -> str:
+    """An estimate to three digits, as `≈ 52,300`."""
+    return f"≈ {float(f'{rows:.3g}'):,.0f}"
 
 
 def _told(entry: AuditEntry, names: dict[str, str]) -> str:
