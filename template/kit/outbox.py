@@ -39,6 +39,7 @@ from sqlalchemy import (
     Connection,
     DateTime,
     Index,
+    Integer,
     MetaData,
     delete,
     func,
@@ -354,30 +355,39 @@ def back_off(attempts: int, *, first: float, longest: float) -> float:
 
 
 def delete_old(
-    model: type[SQLModel], *, days: float, unfinished: Sequence[str] = UNFINISHED
+    model: type[SQLModel],
+    *,
+    days: float,
+    unfinished: Sequence[str] = UNFINISHED,
+    since: str = "created_at",
 ) -> int:
     """Delete rows created more than `days` days ago, in batches, and return how many.
 
-    Those in an unfinished state stay. The table has the columns `id`, `state` and `created_at`.
+    A table is read in the order of its `id`. Where that counts up, it is read as far as the first
+    batch that has no old row: what follows is newer.
+
+    Args:
+        model: a table with the column `id`.
+        days: how long a row is kept.
+        unfinished: values of its column `state` in which a row stays; empty where it has no states.
+        since: the column with the time of a row's creation.
     """
     columns = inspect(model).columns
-    old = (
-        select(columns["id"])
-        .where(
-            columns["created_at"] < datetime.now(UTC) - timedelta(days=days),
-            columns["state"].not_in(unfinished),
-        )
-        .order_by(columns["id"])
-        .limit(BATCH_SIZE)
-        .with_for_update(skip_locked=True)
-    )
+    key, old = columns["id"], columns[since] < datetime.now(UTC) - timedelta(days=days)
+    ended = [columns["state"].not_in(unfinished)] if unfinished else []
+    batch = following = select(key, old).order_by(key).limit(BATCH_SIZE)
     deleted = 0
-    for _ in range(MOST_BATCHES):
+    while deleted < MOST_BATCHES * BATCH_SIZE:
         with service.sync_session_maker.begin() as session:
-            count = session.exec(delete(model).where(columns["id"].in_(old))).rowcount
-        deleted += count
-        if count < BATCH_SIZE:
+            rows = session.exec(following).all()
+            has_old = any(is_old for _, is_old in rows)
+            if has_old:
+                of_batch = key.between(rows[0][0], rows[-1][0])
+                due = select(key).where(of_batch, old, *ended).with_for_update(skip_locked=True)
+                deleted += session.exec(delete(model).where(key.in_(due))).rowcount
+        if len(rows) < BATCH_SIZE or (isinstance(key.type, Integer) and not has_old):
             break
+        following = batch.where(key > rows[-1][0])
     return deleted
 
 

@@ -4,12 +4,14 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
-from sqlalchemy import MetaData, func, text, update
+from sqlalchemy import DateTime, MetaData, func, text, update
+from sqlalchemy import event as events
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import registry
-from sqlmodel import Session, col, select
+from sqlmodel import Field, Session, SQLModel, col, select
 
 from kit import outbox as outbox_module
 from kit.messages import call_after_commit
@@ -48,6 +50,19 @@ class Parcel(OwnTables, table=True):
 
     content: str = ""
     receipt: str | None = None
+
+
+class OtherTables(SQLModel, registry=registry(metadata=Parcel.metadata)):
+    """Keeps a table of another shape with them."""
+
+
+class Visit(OtherTables, table=True):
+    """A row without a state, and with a key that does not count up."""
+
+    __tablename__ = "outbox_test_visit"
+
+    id: UUID = Field(primary_key=True)
+    at: datetime = Field(sa_type=DateTime(timezone=True))
 
 
 outbox = Outbox(Parcel, lease=60, max_attempts=3)
@@ -390,6 +405,31 @@ class TestRetention:
         assert delete_old(Parcel, days=1) == 2
         session.rollback()
         assert session.exec(select(Parcel.content).order_by(col(Parcel.id))).all() == list("145")
+
+    def test_a_key_that_counts_up_is_read_as_far_as_the_first_batch_without_old_rows(
+        self, session: Session, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(outbox_module, "BATCH_SIZE", 2)
+        old = datetime.now(UTC) - timedelta(days=2)
+        add(session, *"12", created_at=old)  # not sent, so they stay
+        add(session, "3", state=OutboxState.SENT, created_at=old)
+        add(session, *"456789")
+        statements: list[str] = []
+        events.listen(engine, "before_cursor_execute", lambda *all_: statements.append(all_[2]))
+        assert delete_old(Parcel, days=1) == 1
+        assert [each.split()[0] for each in statements] == [*("SELECT", "DELETE") * 2, "SELECT"]
+
+    def test_another_key_is_read_to_its_end(
+        self, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(outbox_module, "BATCH_SIZE", 1)
+        now = datetime.now(UTC)
+        with Session(engine) as session:
+            for number, days in enumerate((0, 3, 0, 3)):
+                session.add(Visit(id=UUID(int=number), at=now - timedelta(days=days)))
+            session.commit()
+            assert delete_old(Visit, days=1, unfinished=(), since="at") == 2
+            assert {row.id.int for row in session.exec(select(Visit))} == {0, 2}
 
 
 def test_a_secret_that_a_server_repeats_is_not_stored(
