@@ -8,6 +8,7 @@ from kit.queue._tasks import (
     UNNAMED_PROXY,
     QueueStatus,
     RedisStatus,
+    delete_old_audit,
     heartbeat,
     ping,
     read_redis_status,

@@ -13,9 +13,12 @@ from typing import Any, TypedDict
 
 import redis
 from celery import shared_task
+from celery.schedules import crontab
 
 from kit.connections import redis_limit
 from kit.context import get_request_id, get_task_id
+from kit.models import AuditEntry
+from kit.outbox import delete_old
 from kit.places import service
 from kit.queue._app import BEAT_LOCK_SECONDS
 from kit.redis import (
@@ -67,12 +70,28 @@ def heartbeat() -> None:
     redis_client().set(HEARTBEAT_KEY, f"{time.time():.3f}", ex=3 * HEARTBEAT_SECONDS)
 
 
+@shared_task(name=f"{settings.CELERY_TASKS_MODULE}.delete_old_audit")
+def delete_old_audit() -> int:
+    """Delete audit entries of more than `AUDIT_KEEP_DAYS` ago, and return how many."""
+    if settings.AUDIT_KEEP_DAYS is None:
+        return 0
+    # Log-in throttling counts the failures within its window.
+    days = max(settings.AUDIT_KEEP_DAYS, settings.ADMIN_LOGIN_WINDOW / DAY_SECONDS)
+    deleted = delete_old(AuditEntry, days=days, unfinished=(), since="occurred_at")
+    logger.info("%s%d entries of the audit deleted", get_task_id(), deleted)
+    return deleted
+
+
 SCHEDULES: dict[str, dict[str, Any]] = {
     "heartbeat": {
         "task": heartbeat.name,
         "schedule": HEARTBEAT_SECONDS,
         # Without a worker they would pile up, all of them out of date.
         "options": {"expires": HEARTBEAT_SECONDS},
+    },
+    "delete-old-audit": {
+        "task": delete_old_audit.name,
+        "schedule": crontab(hour="4", minute="0"),
     },
 }
 

@@ -327,6 +327,9 @@ class Settings(ServiceSettings):
     ADMIN_SESSION_SECONDS: int = Field(
         43200, gt=0, description="Seconds after which an administrator logs in again."
     )
+    AUDIT_KEEP_DAYS: int | None = Field(
+        None, ge=1, description="Days after which entries of the audit are deleted; empty: never."
+    )
 
     @model_validator(mode="before")
     @classmethod

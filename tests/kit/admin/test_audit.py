@@ -1,5 +1,5 @@
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,6 +16,9 @@ from kit.admin._audit import (
     is_sensitive,
 )
 from kit.models import AdminUser, ApiToken, AuditEntry
+from kit.queue import delete_old_audit
+from kit.settings import settings
+from kit.testing import change_settings
 
 
 def entries(session: Session) -> list[AuditEntry]:
@@ -217,3 +220,27 @@ class AuditedDocument(_Base):
 def _tables(session: AuditedSession) -> None:
     _metadata.create_all(session.connection())
     session.commit()
+
+
+class TestRetention:
+    @pytest.mark.parametrize(
+        ("keep_days", "window_days", "kept"),
+        [(None, 0, [0, 1, 9, 99]), (30, 0, [0, 1, 9]), (1, 0, [0]), (1, 5, [0, 1])],
+    )
+    def test_entries_are_kept_for_the_days_of_the_setting(
+        self,
+        sync_db_session: Session,
+        monkeypatch: pytest.MonkeyPatch,
+        keep_days: int | None,
+        window_days: int,
+        kept: list[int],
+    ) -> None:
+        window = max(900, window_days * 86400)  # within which failed log-ins are counted
+        change_settings(monkeypatch, settings, AUDIT_KEEP_DAYS=keep_days, ADMIN_LOGIN_WINDOW=window)
+        now = datetime.now(UTC)
+        for days in (99, 9, 1, 0):
+            moment = now - timedelta(days=days, minutes=1)
+            sync_db_session.add(AuditEntry(action="create", actor=str(days), occurred_at=moment))
+        sync_db_session.commit()
+        assert delete_old_audit() == 4 - len(kept)
+        assert sorted(int(entry.actor) for entry in entries(sync_db_session)) == kept

@@ -13,6 +13,7 @@ from app.tasks.schedules import SCHEDULES
 from kit.queue._schedules import ScheduleError, collect_schedules
 from kit.queue._tasks import heartbeat
 
+CORE = {"core.heartbeat", "core.delete-old-audit"}
 OWN = "app/tasks/schedules.py: entry 'own'"
 
 
@@ -42,7 +43,7 @@ def inn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_an_entry_gets_its_owners_name_as_a_prefix(inn: Path) -> None:
     inn.write_text(f"SCHEDULES = {{'daily-task': {{'task': {heartbeat.name!r}, 'schedule': 9}}}}")
-    assert set(collect_schedules()) == {"core.heartbeat", "inn.daily-task"}
+    assert set(collect_schedules()) == CORE | {"inn.daily-task"}
 
 
 def test_what_runs_often_expires_before_the_next() -> None:
@@ -58,7 +59,7 @@ def test_what_runs_often_expires_before_the_next() -> None:
 
 
 def test_an_extension_without_schedules_is_fine(inn: Path) -> None:
-    assert set(collect_schedules()) == {"core.heartbeat"}
+    assert set(collect_schedules()) == CORE
 
 
 @pytest.mark.parametrize(
