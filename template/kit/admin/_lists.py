@@ -42,6 +42,7 @@ class BoundedCounts(ModelView):
             return await super().count(request, stmt)
         page = self.validate_page_number(request.query_params.get("page"), 1)
         size = self.validate_page_number(request.query_params.get("pageSize"), self.page_size)
+        size = min(size, max(self.page_size_options))
         bound = max(COUNTED, min((page + LINKED_PAGES) * size, 2**62))
         rows = rows.order_by(None)  # PostgreSQL would sort them
         some = select(literal(1)).select_from(rows.subquery()).limit(bound + 1).subquery()

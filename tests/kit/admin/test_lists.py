@@ -56,8 +56,9 @@ class TestBeyondTheBound:
     async def test_a_search_says_that_there_is_more(
         self, admin_client: httpx.AsyncClient, sync_db_session: Session
     ) -> None:
-        fill(sync_db_session, 31)
+        fill(sync_db_session, 301)
         assert await footer(admin_client, pageSize=10) == "Showing 1 to 10 of over 30 items"
+        assert await footer(admin_client, pageSize=10**9) == "Showing 1 to 100 of over 300 items"
 
     async def test_every_page_is_reached(
         self, admin_client: httpx.AsyncClient, sync_db_session: Session
