@@ -15,7 +15,7 @@ from tests.repositories import template_of_working_tree
 
 Render = Callable[..., Path]
 
-pytest_plugins = ["tests.service", "tests.walk_profiles"]
+pytest_plugins = ["tests.built_image", "tests.service", "tests.walk_profiles"]
 
 TEMPLATE_PATHS = ["copier.yml", "extensions_catalog", "hooks", "template", "tests/kit"]
 """All that a copy of the template reads."""

@@ -159,7 +159,7 @@ def container_engine() -> Iterator[Engine]:
     with tempfile.TemporaryDirectory(prefix="groundwork-image-") as created:
         folder = Path(created)
         (folder / "storage").mkdir()
-        with _namespaces(folder) as first:
+        with namespaces(folder) as first:
             engine = Engine(folder, first)
             stand_in = make_stand_in(engine.folder / "python")
             image = f"docker.io/library/{BASE}"
@@ -188,8 +188,13 @@ def _impossible(reason: str) -> None:
 
 
 @contextmanager
-def _namespaces(folder: Path) -> Iterator[int]:
-    """Namespaces of mounts and processes; the id of the process whose end ends all in them."""
+def namespaces(folder: Path, *more: str) -> Iterator[int]:
+    """Namespaces of mounts and processes; the id of the process whose end ends all in them.
+
+    Args:
+        folder: whose `storage` is memory there, if there is enough.
+        more: of `unshare`'s options, as `--net`.
+    """
     # crun before 1.9 refuses a machine that has both versions of cgroups.
     # https://github.com/containers/crun/issues/1247
     begin = (
@@ -198,7 +203,15 @@ def _namespaces(folder: Path) -> Iterator[int]:
         + (f"mount -t tmpfs -o size=4g none {folder}/storage; " if _free_memory() > 8e9 else "")
         + "echo; exec cat"
     )
-    own = ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation=private"]
+    own = [
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+        "--propagation=private",
+        *more,
+    ]
     # `cat` ends with its input, which ends with this process, whatever happens to it.
     with subprocess.Popen(
         ["unshare", *own, "catatonit", "--", "sh", "-c", begin],

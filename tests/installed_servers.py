@@ -30,10 +30,10 @@ def installed_program(name: str, package: str) -> str:
     pytest.skip(message)
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody uses now."""
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port of this machine's address `host` that nobody uses now."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((host, 0))
         port: int = probe.getsockname()[1]
         return port
 
@@ -56,8 +56,13 @@ def _unprivileged() -> dict[str, Any]:
 
 
 @contextmanager
-def installed_postgres(folder: Path) -> Iterator[dict[str, str]]:
-    """The system's PostgreSQL, which asks for a password; gives the settings that lead to it."""
+def installed_postgres(folder: Path, host: str = "127.0.0.1") -> Iterator[dict[str, str]]:
+    """The system's PostgreSQL, which asks for a password; gives the settings that lead to it.
+
+    Args:
+        folder: where its files go.
+        host: the address of this machine at which it answers, to callers from anywhere.
+    """
     initdb, postgres = (installed_program(name, "postgresql") for name in ("initdb", "postgres"))
     identity = _unprivileged()
     data, password_file = folder / "data", folder / "password"
@@ -74,17 +79,20 @@ def installed_postgres(folder: Path) -> Iterator[dict[str, str]]:
         cwd="/",
         **identity,
     )
-    port = free_port()
+    with (data / "pg_hba.conf").open("a") as rules:
+        rules.write("host all all all scram-sha-256\n")
+    port = free_port(host)
+    options = ["-p", str(port), "-h", host, "-c", "fsync=off"]
     process = subprocess.Popen(
-        [*with_us("INT"), postgres, "-D", data, "-p", str(port), "-k", folder, "-c", "fsync=off"],
+        [*with_us("INT"), postgres, "-D", data, "-k", folder, *options],
         stderr=subprocess.DEVNULL,
         cwd="/",
         **identity,
     )
     try:
-        _wait_for(port, process)
+        _wait_for(host, port, process)
         yield {
-            "POSTGRES_HOST": "127.0.0.1",
+            "POSTGRES_HOST": host,
             "POSTGRES_PORT": str(port),
             "POSTGRES_USER": "owner",
             "POSTGRES_PASSWORD": HOSTILE_PASSWORD,
@@ -96,10 +104,15 @@ def installed_postgres(folder: Path) -> Iterator[dict[str, str]]:
 
 
 @contextmanager
-def installed_redis(folder: Path) -> Iterator[dict[str, str]]:
-    """The system's Redis with the free plan's limit; gives the settings that lead to it."""
+def installed_redis(folder: Path, host: str = "127.0.0.1") -> Iterator[dict[str, str]]:
+    """The system's Redis with the free plan's limit; gives the settings that lead to it.
+
+    Args:
+        folder: where its files go.
+        host: the address of this machine at which it answers.
+    """
     folder.mkdir()
-    port, password = free_port(), secrets.token_hex(16)
+    port, password = free_port(host), secrets.token_hex(16)
     process = subprocess.Popen(
         [*with_us("TERM"), installed_program("redis-server", "redis-server"), "-"],
         stdin=subprocess.PIPE,
@@ -109,23 +122,23 @@ def installed_redis(folder: Path) -> Iterator[dict[str, str]]:
     )
     assert process.stdin
     process.stdin.write(
-        f'port {port}\nbind 127.0.0.1\nrequirepass {password}\nmaxclients 30\nsave ""\n'
+        f'port {port}\nbind {host}\nrequirepass {password}\nmaxclients 30\nsave ""\n'
         "maxmemory 30mb\nmaxmemory-policy noeviction\ndatabases 1\n"
     )
     process.stdin.close()
     try:
-        _wait_for(port, process)
-        yield {"REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(port), "REDIS_PASSWORD": password}
+        _wait_for(host, port, process)
+        yield {"REDIS_HOST": host, "REDIS_PORT": str(port), "REDIS_PASSWORD": password}
     finally:
         process.terminate()
         process.wait(timeout=30)
 
 
-def _wait_for(port: int, process: "subprocess.Popen[Any]") -> None:
+def _wait_for(host: str, port: int, process: "subprocess.Popen[Any]") -> None:
     deadline = time.monotonic() + 30
     while True:
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            socket.create_connection((host, port), timeout=1).close()
         except OSError:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise

@@ -13,106 +13,28 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.combinations import values_of
-from tests.containers import BASE, PATIENCE, Engine, container_engine
+from tests.built_image import EXTENSIONS_SETTINGS, OURS
+from tests.containers import BASE, PATIENCE, Engine
 from tests.installed_servers import free_port, installed_postgres, installed_redis
-from tests.repositories import REPOSITORY, git
+from tests.repositories import REPOSITORY
 from tests.service import answer_of, open_folder
 
 pytestmark = [pytest.mark.full, pytest.mark.xdist_group("image")]
 
-IMAGE = "service"
 RULES = REPOSITORY / "template" / "kit" / "kit.mk"
 DEVELOPMENT = (REPOSITORY / "docs" / "stack" / "development.md").read_text(encoding="utf-8")
-
-OURS = {"VIRTUAL_ENV", "MAKEFLAGS", "MFLAGS", "MAKELEVEL"}
-"""What the environment of these tests has and that of a reader lacks."""
 
 EMPTY_LAYERS = {"sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"}
 """An archive of nothing, as an instruction without files adds one."""
 
-NAPS_TASK = '''
-"""A task that takes its time."""
-
-import time
-
-from app.core.celery import celery_app
-
-
-@celery_app.task(name="app.tasks.naps.nap")
-def nap(seconds: float) -> str:
-    """Sleep."""
-    time.sleep(seconds)
-    return "slept"
-'''
-
-NAPS_ROUTE = '''
-"""Requests that take their time."""
-
-import asyncio
-import time
-
-from fastapi import APIRouter
-
-from app.tasks.naps import nap
-from kit.queue import enqueue
-
-router = APIRouter(prefix="/naps", tags=["Naps"])
-begun: list[float] = []
-
-
-@router.get("")
-async def read_begun() -> int:
-    """Count the requests that have begun."""
-    return len(begun)
-
-
-@router.get("/{seconds}")
-async def wait(seconds: float) -> str:
-    """Answer later."""
-    begun.append(seconds)
-    await asyncio.sleep(seconds)
-    return "slept"
-
-
-@router.get("/in-a-thread/{seconds}")
-def wait_in_a_thread(seconds: float) -> str:
-    """Answer later."""
-    begun.append(seconds)
-    time.sleep(seconds)
-    return "slept"
-
-
-@router.post("/{seconds}")
-async def wait_in_a_task(seconds: float) -> str:
-    """Start a task."""
-    return (await enqueue(nap, seconds)).id
-'''
-
 MOST_BYTES = [16_000_000, 220_000_000, 2_300_000, 3_500_000]
 """Of the layers, with all extensions: Python's library, dependencies, code, that compiled."""
-
-EXTENSIONS_SETTINGS = {
-    "ACCOUNTS_SUPABASE_URL": "https://abcdefghijklmnopqrst.supabase.co",
-    "MAIL_SMTP_HOST": "127.0.0.1",
-    "MAIL_FROM": "service@example.com",
-    "MAIL_SMTP_TLS": "none",
-    "MESSENGER_APP_SECRET": "a-secret-of-the-app",
-    "MESSENGER_VERIFY_TOKEN": "a-token-to-verify",
-    "MESSENGER_PAGE_TOKEN": "a-token-of-the-page",
-    "STORAGE_ENDPOINT_URL": "https://abcdefghijklmnopqrst.supabase.co/storage/v1/s3",
-    "STORAGE_REGION": "eu-central-1",
-    "STORAGE_BUCKET": "files",
-    "STORAGE_ACCESS_KEY_ID": "a-key-of-the-bucket",
-    "STORAGE_SECRET_ACCESS_KEY": "a-secret-of-the-bucket",
-}
 
 NAPS = ["2", "600", "in-a-thread/2", "in-a-thread/600"]
 """Requests that are under way when the service is to end."""
@@ -124,16 +46,8 @@ COMMANDS = {
     "beat": [*CELERY, "beat"],
     "flower": [*CELERY, "flower", "--conf=flowerconfig.py"],
 }
-OPERATIONS = {
-    "token name=tests": "It will not be shown again",
-    "admin-password username=ada": "ada",
-    "connections": "worker",
-    "db-status": "core_0003",
-    "dead-letters": "no dead letters",
-    "doctor": "0 problems",
-    "doctor args=--production": "0 problems",
-}
-"""Targets of make, and a part of what each says."""
+OPERATIONS = {"token name=tests": "It will not be shown again", "doctor": "0 problems"}
+"""Targets of make, and a part of what each says; all are run in tests/test_compose.py."""
 
 SCANNER = """#!/usr/local/bin/python
 # Stands for Grype, which no registry gives here: Grype's options, its file of what is accepted, its
@@ -169,43 +83,6 @@ HEALTH_CHECKS: dict[str, list[str]] = {
     "flower": ["python", "-c", FLOWER_CHECK],
 }
 """The command of each; without one that of the image."""
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    with container_engine() as engine:
-        yield engine
-
-
-@pytest.fixture(scope="module")
-def first_commit(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone of what a copy's closing message says to commit, followed to the letter."""
-    folder = tmp_path_factory.mktemp("image")
-    extensions = f"extensions={json.dumps(values_of('extensions')[-1])}"
-    copy = ["copier", "copy", "--defaults", "--data", extensions, str(template), "project"]
-    done = subprocess.run(copy, cwd=folder, check=True, capture_output=True, text=True)
-    steps = done.stderr.partition("Next:")[2].partition("  make dev")[0]
-    assert "git init" in steps
-    assert "git commit" in steps
-    environment = {name: value for name, value in os.environ.items() if name not in OURS}
-    subprocess.run(["sh", "-e", "-c", steps], cwd=folder, env=environment, check=True)
-    git(folder, "clone", "--quiet", "project", "clone")
-    return folder / "clone"
-
-
-@pytest.fixture(scope="module")
-def project(first_commit: Path) -> Path:
-    """The service with an owner's route, an owner's task and secrets."""
-    (first_commit / "app" / "tasks" / "naps.py").write_text(NAPS_TASK.lstrip(), encoding="utf-8")
-    (first_commit / "app" / "api" / "naps.py").write_text(NAPS_ROUTE.lstrip(), encoding="utf-8")
-    (first_commit / ".env").write_text("SECRET_KEY=not-for-the-image\n", encoding="utf-8")
-    return first_commit
-
-
-@pytest.fixture(scope="module")
-def image(engine: Engine, project: Path) -> str:
-    engine.build(project, IMAGE)
-    return IMAGE
 
 
 @pytest.fixture(scope="module")
@@ -296,9 +173,12 @@ class Deployment:
 
 
 def wait_until(
-    condition: Callable[[], bool], what: str, log: Callable[[], str] = lambda: ""
+    condition: Callable[[], bool],
+    what: str,
+    log: Callable[[], str] = lambda: "",
+    seconds: float = PATIENCE,
 ) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"in vain: {what}\n{log()}"
         time.sleep(0.2)
@@ -323,7 +203,7 @@ def deployment(engine: Engine, image: str, servers: dict[str, str]) -> Deploymen
 
 
 @pytest.fixture(scope="module")
-def life(deployment: Deployment, project: Path) -> Life:
+def life(deployment: Deployment, image_project: Path) -> Life:
     """What is seen of a deployment from its migration to its end, with work under way then."""
     life = Life()
     migration = deployment.outcome("alembic", "-x", "leave-ahead", "upgrade", "heads")
@@ -335,13 +215,13 @@ def life(deployment: Deployment, project: Path) -> Life:
         deployment.wait_until_healthy(name, check)
 
     def operate(target: str) -> None:
-        # As in=compose, but with another engine.
+        # As with in=compose, but in a container that runs.
         command = ["make", "--no-print-directory", *target.split(), "in=podman exec api"]
-        done = deployment.engine.outcome(*command, folder=project)
+        done = deployment.engine.outcome(*command, folder=image_project)
         life.operations[target] = (done.returncode, f"{done.stderr}{done.stdout}")
 
-    with ThreadPoolExecutor(3) as pool:
-        list(pool.map(operate, OPERATIONS))
+    for target in OPERATIONS:
+        operate(target)
     status, made = life.operations["token name=tests"]
     assert status == 0, made
     token = made.split()[-1]
@@ -420,13 +300,13 @@ class TestContents:
             assert size < most
 
     def test_a_changed_line_rebuilds_the_code_alone_and_the_same_otherwise(
-        self, engine: Engine, image: str, project: Path, files: Path
+        self, engine: Engine, image: str, image_project: Path, files: Path
     ) -> None:
-        changed = project / "app" / "main.py"
+        changed = image_project / "app" / "main.py"
         text = changed.read_text(encoding="utf-8")
         changed.write_text(f"{text}# A line.\n", encoding="utf-8")
         try:
-            engine.build(project, "changed")
+            engine.build(image_project, "changed")
         finally:
             changed.write_text(text, encoding="utf-8")
         before, after = layers_of(engine, image), layers_of(engine, "changed")
@@ -530,11 +410,11 @@ class TestLife:
                 assert name in done.stderr
         assert "Traceback" not in done.stderr
 
-    def test_it_is_operated_where_it_runs(self, life: Life, project: Path) -> None:
+    def test_it_is_operated_where_it_runs(self, life: Life, image_project: Path) -> None:
         for target, expected in OPERATIONS.items():
             status, said = life.operations[target]
             assert (status, expected in said) == (0, True), f"{target}: {status}\n{said}"
-        assert not (project / ".venv").exists()
+        assert not (image_project / ".venv").exists()
 
     def test_each_ends_in_time_whatever_is_under_way(self, life: Life) -> None:
         assert life.statuses == dict.fromkeys(COMMANDS, 0)
