@@ -10,7 +10,8 @@ with an underscore. A room uses those on the floors below its own, never one abo
     status                                   # queues, connections and outboxes at one moment
     admin, lifespan, queue                   # SQLAdmin; start and end; Celery, beat and Flower
     listing, messages, outbox, security      # pages of rows; messages; rows to send; tokens
-    connections, errors, migrations, models  # budgets; problem details; Alembic; the kit's tables
+    errors, migrations, models               # problem details; Alembic; the kit's tables
+    connections                              # how many there may be, and are
     database, pages, redis                   # sessions; templates; the pool and Celery's transport
     extensions, process                      # which are on; name and log of this process
     discovery                                # modules of a package

@@ -157,8 +157,11 @@ flower: $(own_uv) ## start Flower, which shows tasks and workers, alone
 dead-letters: $(own_uv) ## list the tasks that were given up; send=ID puts one back, drop=ID deletes it, `all` all
 	@$(operate) python -m kit.commands.dead_letters$(if $(send), --send "$$send")$(if $(drop), --drop "$$drop")
 
-up: ## build the image and start everything in containers, as in production
-	docker compose up --build --detach
+# By itself Compose stops what runs before it migrates; so it runs meanwhile, and goes on if that fails.
+up: ## build the image, migrate, and start everything in containers, as in production
+	docker compose build
+	docker compose run --rm migrate
+	docker compose up --detach
 
 down: ## stop the containers
 	docker compose down

@@ -112,7 +112,14 @@ def test_help_is_the_default_and_lists_every_target() -> None:
         ),
         ("db-reset", ["uv run python -m kit.commands.db reset"]),
         ("db-status", ["uv run python -m kit.commands.db status"]),
-        ("up", ["docker compose up --build --detach"]),
+        (
+            "up",
+            [
+                "docker compose build",
+                "docker compose run --rm migrate",
+                "docker compose up --detach",
+            ],
+        ),
         ("down", ["docker compose down"]),
         ("logs", ["docker compose logs --follow"]),
         ("token-list", ["uv run python -m kit.commands.token list"]),

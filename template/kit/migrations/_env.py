@@ -17,6 +17,7 @@ from dotenv import load_dotenv
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from kit.connections import refuse_more_than_the_plan
 from kit.database import connect
 from kit.migrations._autogenerate import RevisionRequest, complete_revision, render_item
 from kit.migrations._branches import (
@@ -73,6 +74,8 @@ class AlembicCommand:
         if context.is_offline_mode() or not self.needs_database():
             self.run_without_database()
         else:
+            if self.command is command.upgrade:
+                refuse_more_than_the_plan(settings)  # for what would then refuse to start
             start_local_services()
             try:
                 asyncio.run(self.run_async_migrations())

@@ -64,6 +64,21 @@ class TestEmptyDatabase:
         with pytest.raises(StartupError, match="make db-stamp to=heads"):
             await init_db()
 
+    @pytest.mark.slow
+    async def test_stays_empty_where_the_plan_does_not_allow_the_processes(
+        self, fresh_database: str
+    ) -> None:
+        """What a deployment starts afterwards would refuse to."""
+        command = ("upgrade", "heads")
+        outcome = alembic(fresh_database, *command, REDIS_CONNECTION_LIMIT="30", CELERY_WORKERS="7")
+
+        assert outcome.status == 1
+        [line] = [line for line in outcome.output.splitlines() if "7 worker x 4" in line]
+        assert line.startswith("error: the service's processes may hold more connections to Redis")
+        async with connect() as connection:
+            state = await connection.run_sync(read_state, script_directory(), load_metadata())
+        assert state.is_empty
+
 
 class TestDatabaseBehind:
     @pytest.mark.parametrize(
