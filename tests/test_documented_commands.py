@@ -29,7 +29,9 @@ UPDATE = "tests/test_documented_commands.py::test_update_commands_work_as_printe
 RECOPY = "tests/test_surroundings.py::TestRecopy::test_loses_edits_and_keeps_what_is_its_owner_s"
 CLIENT = "tests/test_typed_client.py::test_is_built_from_the_document_and_calls_the_service"
 DEMO = "tests/test_documented_commands.py::test_make_demo_starts_a_service_and_ends_it"
-OPERATED = "tests/test_image.py::TestLife::test_it_is_operated_where_it_runs"
+COMPOSE = "tests/test_compose.py::"
+OPERATED = f"{COMPOSE}TestUp::test_it_is_operated_where_it_runs"
+RELEASED = f"{COMPOSE}TestRelease::test_one_that_gets_ready_replaces_each"
 AUDIT = "tests/test_image.py::TestAudit::\
 test_a_vulnerability_fails_it_unless_accepted_until_a_day_to_come"
 TARGET = "tests/kit/test_makefile.py::test_a_target_runs"
@@ -70,7 +72,7 @@ RUN_BY = {
     "cp .env.example .env": WALK,
     "make admin-password username=ada": WALK,
     "make token name=billing-job": WALK,
-    "make up": TARGET,
+    "make up": f"{COMPOSE}TestUp::test_the_migration_ends_before_anything_else_starts",
     "make logs": TARGET,
     "make token name=billing-job in=compose": OPERATED,
     "make admin-password username=ada in=compose": OPERATED,
@@ -78,7 +80,15 @@ RUN_BY = {
     "make connections in=compose": OPERATED,
     "make db-status in=compose": OPERATED,
     "make dead-letters in=compose": OPERATED,
-    "make down": TARGET,
+    "make down": f"{COMPOSE}TestEnd::test_each_ends_by_itself_and_nothing_stays",
+    "docker tag my-service my-service:before": RELEASED,
+    "docker compose build": RELEASED,
+    "docker compose run --rm migrate": RELEASED,
+    "docker compose up --detach --no-deps --wait --wait-timeout 120 api": RELEASED,
+    "docker compose up --detach --no-deps --wait --wait-timeout 120 api-2": RELEASED,
+    "docker compose up --detach": RELEASED,
+    "docker tag my-service:before my-service": f"{COMPOSE}TestRelease::"
+    "test_one_that_migrates_and_never_gets_ready_is_rolled_back",
     "make token name=nightly-export expires=90d": OTHERS,
     "make token name=partner scopes=default,tasks": OTHERS,
     "make token name=prometheus scopes=metrics": MONITORED,
