@@ -517,7 +517,7 @@ def _indexes_apart(revision: ops.MigrationScript, branch: str) -> list[ops.Migra
         for each in _flat(down.ops)
         if isinstance(each, ops.DropIndexOp) and each.index_name in blocks
     ]
-    if len(blocks) in (0, len([*_flat(up.ops)])):
+    if len(blocks) in (0, sum(not isinstance(each, Note) for each in _flat(up.ops))):
         return []
     for change in (*up.ops, *down.ops):
         if isinstance(change, ops.ModifyTableOps):

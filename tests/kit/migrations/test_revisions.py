@@ -382,6 +382,21 @@ class TestRows:
         world.down()
         world.up_down_up()
 
+    def test_an_index_that_fails_as_it_is_can_be_mended(self, world: World) -> None:
+        """Here the PostgreSQL extension that it needs is missing, which no model asks for."""
+        world.base()
+        probe(world, fields={"title": (str, Field())})
+        world.migrate()
+        world.up()
+        world.base()
+        operators = {"postgresql_using": "gin", "postgresql_ops": {"title": "gin_trgm_ops"}}
+        index = sa.Index("ix_probe_title", "title", **operators)
+        probe(world, fields={"title": (str, Field())}, __table_args__=(index,))
+        assert world.migrate().count("down_revision") == 1
+        assert "Fails as it is" in world.said
+        world.sql("CREATE EXTENSION pg_trgm")
+        world.up_down_up(check=False)
+
 
 class TestOtherSchemas:
     def test_it_is_made_and_compared(self, world: World) -> None:
