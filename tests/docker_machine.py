@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.containers import PATIENCE, namespaces
@@ -19,6 +19,9 @@ from tests.installed_servers import installed_program, with_us
 
 ADDRESS = "10.77.0.1"
 """Of the machine, which its containers reach it by; it exists in the machine's network alone."""
+
+CGROUPS = Path("/sys/fs/cgroup")
+"""Where the Engine leaves empty folders for its containers' limits."""
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -117,3 +120,6 @@ def docker_machine() -> Iterator[Machine]:
             machine = Machine(folder, first)
             yield machine
         machine.wait()
+    for left in CGROUPS.glob("*/docker"):
+        with suppress(OSError):  # another Engine's, with containers in it
+            left.rmdir()
