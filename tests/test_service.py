@@ -32,16 +32,22 @@ VERSIONS_MATTER = (
     *(f"kit/tests/core/test_{each}.py" for each in ("library_internals", "pooler", "redis_pool")),
 )
 """The owner's tests, and those of the kit that rest on how libraries bear limits and outages."""
+IN_THE_TREES = pytest.mark.skipif(
+    "CI" in os.environ,
+    reason="trees and jobs of rendered pipelines are linted and typed",
+)
 
 
 def test_setup_installs_the_commit_hooks(service: Service) -> None:
     assert (service.folder / ".git" / "hooks" / "pre-commit").exists()
 
 
+@IN_THE_TREES
 def test_lint(service: Service) -> None:
     service.make("lint")
 
 
+@IN_THE_TREES
 def test_typecheck(service: Service) -> None:
     service.make("typecheck")
 
