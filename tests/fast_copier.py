@@ -26,6 +26,8 @@ _SHARED = Path("/dev/shm")  # noqa: S108 (folders in it get random names)
 MEMORY = _SHARED if os.access(_SHARED, os.W_OK) else None
 """Where Linux keeps files in memory, for small ones that come and go by the thousand."""
 
+_TEMPORARY = tempfile.gettempdir()  # which a test may change for itself
+
 
 @contextmanager
 def fast_copier() -> Iterator[None]:
@@ -117,7 +119,7 @@ def _clone_once(url: str, ref: str = "HEAD", location: str | None = None) -> str
 
 @cache
 def _folder_of_clones() -> str:
-    folder = tempfile.mkdtemp(prefix="clones-of-templates-")
+    folder = tempfile.mkdtemp(prefix="clones-of-templates-", dir=_TEMPORARY)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 

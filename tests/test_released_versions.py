@@ -12,6 +12,7 @@ import re
 import select
 import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
 from functools import cache
@@ -32,6 +33,7 @@ from tests.combinations import (
     identifier,
 )
 from tests.conftest import copy_template
+from tests.fast_copier import MEMORY
 from tests.merged_tree import read_tree
 from tests.releases import clone_with_releases, released_versions
 from tests.repositories import REPOSITORY, WORKING_TREE, commit_all, edit, git, tree
@@ -87,6 +89,14 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def project(version: str, releases: Path, tmp_path: Path, answers: Answers) -> Path:
     """A committed project of a released version."""
     return start(releases, version, answers, tmp_path / "project")
+
+
+@pytest.fixture
+def tmp_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """In memory, as Copier's own folders then are: an update writes thousands of small files."""
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield Path(folder)
 
 
 def start(releases: Path, version: str, answers: Answers, folder: Path) -> Path:
