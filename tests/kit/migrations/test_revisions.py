@@ -389,8 +389,10 @@ class TestRows:
         world.migrate()
         world.up()
         world.base()
-        operators = {"postgresql_using": "gin", "postgresql_ops": {"title": "gin_trgm_ops"}}
-        index = sa.Index("ix_probe_title", "title", **operators)
+        operators = {"title": "gin_trgm_ops"}
+        index = sa.Index(
+            "ix_probe_title", "title", postgresql_using="gin", postgresql_ops=operators
+        )
         probe(world, fields={"title": (str, Field())}, __table_args__=(index,))
         assert world.migrate().count("down_revision") == 1
         assert "Fails as it is" in world.said
