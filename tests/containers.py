@@ -36,7 +36,38 @@ WITHOUT = {"__pycache__", "EXTERNALLY-MANAGED", "dist-packages", "site-packages"
 """What the standard library of the stand-in lacks, as that of the base image does."""
 
 
-class Engine:
+class Commands:
+    """Runs commands where `prefix` leads."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def prefix(self, folder: Path) -> list[str]:
+        """What stands before a command that runs in `folder`."""
+        raise NotImplementedError
+
+    def run(self, *command: str, folder: Path | None = None) -> str:
+        """Run a command to its end, which has to be a good one; what it writes to stdout."""
+        done = self.outcome(*command, folder=folder)
+        assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout[-4000:]}{done.stderr}"
+        return done.stdout
+
+    def outcome(
+        self, *command: str, folder: Path | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a command likewise, however it ends."""
+        return subprocess.run(
+            [*self.prefix(folder or self.folder), *command],
+            env=os.environ | self.environment,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+
+
+class Engine(Commands):
     """Builds images and runs containers, whose network is this machine's."""
 
     def __init__(self, folder: Path, first: int) -> None:
@@ -52,31 +83,15 @@ class Engine:
             f'events_logger = "file"\nruntime = "here"\ntmp_dir = "{folder}/libpod"\n'
             f'[engine.runtimes]\nhere = ["{_runtime_without_limits(folder)}"]\n'
         )
-        self._environment = os.environ | {
+        self.environment = {
             "CONTAINERS_STORAGE_CONF": f"{folder}/storage.conf",
             "CONTAINERS_CONF": f"{folder}/containers.conf",
             "TMPDIR": f"{folder}/storage",
         }
 
-    def run(self, *command: str, folder: Path | None = None) -> str:
-        """Run a command to its end, which has to be a good one; what it writes to stdout."""
-        done = self.outcome(*command, folder=folder)
-        assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout[-4000:]}{done.stderr}"
-        return done.stdout
-
-    def outcome(
-        self, *command: str, folder: Path | None = None
-    ) -> "subprocess.CompletedProcess[str]":
-        """Run a command likewise, however it ends."""
-        return subprocess.run(
-            [*self._enter, f"--wd={folder or self.folder}", "--", *command],
-            env=self._environment,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
+    def prefix(self, folder: Path) -> list[str]:
+        """Into the namespaces."""
+        return [*self._enter, f"--wd={folder}", "--"]
 
     def build(self, project: Path, tag: str, *options: str) -> str:
         """Build the image of a project's Dockerfile; what was said meanwhile."""
@@ -95,7 +110,7 @@ class Engine:
             f"command = {self._build_command()!r} if action == 'build' else ['podman', action]\n"
             "rest.remove('--pull') if action == 'build' else None\n"
             f"entered = {self._enter!r} + ['--wdns=' + os.getcwd(), '--', *command, *rest]\n"
-            f"os.execvpe('nsenter', entered, {self._environment!r})\n"
+            f"os.execvpe('nsenter', entered, {dict(os.environ | self.environment)!r})\n"
         )
         program.chmod(0o755)
 

@@ -5,7 +5,6 @@ images come from files.
 """
 
 import ctypes
-import os
 import shutil
 import subprocess
 import tempfile
@@ -14,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.containers import PATIENCE, namespaces
+from tests.containers import PATIENCE, Commands, namespaces
 from tests.installed_servers import installed_program, with_us
 
 ADDRESS = "10.77.0.1"
@@ -26,7 +25,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-class Machine:
+class Machine(Commands):
     """A machine that runs Docker; its files are those of this one."""
 
     def __init__(self, folder: Path, first: int) -> None:
@@ -58,26 +57,9 @@ class Machine:
             assert alive, (folder / "log").read_text()
             time.sleep(0.1)
 
-    def run(self, *command: str, folder: Path | None = None) -> str:
-        """Run a command to its end, which has to be a good one; what it writes to stdout."""
-        done = self.outcome(*command, folder=folder)
-        assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout[-4000:]}{done.stderr}"
-        return done.stdout
-
-    def outcome(
-        self, *command: str, folder: Path | None = None
-    ) -> "subprocess.CompletedProcess[str]":
-        """Run a command likewise, however it ends."""
-        return subprocess.run(
-            command,
-            cwd=folder or self.folder,
-            env=os.environ | self.environment,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
+    def prefix(self, folder: Path) -> list[str]:
+        """Into the folder: the client finds the machine by its environment."""
+        return ["env", f"--chdir={folder}"]
 
     @contextmanager
     def entered(self) -> Iterator[None]:
