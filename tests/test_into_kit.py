@@ -676,8 +676,8 @@ class TestUpdate:
         assert "OPENAPI_URL" in git(project, *command[1].split())
 
     @pytest.mark.full
-    @pytest.mark.parametrize("version", STARTS)
-    def test_from_each_release(
+    @pytest.mark.parametrize("version", [OLDEST, NEWEST])
+    def test_from_the_oldest_and_the_last_before_the_move(
         self, version: str, releases: Path, tmp_path: Path, expected: Files
     ) -> None:
         untouched = start(releases, version, tmp_path / "untouched")

@@ -1,7 +1,8 @@
 """`copier update` from every released version to the working tree, with a user's work in it.
 
-Each is updated with no extension and with all; the newest with a set of answers in which every two
-values meet; those on both sides of the move into rooms with each value. What a version did not ask,
+Each is updated with all extensions; the oldest, the newest and those on both sides of the move into
+rooms also with none. The answers besides are a set in which every two values meet, spread over the
+newest release and those on both sides of the move. What a version did not ask,
 or did not know as an answer, is chosen in the same update.
 """
 
@@ -28,7 +29,6 @@ from tests.combinations import (
     Answers,
     catalogue,
     configuration,
-    covering_set,
     covering_set_with,
     identifier,
 )
@@ -45,6 +45,7 @@ OLDEST, *_, NEWEST = released_versions()
 BEFORE_ROOMS = "0.4.0"
 MADE_OWNED = "0.5.0"
 """The release since which updates leave the owner's files alone."""
+SIDES_OF_THE_MOVE = [OLDEST, BEFORE_ROOMS, MADE_OWNED, NEWEST]
 LINKS_OF_PAGES = "kit/tests/api/test_pages.py::TestBelowARootPath"
 """Of the owner's pages, from another release; CHANGELOG, 0.7.0, tells how they are written."""
 MEETS_OWNER = (
@@ -58,23 +59,18 @@ BETWEEN = {
 }
 """Releases between the oldest and the newest take their turn with CI=true alone."""
 ROWS = REPOSITORY / "tests" / "in_project" / "rows_in_every_table.py"
-NONE_AND_ALL = [
-    pytest.param({}, id="defaults"),
-    pytest.param(ALL_EXTENSIONS, id="all-extensions", marks=pytest.mark.full),
-]
+NONE = pytest.param({}, id="defaults")
+ALL = pytest.param(ALL_EXTENSIONS, id="all-extensions", marks=pytest.mark.full)
 NONE_AND_ALL_ANSWERS: list[Answers] = [{}, ALL_EXTENSIONS]
-COVERING_SET = [
-    pytest.param(each, id=identifier(each), marks=pytest.mark.full) for each in covering_set()
-]
 RELEASES_AND_ANSWERS = [
-    *((version, none_or_all) for version in released_versions() for none_or_all in NONE_AND_ALL),
-    *((NEWEST, answers) for answers in COVERING_SET),
+    *((version, NONE) for version in SIDES_OF_THE_MOVE),
+    *((version, ALL) for version in released_versions()),
     *(
         (version, pytest.param(answers, id=identifier(answers), marks=pytest.mark.full))
-        for version, answers in covering_set_with([BEFORE_ROOMS, MADE_OWNED])
+        for version, answers in covering_set_with([BEFORE_ROOMS, MADE_OWNED, NEWEST])
     ),
 ]
-"""The newest release with every two answers; each of the others with every answer."""
+"""In the covering set every two answers meet, and each of them meets each of its releases."""
 
 pytestmark = pytest.mark.usefixtures("fast_copier")
 
@@ -179,13 +175,10 @@ def conflicts(project: Path) -> list[str]:
     return unmerged + [str(path) for path in project.rglob("*.rej")]
 
 
-@pytest.mark.parametrize("answers", NONE_AND_ALL)
+@pytest.mark.parametrize("answers", [NONE, ALL])
 @pytest.mark.parametrize(
     "version",
-    [
-        pytest.param(each, marks=BETWEEN[each])
-        for each in (OLDEST, BEFORE_ROOMS, MADE_OWNED, NEWEST)
-    ],
+    [pytest.param(each, marks=BETWEEN[each]) for each in SIDES_OF_THE_MOVE],
 )
 def test_where_nothing_was_changed_it_gives_what_a_fresh_copy_would(
     version: str, releases: Path, project: Path, tmp_path: Path, answers: Answers
