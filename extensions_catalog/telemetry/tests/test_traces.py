@@ -156,8 +156,9 @@ def test_of_the_others_only_the_ids_are_logged(receiver: Receiver, start_api: St
     unsampled = start_api(TELEMETRY_SAMPLE_RATIO="0", OTEL_METRICS_EXPORTER="none")
     before = len(receiver.spans)
     unsampled.client.post("/traced/7", params={"value": "x"}).raise_for_status()
-    line = next(line for line in unsampled.lines if ROUTE in line)
-    assert re.search(r"[0-9a-f]{32} [0-9a-f]{16}\]", line)
+    # It is logged once the answer is on its way.
+    lines = receiver.wait_for(lambda: [line for line in unsampled.lines if ROUTE in line])
+    assert re.search(r"[0-9a-f]{32} [0-9a-f]{16}\]", lines[0])
     headers = traceparent("a" * 32)
     unsampled.client.post("/traced/7", params={"value": "x"}, headers=headers)
     receiver.wait_for_span(ROUTE, "a" * 32)  # its caller has decided

@@ -42,7 +42,7 @@ CTRL_C_SECONDS = 15
 """At most 8 for programs that take long to end, and what a busy machine needs besides."""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def project() -> Iterator[Path]:
     """A fresh copy of this project: no `.env`, no `.data/`."""
     with tempfile.TemporaryDirectory(prefix="dev-") as directory:
@@ -114,6 +114,7 @@ class Development:
         return self.answer(url, **headers)[0]
 
     def answer(self, url: str, **headers: str) -> tuple[int, str]:
+        """Status and text; none where a process that ends had just taken the connection."""
         request = urllib.request.Request(url, headers=headers)
         try:
             with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
@@ -121,6 +122,8 @@ class Development:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
 
     def read_output(self) -> None:
         """Read on in a thread: a full pipe would stop the command."""
@@ -313,7 +316,7 @@ def test_the_code_changes_under_way(project: Path) -> None:
 
         mistake = project / "app" / "api" / "mistake.py"
         mistake.write_text("def broken(:\n")
-        wait_until(lambda: "SyntaxError" in development.answer(page)[1], 10)
+        wait_until(lambda: "SyntaxError" in development.answer(page)[1], START_SECONDS)
         mistake.unlink()
         development.wait_for_status(200)
 
