@@ -28,7 +28,7 @@ from playwright.sync_api import (
 from tests.installed_servers import free_port, installed_program
 from tests.service import Development, Service
 
-pytestmark = [pytest.mark.full, pytest.mark.xdist_group("service")]
+pytestmark = [pytest.mark.full, pytest.mark.xdist_group("browser")]
 
 
 class Running(NamedTuple):

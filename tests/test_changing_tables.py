@@ -10,7 +10,7 @@ import pytest
 from tests.documents import BLOCK, REPOSITORY
 from tests.service import Service
 
-pytestmark = pytest.mark.xdist_group("service")
+pytestmark = pytest.mark.xdist_group("changing_tables")
 
 PAGE = REPOSITORY / "docs" / "stack" / "changing-tables.md"
 FOLDER = "alembic/versions/"

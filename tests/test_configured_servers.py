@@ -13,7 +13,7 @@ import pytest
 from tests.installed_servers import free_port, installed_postgres, installed_redis
 from tests.service import Development, Service, answer_of
 
-pytestmark = [pytest.mark.full, pytest.mark.xdist_group("service")]
+pytestmark = [pytest.mark.full, pytest.mark.xdist_group("configured_servers")]
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +46,7 @@ def test_migrations_and_doctor(configured: Service) -> None:
 
 def test_tests(configured: Service) -> None:
     """The quick ones that use a server, and of the others those that make databases on it."""
-    kit = "kit/tests/admin kit/tests/api kit/tests/core kit/tests/migrations"
-    configured.make("test", f"args=tests app/extensions {kit}")
+    configured.make("test", "args=tests app/extensions kit/tests/core kit/tests/migrations")
     slow = "kit/tests/migrations/test_db_command.py kit/tests/migrations/test_startup.py"
     configured.make("test-all", f"args=-m slow tests/migrations {slow}")
 

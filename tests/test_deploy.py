@@ -220,7 +220,7 @@ print(json.dumps(sorted(type(settings).model_fields)))
 """
 
 
-@pytest.mark.xdist_group("service")
+@pytest.mark.xdist_group("deploy")
 @recipes
 def test_settings_are_known_and_within_the_plan(platform: str, service: Service) -> None:
     environment = RECIPES[platform]().environment
@@ -229,7 +229,7 @@ def test_settings_are_known_and_within_the_plan(platform: str, service: Service)
     assert environment.keys() <= known
 
 
-@pytest.mark.xdist_group("service")
+@pytest.mark.xdist_group("deploy")
 def test_more_than_the_plan_is_refused(service: Service) -> None:
     refusal, _ = sums(service, kubernetes().environment | {"CELERY_WORKERS": "7"})
     assert "7 worker x 4" in refusal
@@ -263,7 +263,7 @@ def secrets(service_folder: Path) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.full
-@pytest.mark.xdist_group("service")
+@pytest.mark.xdist_group("deploy")
 @recipes
 def test_declared_commands_migrate_and_get_ready(
     platform: str, service: Service, secrets: dict[str, str]

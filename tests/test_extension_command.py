@@ -14,7 +14,7 @@ import pytest
 from tests.installed_servers import free_port
 from tests.service import Development, Service, answer_of
 
-pytestmark = [pytest.mark.full, pytest.mark.xdist_group("service")]
+pytestmark = [pytest.mark.full, pytest.mark.xdist_group("extension_command")]
 
 NAMES = ("loyalty_points", "a", "l" * 23)
 """One of two words, and the shortest and the longest that there can be: lines wrap anew."""

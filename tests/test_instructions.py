@@ -18,7 +18,7 @@ from tests.service import Service
 
 pytestmark = [
     pytest.mark.full,
-    pytest.mark.xdist_group("service"),
+    pytest.mark.xdist_group("instructions"),
     pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="recorded with Python 3.11"),
 ]
 

@@ -107,7 +107,7 @@ class TestFiles:
 
 
 @pytest.mark.full
-@pytest.mark.xdist_group("service")
+@pytest.mark.xdist_group("monitoring")
 def test_a_running_service_has_each_name(template: Path, service: Service) -> None:
     """The API's metrics and Flower's, with worker, beat and outboxes."""
     project = copy_template(

@@ -8,7 +8,7 @@ import pytest
 
 from tests.service import Service
 
-pytestmark = pytest.mark.xdist_group("service")
+pytestmark = pytest.mark.xdist_group("owners_freedom")
 
 SCHEDULE = '''"""When the service's tasks run."""
 

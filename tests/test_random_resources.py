@@ -20,7 +20,7 @@ from tests.repositories import REPOSITORY
 from tests.service import Service
 from tests.test_owners_corpus import check_form, copy_of
 
-pytestmark = [pytest.mark.full, pytest.mark.xdist_group("service")]
+pytestmark = [pytest.mark.full, pytest.mark.xdist_group("random_resources")]
 
 SCRIPT = REPOSITORY / "tests" / "in_project" / "random_resources.py"
 LISTS = int(os.environ.get("RESOURCE_LISTS", "16"))

@@ -21,7 +21,7 @@ from tests.repositories import commit_all, git
 from tests.service import Service, cache_of_uv
 from tests.test_service import vulnerabilities
 
-pytestmark = [pytest.mark.full, pytest.mark.xdist_group("service")]
+pytestmark = [pytest.mark.full, pytest.mark.xdist_group("rendered_ci")]
 
 PATHS = {"github": ".github/workflows/ci.yml", "gitlab": ".gitlab-ci.yml"}
 NO_COMMIT = "0" * 40

@@ -14,7 +14,7 @@ from tests.documents import commands_of
 from tests.repositories import REPOSITORY, commit_all
 from tests.service import Service, cache_of_uv
 
-pytestmark = [pytest.mark.full, pytest.mark.xdist_group("service")]
+pytestmark = [pytest.mark.full, pytest.mark.xdist_group("resource")]
 
 DOCUMENT = REPOSITORY / "docs" / "stack" / "resources.md"
 STEPS = list(commands_of(DOCUMENT))

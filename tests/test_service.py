@@ -101,8 +101,8 @@ def test_help_is_the_default_and_names_every_target(service: Service) -> None:
 
 @pytest.mark.full
 def test_all_tests(service: Service) -> None:
-    """Two at a time on each core, since those of outages mostly wait."""
-    service.make("test-all", f"args=--numprocesses {2 * cores()}")
+    """Three at a time on two cores, since those of outages mostly wait."""
+    service.make("test-all", f"args=--numprocesses {max(2, cores() * 3 // 2)}")
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from tests.machines import network
 from tests.service import Service
 from tests.spread_service import PORTS, POSTGRES_LIMIT, VISIBILITY_TIMEOUT, SpreadService, role_of
 
-pytestmark = [pytest.mark.full, pytest.mark.xdist_group("service")]
+pytestmark = [pytest.mark.full, pytest.mark.xdist_group("several_machines")]
 
 SWEEP_SECONDS = 110
 """How much later than the visibility timeout kombu may notice that a task was abandoned."""
