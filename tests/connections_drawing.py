@@ -18,7 +18,7 @@ PROGRAM = """
 import json
 
 from app.core.config import Settings
-from kit.connections._budget import (
+from kit.connections import (
     COMMAND_CONNECTIONS, LISTENING_CONNECTIONS, redis_allowance, redis_budget)
 
 settings = Settings.model_construct()

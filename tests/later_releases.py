@@ -25,7 +25,7 @@ RENAMED = ("AGENTS.md", "CONTRIBUTING.md")
 CHANGED = (
     "app/main.py",
     "kit/lifespan.py",
-    "kit/process/_logging.py",
+    "kit/process.py",
     "app/extensions/hotel/models.py",
     "app/extensions/_example/models.py",
     "Makefile",
@@ -134,7 +134,7 @@ def _second(folder: Path) -> None:
 
 def _third(folder: Path) -> None:
     catalogue, template = folder / "extensions_catalog", folder / "template"
-    edit(template / "kit/process/_logging.py", '"""', '"""What is logged, and how: ')
+    edit(template / "kit/process.py", '"""', '"""What is logged, and how: ')
     edit(template / "kit/kit.mk", "## list the targets", "## list all targets")
     edit(template / "Makefile", "# --- Yours ---", "# --- Your own ---")
     edit(template / "NEWS.md", "Two.", "Twice.")

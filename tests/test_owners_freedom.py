@@ -38,10 +38,10 @@ def close_old_orders() -> int:
 PRIVATE_IMPORT = """
 from fastapi import APIRouter
 
-from kit.errors import _problems
+from kit.redis import _pool
 
 router = APIRouter()
-assert _problems
+assert _pool
 """
 
 MODEL = """
@@ -104,7 +104,7 @@ def test_a_schedule_another_start_page_no_skeleton_and_another_name_fail_nothing
         (
             "app/api/orders.py",
             PRIVATE_IMPORT,
-            "imports kit.errors._problems: import it from kit.errors",
+            "imports kit.redis._pool: import it from kit.redis",
         ),
         (
             "app/models/order.py",

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from types import TracebackType
 
-from kit.process._name import ProcessName, parse_process_name
+from kit.process import ProcessName, parse_process_name
 from kit.testing._redis_servers import RedisServer
 
 INTERVAL_SECONDS = 0.05

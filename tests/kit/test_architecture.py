@@ -25,8 +25,8 @@ def test_the_skeleton_shows_what_the_rules_look_at() -> None:
 
 def test_imports_are_read_in_each_form() -> None:
     found = {(each.importer, each.imported) for each in imports()}
-    assert ("kit.errors._problems", "kit.context") in found
-    assert ("kit.database._connect", "kit.settings") in found
+    assert ("kit.errors", "kit.context") in found
+    assert ("kit.database", "kit.settings") in found
     assert ("app.extensions._example.message_handlers", "kit.messages") in found
 
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from app.core.config import settings
-from kit.connections._budget import redis_allowance
+from kit.connections import redis_allowance
 from kit.queue._tasks import ping
 from kit.redis._pool import redis_client
 from kit.testing import free_port

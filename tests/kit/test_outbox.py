@@ -435,7 +435,7 @@ class TestRetention:
 def test_a_secret_that_a_server_repeats_is_not_stored(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kit.process._logging.known_secrets", {"token-of-the-page"})
+    monkeypatch.setattr("kit.process.known_secrets", {"token-of-the-page"})
     [parcel] = add(session, "a")
     send_due(Outcome(OutboxState.FAILED, "Malformed access token token-of-the-page"))
     assert reload(session, parcel).error == "Malformed access token ***"

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import cast
 
 from app.core.config import Settings, settings
-from kit.connections._budget import Budget, redis_allowance, redis_budget
-from kit.process._name import Role
+from kit.connections import Budget, redis_allowance, redis_budget
+from kit.process import Role
 from kit.testing import free_port
 from kit.testing._processes import START_SECONDS, QueueProcess, run_api
 from kit.testing._redis_servers import RedisServer

@@ -39,7 +39,7 @@ def test_queries_of_urls() -> None:
 
 
 def test_secrets_rows_and_stack_traces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kit.process._logging.known_secrets", known_secrets | {"sesame-open"})
+    monkeypatch.setattr("kit.process.known_secrets", known_secrets | {"sesame-open"})
     event = Event("exception", {"exception.message": "no\nada", "exception.stacktrace": "ada"})
     span = cleaned(
         ReadableSpan(

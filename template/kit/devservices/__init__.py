@@ -14,7 +14,6 @@ Development data is kept in `.data/`. Run as root, PostgreSQL (which refuses to 
 `.data/pg` links to it. To start afresh, stop the servers and remove `.data/`.
 """
 
-from kit.devservices._binaries import find_valkey
 from kit.devservices._data import (
     Addresses,
     Credentials,
@@ -25,5 +24,5 @@ from kit.devservices._data import (
     local_credentials,
 )
 from kit.devservices._lease import Lease, lease, temporary_servers
-from kit.devservices._processes import signal_at_end_of_parent
 from kit.devservices._runner import Changes, Program, run_together
+from kit.devservices._servers import find_valkey, signal_at_end_of_parent

@@ -25,9 +25,13 @@ from pathlib import Path
 
 from kit.devservices._data import DevServicesError, PortTakenError, addresses_in, locked
 from kit.devservices._lease import LOG_NAME, SOCKET_NAME
-from kit.devservices._postgres import start_postgres
-from kit.devservices._processes import STOP_SECONDS, Server, describe_status
-from kit.devservices._valkey import start_valkey
+from kit.devservices._servers import (
+    STOP_SECONDS,
+    Server,
+    describe_status,
+    start_postgres,
+    start_valkey,
+)
 
 LOCK_NAME = "keeper.lock"
 

@@ -18,8 +18,7 @@ from kit.devservices._data import (
     data_directory,
     locked,
 )
-from kit.devservices._processes import unprivileged_identity
-from kit.devservices._unprivileged_access import reachable_temporary_directory
+from kit.devservices._servers import reachable_temporary_directory, unprivileged_identity
 
 SOCKET_NAME = "keeper.sock"
 LOG_NAME = "keeper.log"

@@ -3,6 +3,5 @@
 A check is a function in a module beside this one, registered by its id.
 """
 
-from kit.doctor import _servers, _service, _settings
-from kit.doctor._checks import CHECKS, Check, Finding, Level, Result, summary_of, text_of
-from kit.doctor._examine import examine
+from kit.doctor import _servers, _settings
+from kit.doctor._checks import CHECKS, Check, Finding, Level, Result, examine, summary_of, text_of

@@ -3,7 +3,7 @@
 All commands of a process share `REDIS_POOL_SIZE` connections: those of Celery's producers and
 results (`kit.redis._transport`), of RedBeat, and of the service's own code through
 `redis_client()`. Only consumers, which wait for messages, have connections of their own: see
-`kit.connections._budget`.
+`kit.connections`.
 
 A server does not notice that a link has died: it keeps a connection that the process has abandoned,
 for minutes, while the process holds another in its place. Together they would exceed its budget. So

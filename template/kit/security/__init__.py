@@ -3,23 +3,21 @@
 The names below are those that the rest of the service uses.
 """
 
-from kit.security._admin_users import (
-    disable_admin,
-    ensure_admin,
-    generate_password,
-    hash_password,
-    normalise_username,
-    set_admin_password,
-    verify_password,
-)
-from kit.security._api_tokens import (
+from kit.security._credentials import (
     ALL_SCOPES,
     DEFAULT_SCOPE,
     NEW_TOKENS_SCOPES,
     create_api_token,
+    disable_admin,
+    ensure_admin,
     ensure_api_token,
     forget_known_tokens,
+    generate_password,
+    hash_password,
+    normalise_username,
     revoke_api_token,
+    set_admin_password,
+    verify_password,
 )
 from kit.security._principals import (
     ANONYMOUS_USERS,

@@ -12,11 +12,14 @@ from kit.settings._base import (
     CommaSeparated,
     ServiceSettings,
     StartupError,
+    devservices_package,
     dotenv_file,
     dotenv_table,
     environment_table,
     extension_problems,
     known_secrets,
+    local_addresses,
+    local_credentials,
     raw_value,
     service_table,
     setting_name,
@@ -24,7 +27,6 @@ from kit.settings._base import (
     values_with_open_dollar,
     where_set,
 )
-from kit.settings._local import devservices_package, local_addresses, local_credentials
 from kit.settings._service import (
     LOCAL_NAMES,
     LOCAL_ON_NETWORK,

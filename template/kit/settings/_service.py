@@ -29,16 +29,19 @@ from kit.settings._base import (
     CommaSeparated,
     ServiceSettings,
     StartupError,
+    build_url,
     dotenv_table,
     environment_table,
     explain,
     extension_problems,
+    local_addresses,
+    local_secret_key,
+    postgres_parts,
+    redis_parts,
     service_table,
     setting_name,
     setting_names,
 )
-from kit.settings._connection_urls import build_url, postgres_parts, redis_parts
-from kit.settings._local import local_addresses, local_secret_key
 
 MINIMUM_SECRET_LENGTH = 32
 """Characters; `python -c "import secrets; print(secrets.token_urlsafe(32))"` prints 43."""

@@ -25,8 +25,9 @@ from sqlmodel import Session
 from sqlmodel.ext.asyncio.session import AsyncSession
 from starlette.testclient import WebSocketDenialResponse
 
+from kit import database
 from kit.admin import ADMINISTRATORS, admin_session_maker
-from kit.database import AsyncReadOnlySession, _rows, refuse_further_use
+from kit.database import AsyncReadOnlySession, refuse_further_use
 from kit.places import service
 from kit.security import (
     ANYONE,
@@ -39,7 +40,7 @@ from kit.security import (
     require_principal,
     routes_and_callers,
 )
-from kit.security import _admin_users as passwords
+from kit.security import _credentials as credentials
 from kit.settings import settings
 from kit.testing._environment import change_settings
 
@@ -104,8 +105,8 @@ def session_makers(connection: AsyncConnection, monkeypatch: pytest.MonkeyPatch)
     for name, maker in makers.items():
         monkeypatch.setattr(service.module("core.database"), name, maker)
     one: Any = connection.sync_connection
-    monkeypatch.setattr(_rows, "connect_for_reading", partial(nullcontext, one))
-    monkeypatch.setattr(_rows, "connect_for_writing", partial(_in_savepoint, one))
+    monkeypatch.setattr(database, "connect_for_reading", partial(nullcontext, one))
+    monkeypatch.setattr(database, "connect_for_writing", partial(_in_savepoint, one))
 
 
 @contextmanager
@@ -196,11 +197,11 @@ def call_as(monkeypatch: pytest.MonkeyPatch) -> Callable[[Principal | None], Non
 def quick_password_hashes() -> Iterator[None]:
     """Hash passwords with Argon2's lowest parameters."""
     quick = PasswordHash([Argon2Hasher(time_cost=1, memory_cost=8, parallelism=1)])
-    passwords._dummy_hash.cache_clear()
+    credentials._dummy_hash.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(passwords, "_hasher", quick)
+        patch.setattr(credentials, "_hasher", quick)
         yield
-    passwords._dummy_hash.cache_clear()
+    credentials._dummy_hash.cache_clear()
 
 
 @dataclass(frozen=True)

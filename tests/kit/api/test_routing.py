@@ -35,9 +35,9 @@ from kit.http import (
 )
 from kit.http._routers import index_routes
 from kit.listing import ListQuery
-from kit.live._memory import memory
+from kit.live import memory
 from kit.models import AuditEntry
-from kit.security import Principal, PrincipalProvider, _rate_limit, serves
+from kit.security import Principal, PrincipalProvider, serves
 from kit.security import _principals as principals
 
 
@@ -94,7 +94,7 @@ class TestPublicRouter:
     def test_its_routes_are_limited_by_address(
         self, http: TestClient, prefix: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(_rate_limit, "_rate_limit", _rate_limit.RateLimit(2, 1))
+        monkeypatch.setattr(principals, "_rate_limit", principals.RateLimit(2, 1))
         answers = [http.post(f"{prefix}/public_router").status_code for _ in range(3)]
         assert answers == [200, 200, 429]
 

@@ -10,7 +10,7 @@ import redis
 
 from app.core.config import settings
 from kit.commands.alive import is_connected, main
-from kit.process._name import client_name
+from kit.process import client_name
 from kit.settings import Settings
 from kit.testing._redis_servers import RedisServer
 

@@ -9,8 +9,7 @@ import pytest
 
 from app.core.config import BASE_DIR
 from kit.commands.connections import as_table
-from kit.connections import Census, Holder
-from kit.connections._budget import Budget, Line
+from kit.connections import Budget, Census, Holder, Line
 from kit.testing._processes import QueueProcess
 from kit.testing._redis_servers import RedisServer
 from kit.tests.pgbouncer import pgbouncer

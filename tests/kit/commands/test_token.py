@@ -6,7 +6,7 @@ from sqlmodel import Session, select
 from app.core.config import StartupError
 from kit.commands import token as command
 from kit.models import ApiToken
-from kit.security._api_tokens import hash_token
+from kit.security._credentials import hash_token
 
 pytestmark = pytest.mark.usefixtures("sync_db_session")
 

@@ -8,7 +8,7 @@ import pytest
 from fastapi import APIRouter, BackgroundTasks, FastAPI, Response
 
 from kit.context import get_request_id
-from kit.errors._problems import setup_errors
+from kit.errors import setup_errors
 from kit.http._middleware import middleware_stack
 
 

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from app.core.config import BASE_DIR, Settings, StartupError
-from kit.connections._budget import (
+from kit.connections import (
     postgres_budget,
     postgres_pool_size,
     redis_allowance,

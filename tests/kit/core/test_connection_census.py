@@ -6,8 +6,8 @@ import pytest
 from app.core.config import settings
 from app.core.database import engine, sync_engine
 from kit.connections import Census, Holder, count_postgres, count_redis
-from kit.database._connect import connect
-from kit.process._name import client_name
+from kit.database import connect
+from kit.process import client_name
 from kit.redis._pool import redis_client
 from kit.testing._environment import change_settings
 from kit.testing._redis_servers import RedisServer

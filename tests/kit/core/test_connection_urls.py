@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.engine import make_url
 
-from kit.settings._connection_urls import build_url, postgres_parts, redis_parts
+from kit.settings._base import build_url, postgres_parts, redis_parts
 
 # What a password may hold: anything but the NUL byte, which no server accepts.
 passwords = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1)

@@ -18,8 +18,8 @@ from app.core.database import (
     sync_engine,
     sync_session_maker,
 )
-from kit.database import _sessions
-from kit.database._sessions import AsyncReadOnlySession, ReadOnlyViolationError
+from kit import database
+from kit.database import AsyncReadOnlySession, ReadOnlyViolationError
 from kit.models import AuditEntry
 
 
@@ -112,10 +112,10 @@ class TestReadOnlySession:
     async def test_remembers_a_limited_number_of_reads(
         self, read_session: AsyncSession, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(_sessions, "MOST_KNOWN_READS", 3)
+        monkeypatch.setattr(database, "MOST_KNOWN_READS", 3)
         for number in range(9):
             await read_session.execute(select(literal_column(str(number))))
-            assert len(_sessions._known_reads) <= 3
+            assert len(database._known_reads) <= 3
 
     @pytest.mark.parametrize(
         "statement",

@@ -8,7 +8,7 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from app.core.config import StartupError, settings
-from kit.database._connect import connect
+from kit.database import connect
 from kit.migrations import init_db
 from kit.testing._environment import change_settings
 from kit.testing._migrations import alembic

@@ -24,7 +24,8 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import OperationalError
 
-from kit.database import _watch, name_connections
+from kit import database
+from kit.database import name_connections
 from kit.devservices import temporary_servers
 from kit.errors import is_outage
 from kit.testing import own_database, run_api
@@ -127,7 +128,7 @@ class Service:
 def running(environment: Mapping[str, str], directory: Path) -> Iterator[Service]:
     """The service with short timeouts, so that six faults take seconds and not minutes."""
     quick = {"API_WORKERS": "1", "POSTGRES_COMMAND_TIMEOUT": "1.5", "POSTGRES_POOL_TIMEOUT": "2"}
-    quick |= at_start(directory, "import kit.database._watch as w; w.CHECK_SECONDS = 0.7")
+    quick |= at_start(directory, "import kit.database as w; w.CHECK_SECONDS = 0.7")
     with (
         run_api({**environment, **quick}, module="kit.tests.lasting_service") as address,
         httpx.Client(base_url=address, timeout=40) as http,
@@ -351,8 +352,8 @@ class TestSyncStatements:
         self, environment: dict[str, str], link: FaultyLink, monkeypatch: pytest.MonkeyPatch
     ) -> Iterator[Engine]:
         """An engine as the service's, which asks after a fraction of a second."""
-        monkeypatch.setattr(_watch, "CHECK_SECONDS", 0.3)
-        monkeypatch.setattr(_watch, "_watch", _watch._Watch())
+        monkeypatch.setattr(database, "CHECK_SECONDS", 0.3)
+        monkeypatch.setattr(database, "_watch", database._Watch())
         url = make_url(environment["DATABASE_URL"]).set(drivername="postgresql+psycopg2")
         engine = create_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True)
         name_connections(engine)

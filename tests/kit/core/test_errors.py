@@ -25,10 +25,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.core.config import BASE_DIR, settings
 from kit.database import ReadOnlyViolationError
-from kit.errors._causes import first_line, is_conflict, is_outage, is_unstorable
-from kit.errors._problems import (
+from kit.errors import (
     Problem,
     UnhandledErrorMiddleware,
+    first_line,
+    is_conflict,
+    is_outage,
+    is_unstorable,
     problem_for,
     setup_errors,
 )
@@ -209,7 +212,7 @@ class TestUnhandled:
     ) -> None:
         await http.get("/api/bug")
         records = [record for record in caplog.records if record.exc_info]
-        assert [record.name for record in records] == ["kit.errors._problems"]
+        assert [record.name for record in records] == ["kit.errors"]
 
     async def test_a_write_with_the_session_that_reads_has_its_remedy(
         self, http: httpx.AsyncClient, caplog: pytest.LogCaptureFixture

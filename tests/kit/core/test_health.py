@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.core import database
 from app.core.database import engine
-from kit.errors._problems import setup_errors
+from kit.errors import setup_errors
 from kit.http import _health as health
 from kit.http._health import HealthCheck, router
 from kit.http._middleware import middleware_stack

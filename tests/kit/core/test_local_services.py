@@ -9,8 +9,8 @@ import pytest
 
 import kit
 from app.core.config import StartupError
-from kit.process import _local_services as local_services
-from kit.settings import _local as local_environment
+from kit import process
+from kit.settings import _base as local_environment
 from kit.testing._environment import change_settings
 
 
@@ -29,11 +29,11 @@ def nothing_configured(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     # Not pytest's own directory: run as root, PostgreSQL is somebody else, who cannot enter it.
     with tempfile.TemporaryDirectory(prefix="project-") as folder:
         Path(folder).chmod(0o755)
-        monkeypatch.setattr(local_services, "BASE_DIR", Path(folder))
+        monkeypatch.setattr(process, "BASE_DIR", Path(folder))
         monkeypatch.setattr(local_environment, "BASE_DIR", Path(folder))
-        monkeypatch.setattr(local_services, "_lease", None)
+        monkeypatch.setattr(process, "_lease", None)
         yield Path(folder)
-        if lease := local_services.local_services_lease():
+        if lease := process.local_services_lease():
             lease.release()
 
 
@@ -44,17 +44,15 @@ def test_a_production_image_is_told_what_to_set(
     monkeypatch.delattr(kit, "devservices", raising=False)
 
     with pytest.raises(StartupError, match="set ENVIRONMENT=production, DATABASE_URL") as caught:
-        local_services.start_local_services()
+        process.start_local_services()
 
     assert len(caught.value.message.splitlines()) == 1
 
 
 def test_nothing_starts_where_both_are_configured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        local_services, "devservices_package", lambda: pytest.fail("not to be asked")
-    )
+    monkeypatch.setattr(process, "devservices_package", lambda: pytest.fail("not to be asked"))
 
-    local_services.start_local_services()
+    process.start_local_services()
 
 
 @pytest.mark.slow
@@ -64,8 +62,8 @@ def test_servers_start_at_the_known_addresses_with_the_services_database(
     change_settings(monkeypatch, POSTGRES_DB="shop")
     addresses = local_environment.local_addresses()
 
-    local_services.start_local_services()
-    local_services.start_local_services()
+    process.start_local_services()
+    process.start_local_services()
 
     psycopg2.connect(f"{addresses.postgres.url}/shop").close()
     socket.create_connection((addresses.redis.host, addresses.redis.port)).close()

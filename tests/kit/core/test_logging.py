@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from app.core.config import settings
+from kit import process
 from kit.context import bind_request_id, bind_task_id, unbind_request_id, unbind_task_id
-from kit.process import _logging as service_logging
-from kit.process._logging import ConsoleFormatter, JsonFormatter, configure_logging
-from kit.settings._local import local_secret_key
+from kit.process import ConsoleFormatter, JsonFormatter, configure_logging
+from kit.settings._base import local_secret_key
 
 HOSTILE_SECRET = 'pa"ss\\wörd-in-settings'
 
@@ -24,7 +24,7 @@ def request_id() -> Iterator[str]:
 
 @pytest.fixture
 def secret_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service_logging, "known_secrets", {HOSTILE_SECRET, "a"})
+    monkeypatch.setattr(process, "known_secrets", {HOSTILE_SECRET, "a"})
 
 
 def record(message: str, *args: object, **extra: object) -> logging.LogRecord:
@@ -141,7 +141,7 @@ class TestConfigureLogging:
         self, monkeypatch: pytest.MonkeyPatch, environment: str, formatter: type
     ) -> None:
         changed = settings.model_copy(update={"ENVIRONMENT": environment})
-        monkeypatch.setattr(service_logging, "settings", changed)
+        monkeypatch.setattr(process, "settings", changed)
         configure_logging()
         assert isinstance(self.own_handlers()[0].formatter, formatter)
 

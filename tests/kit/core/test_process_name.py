@@ -4,7 +4,7 @@ import socket
 import pytest
 
 from app.core.config import settings
-from kit.process._name import application_name, client_name, parse_process_name
+from kit.process import application_name, client_name, parse_process_name
 
 LONG_HOST = "orders-worker-7d9f8b6c5d-" + "x" * 33 + "-x2x4z"
 

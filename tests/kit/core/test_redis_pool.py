@@ -14,8 +14,8 @@ from kombu.exceptions import EncodeError, OperationalError
 
 from app.core.celery import celery_app, enqueue
 from app.core.config import BASE_DIR, Settings, settings
-from kit.connections._budget import redis_allowance
-from kit.process._name import Role, client_name, parse_process_name
+from kit.connections import redis_allowance
+from kit.process import Role, client_name, parse_process_name
 from kit.queue._tasks import ping
 from kit.redis._pool import RedisPoolBusyError, build_pool, redis_client, run_redis_call
 from kit.testing import free_port

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kit.devservices._processes import Identity
+from kit.devservices._servers import Identity
 from kit.tests.devservices.project import PYTHON_PATH, Project
 
 

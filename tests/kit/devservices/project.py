@@ -17,7 +17,7 @@ import redis
 from app.core.config import BASE_DIR
 from kit.devservices import Addresses
 from kit.devservices._data import addresses_in
-from kit.devservices._processes import Identity
+from kit.devservices._servers import Identity
 
 PYTHON_PATH = f"{BASE_DIR}:{sysconfig.get_path('purelib')}"
 """What another user's Python needs to find `kit.devservices` and the wheels with the servers."""

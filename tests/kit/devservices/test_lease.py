@@ -11,7 +11,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from kit.devservices import lease
-from kit.devservices._processes import unprivileged_identity
+from kit.devservices._servers import unprivileged_identity
 from kit.tests.devservices.project import Project, gone, kill_hard, wait_until
 
 pytestmark = pytest.mark.slow

@@ -3,15 +3,14 @@ from pathlib import Path
 
 import pytest
 
-from kit.devservices import _unprivileged_access as unprivileged_access
-from kit.devservices._binaries import PostgresPrograms, find_postgres
-from kit.devservices._unprivileged_access import reachable_programs
+from kit.devservices import _servers as servers
+from kit.devservices._servers import PostgresPrograms, find_postgres, reachable_programs
 from kit.tests.devservices.conftest import nobody
 
 
 @pytest.fixture
 def state_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(unprivileged_access, "STATE_DIRECTORY", tmp_path / "state")
+    monkeypatch.setattr(servers, "STATE_DIRECTORY", tmp_path / "state")
     return tmp_path / "state"
 
 

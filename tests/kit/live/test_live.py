@@ -26,9 +26,7 @@ from app.main import app
 from kit import live
 from kit import status as status_module
 from kit.connections import Census
-from kit.live import _board as board_module
-from kit.live._board import Board
-from kit.live._memory import LINES, REQUESTS, SHOWN, RequestMemory, memory
+from kit.live import LINES, REQUESTS, SHOWN, Board, RequestMemory, memory
 from kit.status import DatabaseReading, ServiceStatus, StatusReader
 from kit.testing import free_port
 from kit.testing._processes import _wait_until_alive, own_database
@@ -53,7 +51,7 @@ class TestRequests:
     @pytest.fixture(autouse=True)
     def broken_route(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         """A route that logs a password and fails."""
-        monkeypatch.setattr("kit.process._logging.known_secrets", {SECRET})
+        monkeypatch.setattr("kit.process.known_secrets", {SECRET})
 
         async def fail() -> None:
             logging.getLogger("app.orders").warning("paying with %s", SECRET)
@@ -102,7 +100,7 @@ class TestRequests:
         kept = RequestMemory()
 
         def log(request_id: str, path: str, status: int) -> None:
-            monkeypatch.setattr("kit.live._memory.get_request_id", lambda: request_id)
+            monkeypatch.setattr("kit.live.get_request_id", lambda: request_id)
             for _ in range(LINES):
                 kept.handle(logging.makeLogRecord({"name": "a", "msg": "x" * 30_000}))
             values = {"method": "GET", "path": path, "status": status, "duration_ms": 1.0}
@@ -138,7 +136,7 @@ class TestPanels:
         async def read(_: float) -> ServiceStatus:
             return ServiceStatus(None, None, {"redis": "ConnectionError: refused"})
 
-        monkeypatch.setattr(board_module, "read_status", read)
+        monkeypatch.setattr(live, "read_status", read)
         await board.refresh()
         assert self.rows(board, "Not reached") == {"redis": ("ConnectionError: refused", "down")}
 
@@ -151,7 +149,7 @@ class TestPanels:
         async def read(_: float) -> ServiceStatus:
             return ServiceStatus(None, database)
 
-        monkeypatch.setattr(board_module, "read_status", read)
+        monkeypatch.setattr(live, "read_status", read)
         await board.refresh()
         assert self.rows(board, "Migrations")["Pending"] == ("core_0009: make db-upgrade", "down")
         assert self.rows(board, "Connections")["PostgreSQL"] == ("4 of 10, planned 3", "up")
@@ -169,7 +167,7 @@ class TestPanels:
             ("mail", SimpleNamespace(read_panel=fail)),
             ("b", SimpleNamespace(read_panel=read_panel)),
         ]
-        monkeypatch.setattr(board_module, "load_extensions", lambda _: modules)
+        monkeypatch.setattr(live, "load_extensions", lambda _: modules)
         await board.refresh()
         assert self.rows(board, "mail") == {"LookupError": ("no mails", "down")}
         assert self.rows(board, "Parcels") == {"Parcel 1": ("lost", "down")}
@@ -179,7 +177,7 @@ class TestViewers:
     @pytest.fixture(autouse=True)
     def quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Ticks every 10 ms."""
-        monkeypatch.setattr(board_module, "TICK_SECONDS", 0.01)
+        monkeypatch.setattr(live, "TICK_SECONDS", 0.01)
 
     async def test_fifty_cost_what_one_does(
         self, board: Board, monkeypatch: pytest.MonkeyPatch
@@ -212,7 +210,7 @@ class TestViewers:
         seen = {"method": "GET", "path": "/orders", "status": 200, "duration_ms": 1.0}
         record = logging.makeLogRecord({"name": "app.access", "msg": "", **seen})
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("kit.live._memory.get_request_id", lambda: "f00")
+            patch.setattr("kit.live.get_request_id", lambda: "f00")
             memory.handle(record)
         after = await asyncio.wait_for(asyncio.gather(*map(anext, viewers)), 20)
         assert "/orders" not in before[0]

@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kit.live import _board as board_module
-from kit.live import _release as release
-from kit.live._board import Board
-from kit.live._memory import RequestMemory
+from kit import live
+from kit.live import Board, RequestMemory
 
 
 @pytest.fixture
@@ -24,43 +22,43 @@ def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         subprocess.run([*git, "tag", tag], check=True)
     path = tmp_path / "answers.yml"
     path.write_text(f"# Written\n_commit: v0.9.0\n_src_path: {source}\nauthor: ''\n")
-    monkeypatch.setattr(release, "ANSWERS", path)
-    monkeypatch.setattr(release, "NEWEST", tmp_path / ".data" / "newest-release")
+    monkeypatch.setattr(live, "ANSWERS", path)
+    monkeypatch.setattr(live, "NEWEST", tmp_path / ".data" / "newest-release")
     return path
 
 
 def look_up() -> None:
     """Look it up, and wait for the thread."""
     before = {*threading.enumerate()}
-    release.look_up_release()
+    live.look_up_release()
     for thread in {*threading.enumerate()} - before:
         thread.join(60)
 
 
 @pytest.mark.usefixtures("answers")
 async def test_a_newer_one_is_on_the_board() -> None:
-    assert release.newer_release() == ""
+    assert live.newer_release() == ""
     look_up()
-    assert release.newer_release() == "0.10.0"
+    assert live.newer_release() == "0.10.0"
     board = Board(RequestMemory())
     await board.refresh()
     [row] = next(panel.rows for panel in board.panels if panel.title == "Update")
-    assert row == board_module.Row("0.10.0 is there", "uvx copier update")
+    assert row == live.Row("0.10.0 is there", "uvx copier update")
 
 
 def test_the_same_one_is_not(answers: Path) -> None:
     answers.write_text(answers.read_text().replace("v0.9.0", "v0.10.0-2-gabc1234"))
     look_up()
-    assert release.newer_release() == ""
+    assert live.newer_release() == ""
 
 
 @pytest.mark.parametrize("change", [("_src_path: ", "_src_path: /nowhere"), ("_src_path", "_src")])
 def test_without_an_answer_there_is_silence(answers: Path, change: tuple[str, str]) -> None:
     answers.write_text(answers.read_text().replace(*change))
     look_up()
-    assert release.newer_release() == ""
+    assert live.newer_release() == ""
     answers.unlink()
-    assert release.newer_release() == ""
+    assert live.newer_release() == ""
 
 
 def test_it_is_asked_once_a_day(answers: Path) -> None:
@@ -69,8 +67,8 @@ def test_it_is_asked_once_a_day(answers: Path) -> None:
     look_up()
     answers.write_text(source)
     look_up()
-    assert release.newer_release() == ""
-    yesterday = release.NEWEST.stat().st_mtime - release.DAY_SECONDS - 1
-    os.utime(release.NEWEST, (yesterday, yesterday))
+    assert live.newer_release() == ""
+    yesterday = live.NEWEST.stat().st_mtime - live.DAY_SECONDS - 1
+    os.utime(live.NEWEST, (yesterday, yesterday))
     look_up()
-    assert release.newer_release() == "0.10.0"
+    assert live.newer_release() == "0.10.0"

@@ -8,7 +8,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import column, select, table
 
 from app.core.config import BASE_DIR, StartupError
-from kit.database._connect import connect
+from kit.database import connect
 from kit.migrations._branches import ALEMBIC_DIR, CORE, version_location
 from kit.migrations._upgrade import upgrade_to_heads
 from kit.testing._migrations import environment_for, run_module

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.config import BASE_DIR, settings
-from kit.database._connect import connect
+from kit.database import connect
 from kit.migrations import init_db
 from kit.migrations._branches import load_metadata, script_directory
 from kit.migrations._state import read_state

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 
 from app.core.config import StartupError, settings
 from kit.commands import db
-from kit.database._connect import connect
+from kit.database import connect
 from kit.migrations import init_db
 from kit.migrations._branches import load_metadata, script_directory
 from kit.migrations._reset import (

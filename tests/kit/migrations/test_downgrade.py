@@ -8,7 +8,7 @@ import pytest
 from alembic.script import ScriptDirectory
 
 from app.core.config import StartupError
-from kit.database._connect import connect
+from kit.database import connect
 from kit.migrations import init_db
 from kit.migrations._branches import ALEMBIC_DIR
 from kit.migrations._downgrade import confirm_downgrade

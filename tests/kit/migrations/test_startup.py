@@ -6,7 +6,7 @@ from sqlalchemy import text
 
 from app.core.config import StartupError
 from kit.commands import db
-from kit.database._connect import connect
+from kit.database import connect
 from kit.migrations import init_db
 from kit.migrations._branches import (
     ALEMBIC_DIR,

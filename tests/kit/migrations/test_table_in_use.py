@@ -11,7 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
 from app.core.config import StartupError
-from kit.database._connect import connect
+from kit.database import connect
 from kit.migrations import _upgrade, init_db
 from kit.migrations._branches import ALEMBIC_DIR, version_locations
 from kit.migrations._upgrade import upgrade_to_heads

@@ -11,15 +11,13 @@ from sqlmodel import Session, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from kit.models import ApiToken
-from kit.security import (
-    _api_tokens as api_tokens,
-)
+from kit.security import _credentials as credentials
 from kit.security import (
     create_api_token,
     ensure_api_token,
     revoke_api_token,
 )
-from kit.security._api_tokens import KnownToken, TokenCache, find_token
+from kit.security._credentials import KnownToken, TokenCache, find_token
 
 Result = TypeVar("Result")
 
@@ -113,7 +111,7 @@ class TestEnsureApiToken:
     def test_replaces_another_token(self, sync_db_session: Session) -> None:
         ensure_api_token(sync_db_session, "local", "api_old")
         ensure_api_token(sync_db_session, "local", "api_new")
-        assert stored(sync_db_session, "local").token_hash == api_tokens.hash_token("api_new")
+        assert stored(sync_db_session, "local").token_hash == credentials.hash_token("api_new")
 
     def test_reinstates_a_revoked_token(self, sync_db_session: Session) -> None:
         ensure_api_token(sync_db_session, "local", "api_known-beforehand")
@@ -154,7 +152,7 @@ class TestFindToken:
             def now(cls, _zone: Any = None) -> datetime:  # type: ignore[override]
                 return expires_at
 
-        monkeypatch.setattr(api_tokens, "datetime", Later)
+        monkeypatch.setattr(credentials, "datetime", Later)
         assert await find_token(token) is None
 
     async def test_asks_the_database_once(
@@ -197,7 +195,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
         # Not `time.monotonic` itself: it is the event loop's clock too, whose timers would fire.
-        monkeypatch.setattr("kit.security._api_tokens.time", self)
+        monkeypatch.setattr("kit.security._credentials.time", self)
 
     def monotonic(self) -> float:
         return self.now
@@ -225,7 +223,7 @@ class TestTokenCache:
         ]
 
     def test_lives_for_a_minute_in_the_service(self) -> None:
-        assert api_tokens.token_cache._seconds <= 60
+        assert credentials.token_cache._seconds <= 60
 
 
 @pytest.mark.usefixtures("token_sessions")

@@ -1,6 +1,6 @@
 import pytest
 
-from kit.security import _admin_users as passwords
+from kit.security import _credentials as credentials
 from kit.security import generate_password, hash_password, verify_password
 
 
@@ -22,8 +22,8 @@ class TestVerifyPassword:
                 verified.append(password_hash.rsplit("$", 2)[0])  # algorithm and parameters
                 return True
 
-        passwords._dummy_hash()
-        monkeypatch.setattr(passwords, "_hasher", CountingHasher())
+        credentials._dummy_hash()
+        monkeypatch.setattr(credentials, "_hasher", CountingHasher())
         assert not verify_password("right", None)
         assert verify_password("right", stored)
         assert len(verified) == 2

@@ -7,7 +7,7 @@ from fastapi import Depends, FastAPI, Request
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.core.config import settings
-from kit.errors._problems import setup_errors
+from kit.errors import setup_errors
 from kit.security import (
     PROGRAMS,
     Principal,

@@ -15,8 +15,9 @@ from app.core.config import settings
 from app.main import app
 from kit.errors import Problem
 from kit.redis import redis_client
-from kit.security import Principal, _rate_limit
-from kit.security._rate_limit import MOST_CALLERS, PAUSE, WINDOW, RateLimit
+from kit.security import Principal
+from kit.security import _principals as principals
+from kit.security._principals import MOST_CALLERS, PAUSE, WINDOW, RateLimit
 from kit.testing import free_port, own_database, run_api
 
 LIMIT = 100
@@ -36,7 +37,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(_rate_limit, "time", SimpleNamespace(time=clock.time))
+    monkeypatch.setattr(principals, "time", SimpleNamespace(time=clock.time))
     return clock
 
 
@@ -109,7 +110,7 @@ class TestOneProcess:
         assert len(limit._counts) == MOST_CALLERS
 
     def test_needs_no_redis(self, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_rate_limit, "run_redis_call", None)
+        monkeypatch.setattr(principals, "run_redis_call", None)
         assert let_through(RateLimit(LIMIT, 1), LIMIT + 1) == LIMIT
 
 
@@ -143,7 +144,7 @@ class TestProcesses:
         self, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         gone = redis.Redis(port=free_port())
-        monkeypatch.setattr(_rate_limit, "redis_client", lambda: gone)
+        monkeypatch.setattr(principals, "redis_client", lambda: gone)
         limit = RateLimit(LIMIT, 2)
         for _ in range(LIMIT):
             assert let_through(limit, 1) == 1
@@ -158,7 +159,7 @@ class TestProcesses:
         gone = redis.Redis(port=free_port())
         limit = RateLimit(LIMIT, 2)
         with monkeypatch.context() as away:
-            away.setattr(_rate_limit, "redis_client", lambda: gone)
+            away.setattr(principals, "redis_client", lambda: gone)
             let_through(limit, LIMIT // 2)
             await reported(limit)
         clock.now += PAUSE
@@ -192,7 +193,7 @@ class TestService:
         """The service outside of `local`, with a limit of three."""
         outside = settings.model_copy(update={"ENVIRONMENT": "production"})
         monkeypatch.setattr("kit.security._principals.settings", outside)
-        monkeypatch.setattr(_rate_limit, "_rate_limit", RateLimit(3, 1))
+        monkeypatch.setattr(principals, "_rate_limit", RateLimit(3, 1))
         monkeypatch.setattr("kit.security._principals._providers", [provider])
         return TestClient(app, client=("203.0.113.9", 1))
 
