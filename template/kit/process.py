@@ -188,7 +188,7 @@ def configure_logging() -> None:
 
 
 class ConsoleFormatter(logging.Formatter):
-    """Formats lines as `12:30:01 INFO    [5f2c91aa] kit.http._health: message`.
+    """Formats lines as `12:30:01 INFO    [5f2c91aa] kit.http._routers: message`.
 
     An id of a trace that a record carries follows the request id.
     """

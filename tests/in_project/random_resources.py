@@ -15,8 +15,8 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from kit.resource import KINDS, Request, _service, write_resource
+from kit.resource._fields import names_of
 from kit.resource._kinds import Kind
-from kit.resource._names import names_of
 from kit.settings import BASE_DIR, StartupError
 
 EXTENSION = "shop"

@@ -6,7 +6,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from kit.testing._redis_servers import RedisServer
+from kit.testing._processes import RedisServer
 
 NAME = "hog"
 

@@ -6,7 +6,7 @@ from collections import Counter
 from types import TracebackType
 
 from kit.process import ProcessName, parse_process_name
-from kit.testing._redis_servers import RedisServer
+from kit.testing._processes import RedisServer
 
 INTERVAL_SECONDS = 0.05
 

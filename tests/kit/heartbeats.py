@@ -7,7 +7,7 @@ from redbeat.schedulers import RedBeatSchedulerEntry  # type: ignore[import-unty
 
 from kit.queue._app import TaskQueue, configuration
 from kit.queue._tasks import heartbeat
-from kit.testing._redis_servers import RedisServer
+from kit.testing._processes import RedisServer
 
 EVERY_SECOND = "test.every-second"
 

@@ -14,8 +14,7 @@ from kit.connections import redis_allowance
 from kit.queue._tasks import ping
 from kit.redis._pool import redis_client
 from kit.testing import free_port
-from kit.testing._processes import QueueProcess
-from kit.testing._redis_servers import RedisServer
+from kit.testing._processes import QueueProcess, RedisServer
 from kit.tests.connection_sampler import ConnectionSampler, most_by_role
 
 pytestmark = pytest.mark.slow

@@ -12,8 +12,7 @@ from app.core.config import Settings, settings
 from kit.connections import Budget, redis_allowance, redis_budget
 from kit.process import Role
 from kit.testing import free_port
-from kit.testing._processes import START_SECONDS, QueueProcess, run_api
-from kit.testing._redis_servers import RedisServer
+from kit.testing._processes import START_SECONDS, QueueProcess, RedisServer, run_api
 from kit.tests.connection_sampler import (
     ConnectionSampler,
     Sample,

@@ -1,8 +1,14 @@
 """The admin: log-in, audit trail, guards, filters, and the views of the kit's tables."""
 
 from kit.admin._audit import admin_session_maker
-from kit.admin._filters import DateRangeFilter, EnumFilterBase, IsSetFilter, SimpleFilter
-from kit.admin._pages import ADMINISTRATORS, AdminDep, require_admin
+from kit.admin._authentication import ADMINISTRATORS, AdminDep, require_admin
+from kit.admin._lists import (
+    DateRangeFilter,
+    EnumFilterBase,
+    IsSetFilter,
+    SimpleFilter,
+    exact_time,
+    short_time,
+)
 from kit.admin._setup import ADMIN_PATH, ServiceAdmin, model_views, register_views, setup_admin
-from kit.admin._times import exact_time, short_time
 from kit.admin._views import AdminUserAdmin, ApiTokenAdmin, AuditEntryAdmin

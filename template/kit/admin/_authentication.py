@@ -1,39 +1,247 @@
-"""Authentication of administrators: log-in, sessions and log-out.
+"""Who may use the admin: log-in, sessions and log-out of administrators, and guards against others.
 
 The session is a signed cookie that names the account and its session version. Raising the version
-(a new password, log-out, deactivation) ends every session of the account at its next request.
+(a new password, log-out, deactivation) ends every session of the account at its next request. A
+page of the service's own may ask for the same log-in.
+
+Failed log-ins are limited across all processes: they are counted in the audit. An attempt is
+recorded as failed before the password is checked, under a lock; the right password turns the entry
+into a log-in. So concurrent attempts count each other, and no connection or lock is held while a
+password is verified, which is slow by intent.
+
+Two limits apply to an unknown browser. One is its network address's. The other is the username's,
+ten times as high, against guesses from many addresses. Behind a proxy that is not named the address
+is the one that the proxy reports. Over the internet anybody can write that header: there the peer's
+own address counts, with the higher limit, since many may share it. An attacker who wants to lock an
+administrator out can only exhaust these: a browser in which the administrator has logged in before
+has a device cookie and a count of its own. A new password (`make admin-password`) resets the count.
+Source for device cookies:
+https://owasp.org/www-community/Slow_Down_Online_Guessing_Attacks_with_Device_Cookies
+
+The guard refuses requests from other sites, and addresses that hold a NUL. The session cookie is
+`SameSite=Strict`, so a browser sends it with no request that another site starts. That rule counts
+sibling subdomains as the same site and does not protect the log-in form, which needs no cookie; so
+every request that changes data has to come from our own pages, too. Browsers state that in
+`Sec-Fetch-Site`, which a page cannot forge, or at least in `Origin`. Forms need no token for it, so
+it covers every view. Source for the rule:
+https://words.filippo.io/csrf/
 """
 
+import hashlib
 import hmac
 import math
+import re
 import secrets
 import time
+from dataclasses import dataclass
+from datetime import timedelta
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any, cast
+from urllib.parse import urlsplit
 
 import anyio.to_thread
 from anyio import CapacityLimiter
+from fastapi import Depends
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from sqladmin.authentication import AuthenticationBackend
 from sqladmin.authorization import Action, AuthorizationBackend
 from sqladmin.templating import Jinja2Templates
-from sqlalchemy import func
+from sqlalchemy import ColumnElement, Interval, extract, func, literal
 from sqlalchemy.orm import sessionmaker
 from sqlmodel import Session, col, select, update
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.sessions import SessionMiddleware
-from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kit.admin._audit import AuditedSession, audit_entry, current_admin_request
-from kit.admin._login_throttle import LoginAttempt, TooManyAttemptsError, reserve_attempt
-from kit.admin._request_guard import SAFE_METHODS, requested_action
+from kit.admin._audit import AdminRequest, AuditedSession, audit_entry, current_admin_request
 from kit.context import client_address, client_network, is_public, reported_client, root_path
+from kit.errors import Problem, problem_response
 from kit.models import AdminRole, AdminUser, AuditAction, AuditEntry
-from kit.security import normalise_username, verify_password
+from kit.security import GUARDS, Kind, Principal, Serves, normalise_username, verify_password
 from kit.settings import settings
+
+USERNAME_FACTOR = 10
+"""How many times more failures one username may have than one address."""
+
+_LOCK = int.from_bytes(hashlib.sha256(b"admin log-in").digest()[:8], signed=True)
+
+
+class TooManyAttemptsError(Exception):
+    """The attempt is refused before its password is checked.
+
+    Attributes:
+        retry_after: seconds to wait.
+    """
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"too many failed log-ins, the next one in {retry_after} s")
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class LoginAttempt:
+    """An attempt to log in: the account, and the client.
+
+    Attributes:
+        username: as typed, normalised.
+        user: the account of that name, if there is one.
+        client: as `client_network` returns it.
+        device: id of a browser in which this user has logged in before, otherwise empty.
+        is_shared: whether the client is a proxy, whose callers cannot be told apart.
+    """
+
+    username: str
+    user: AdminUser | None
+    client: str
+    device: str
+    is_shared: bool = False
+
+
+def reserve_attempt(session: Session, attempt: LoginAttempt) -> int | None:
+    """Record the attempt as failed, commit, and return the entry's key.
+
+    Raises:
+        TooManyAttemptsError: when a limit is reached; nothing is written then.
+    """
+    # Once without the lock: a refusal has to be cheap, and must not wait in the queue.
+    _refuse_at_limit(session, attempt)
+    session.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+    _refuse_at_limit(session, attempt)
+    entry = AuditEntry(
+        action=AuditAction.LOGIN_FAILED,
+        # An unknown name is not recorded: it may be a password in the wrong field.
+        actor=attempt.user.username if attempt.user else "",
+        client=attempt.client,
+        subject_type=AdminUser.__tablename__,
+        subject_id=_subject(attempt),
+        details={"device": attempt.device} if attempt.device else {},
+    )
+    session.add(entry)
+    session.flush()
+    entry_id = entry.id
+    session.commit()
+    return entry_id
+
+
+def _refuse_at_limit(session: Session, attempt: LoginAttempt) -> None:
+    device = col(AuditEntry.details)["device"].astext
+    if attempt.device and not _seconds_to_wait(
+        session, device == attempt.device, limit=settings.ADMIN_LOGIN_ATTEMPTS
+    ):
+        return
+    counted = [device.is_(None)]
+    if attempt.user and attempt.user.password_changed_at:
+        counted.append(col(AuditEntry.occurred_at) > attempt.user.password_changed_at)
+    of_client = col(AuditEntry.client) == attempt.client
+    of_username = col(AuditEntry.subject_id) == _subject(attempt)
+    attempts = settings.ADMIN_LOGIN_ATTEMPTS
+    of_many = attempts * USERNAME_FACTOR
+    of_one = of_many if attempt.is_shared else attempts
+    if wait := max(
+        _seconds_to_wait(session, of_client, *counted, limit=of_one),
+        _seconds_to_wait(session, of_username, *counted, limit=of_many),
+    ):
+        raise TooManyAttemptsError(wait)
+
+
+def _seconds_to_wait(session: Session, *which: ColumnElement[bool], limit: int) -> int:
+    """Seconds until the oldest of the last `limit` failures expires; 0 when there are fewer."""
+    window = literal(timedelta(seconds=settings.ADMIN_LOGIN_WINDOW), Interval)
+    occurred_at = col(AuditEntry.occurred_at)
+    remaining = session.scalar(
+        select(extract("epoch", occurred_at + window - func.now()))
+        .where(
+            AuditEntry.action == AuditAction.LOGIN_FAILED,
+            occurred_at > func.now() - window,
+            *which,
+        )
+        .order_by(occurred_at.desc())
+        .offset(limit - 1)
+        .limit(1)
+    )
+    return 0 if remaining is None else max(1, int(remaining))
+
+
+def _subject(attempt: LoginAttempt) -> str:
+    if attempt.user is not None:
+        return str(attempt.user.id)
+    key = settings.secret_key.encode()
+    return f"unknown:{hmac.digest(key, attempt.username.encode(), 'sha256').hex()[:32]}"
+
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+# SQLAdmin calls these with GET, although they change data.
+_CHANGING_PATH = re.compile(r"/logout/?$|/(?P<identity>[^/]+)/action/(?P<action>[^/]+)/?$")
+
+
+LOG_IN_BODY_LIMIT = 16_384
+"""Bytes of the log-in form, which anybody may send."""
+
+
+class AdminRequestGuard:
+    """ASGI middleware: answers 403 to a request from another site that would change data.
+
+    A NUL, which no text of PostgreSQL can hold, is answered with 400 wherever it is in the address.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self._log_in = RequestBodyLimitMiddleware(app, LOG_IN_BODY_LIMIT)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        if _changes_something(scope) and not is_from_our_pages(Headers(scope=scope)):
+            refusal = PlainTextResponse(
+                "Refused: the request comes from another site.", HTTPStatus.FORBIDDEN
+            )
+            await refusal(scope, receive, send)
+            return
+        if "\0" in scope["path"] or b"%00" in scope["query_string"]:
+            problem = Problem(HTTPStatus.BAD_REQUEST, "The address holds a NUL character.")
+            await problem_response(HTTPConnection(scope), problem)(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start" and "/statics/" not in scope["path"]:
+                MutableHeaders(scope=message).setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        token = current_admin_request.set(AdminRequest(client=client_address(scope)))
+        app = self._log_in if scope["path"].endswith("/login") else self.app
+        try:
+            await app(scope, receive, send_with_headers)
+        finally:
+            current_admin_request.reset(token)
+
+
+def requested_action(path: str) -> tuple[str, str] | None:
+    """Identity of the view and name of the action, if the path is that of an action."""
+    match = _CHANGING_PATH.search(path)
+    return (match["identity"], match["action"]) if match and match["action"] else None
+
+
+def is_from_our_pages(headers: Headers) -> bool:
+    """Whether a browser's request comes from a page of this service; programs pass."""
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site in ("same-origin", "none")  # none: typed, or from a bookmark
+    origin = headers.get("origin")
+    # With neither header it is no browser, or an old one for which SameSite has to be enough.
+    return origin is None or urlsplit(origin).netloc == headers.get("host")
+
+
+def _changes_something(scope: Scope) -> bool:
+    return scope["method"] not in SAFE_METHODS or bool(_CHANGING_PATH.search(scope["path"]))
+
 
 SESSION_COOKIE = "admin_session"
 DEVICE_COOKIE = "admin_device"
@@ -282,3 +490,42 @@ def _user_of_session(session: Session, session_data: dict[str, Any]) -> AdminUse
             col(AdminUser.is_active),
         )
     ).first()
+
+
+ADMINISTRATORS = Kind("administrator")
+
+
+async def require_admin(request: Request) -> Principal:
+    """Open a page only to an administrator who is logged in; a page takes `admin: AdminDep`.
+
+    A browser without a session is sent to the log-in, and from there back to the page. The
+    administrator is also stored in `request.state.principal`.
+
+    Raises:
+        HTTPException: 303 to the log-in; 401 where that is no answer, as for a script's request;
+            403 for a form of another site, and for a change by a reader.
+    """
+    authentication = cast("AdminAuthentication", request.app.state.admin.authentication_backend)
+    user = await authentication.user_of_page(request)
+    if user is None:
+        log_in = request.url_for("admin:login").include_query_params(
+            next=f"{request.url.path}?{request.url.query}".rstrip("?")
+        )
+        if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
+            raise HTTPException(HTTPStatus.SEE_OTHER, headers={"Location": str(log_in)})
+        raise Problem(
+            HTTPStatus.UNAUTHORIZED, f"Log in at {log_in.path}: this is for administrators."
+        )
+    if request.method not in SAFE_METHODS:
+        if not is_from_our_pages(request.headers):
+            raise Problem(HTTPStatus.FORBIDDEN, "Refused: the request comes from another site.")
+        if not may_change(user):
+            raise Problem(HTTPStatus.FORBIDDEN, READS_ONLY)
+    role = {"role": str(user.role)}
+    principal = Principal(kind=ADMINISTRATORS, id=str(user.id), name=user.username, claims=role)
+    request.state.principal = principal
+    return principal
+
+
+GUARDS[require_admin] = Serves((ADMINISTRATORS,))
+AdminDep = Annotated[Principal, Depends(require_admin)]

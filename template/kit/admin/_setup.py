@@ -27,10 +27,9 @@ from starlette.staticfiles import StaticFiles
 
 from kit.admin import _views
 from kit.admin._audit import admin_session_maker
-from kit.admin._authentication import AdminAuthentication, AdminAuthorization
+from kit.admin._authentication import AdminAuthentication, AdminAuthorization, AdminRequestGuard
 from kit.admin._forms import refuse_unusable_columns, service_view
-from kit.admin._home import home_context
-from kit.admin._request_guard import AdminRequestGuard
+from kit.admin._lists import home_context
 from kit.discovery import import_modules
 from kit.errors import problem_for
 from kit.extensions import ExtensionError, load_extensions

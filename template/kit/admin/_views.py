@@ -17,8 +17,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
 from kit.admin._audit import admin_session_maker
-from kit.admin._filters import DateRangeFilter, EnumFilterBase, IsSetFilter
-from kit.admin._times import exact_time, short_time
+from kit.admin._lists import DateRangeFilter, EnumFilterBase, IsSetFilter, exact_time, short_time
 from kit.models import AdminRole, AdminUser, ApiToken, AuditAction, AuditEntry
 from kit.security import forget_known_tokens, generate_password, hash_password, normalise_username
 

@@ -30,7 +30,7 @@ from kit.context import (
     unbind_request_id,
 )
 from kit.errors import Problem, UnhandledErrorMiddleware, logged_problem, problem_response
-from kit.http._openapi_tags import clashing_operations
+from kit.http._openapi import clashing_operations
 from kit.http._routers import index_routes
 from kit.queue import UNNAMED_PROXY, remember_unnamed_proxy
 from kit.security import WEBSOCKET_PROTOCOL, require_principal

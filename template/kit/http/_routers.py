@@ -1,33 +1,304 @@
-"""The routers: the kit's own for tasks, those of the service, and those of enabled extensions."""
+"""The routers: health, the kit's own for tasks, those of the service, and of enabled extensions.
 
-from collections.abc import Iterable, Iterator
+Requests may hold no number without an end and no JSON without a bottom. NaN and infinity, since
+JSON has no word for them, and could not answer with one: `kit.conventions` does so for models. This
+does it for parameters and bodies that are no model, such as `weight: float` or `list[float]`, and
+validates tables as bodies, which SQLModel alone does not. It is done before the first route.
+
+pydantic's parser reads some 200 levels in every version of Python. To find and describe half a
+million mistakes takes seconds and 700 MB, so the number of values and that of mistakes are limited.
+
+`/health/live` answers as long as the process serves requests; it is for supervisors that restart a
+process. `/health/ready` also asks the database and Redis; it is for load balancers. Neither needs a
+principal, so neither shows more than up or down.
+"""
+
+import asyncio
+import signal
+from codecs import BOM_UTF8
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
 from copy import copy
 from http import HTTPStatus
 from importlib import import_module
 from pathlib import Path
+from time import monotonic
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
+from anyio import CapacityLimiter, to_thread
 from celery.result import AsyncResult
-from fastapi import APIRouter, Depends, Request, Response, params
+from fastapi import APIRouter, Depends, Response, params
+from fastapi._compat.v2 import ModelField
 from fastapi.exceptions import DependencyScopeError
 from fastapi.routing import APIRoute, APIWebSocketRoute, iter_route_contexts
-from pydantic import BaseModel, Field
-from pydantic_core import to_jsonable_python
+from pydantic import BaseModel, Field, PydanticUserError, ValidationError
+from pydantic_core import PydanticCustomError, from_json, to_jsonable_python
+from sqlalchemy import text
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlmodel import SQLModel
+from starlette import formparsers
 from starlette._utils import get_route_path
+from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
+from starlette.requests import Request
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from kit.discovery import import_modules, last_line_in
+from kit.errors import RETRY_AFTER_SECONDS, Problem
 from kit.extensions import ExtensionError, load_extensions
-from kit.http._openapi_tags import extension_prefix
+from kit.http._openapi import extension_prefix
 from kit.listing import list_queries, refuse_repeated
 from kit.places import service
 from kit.queue import enqueue, ping
-from kit.redis import run_redis_call
+from kit.redis import RedisPoolBusyError, redis_client, run_redis_call
 from kit.security import Serves, require_principal, serve_anyone, serves
-from kit.settings import StartupError
+from kit.settings import StartupError, settings
+
+BYTES_OF_A_VALUE = 16
+"""A body may have one value for so many of the bytes that its route takes."""
+
+FEW_VALUES = 1_000
+"""Values, and descriptions of mistakes, that never cost much."""
+
+_initialise = ModelField.__post_init__
+
+
+def _initialise_finite(field: ModelField) -> None:
+    is_free = field.mode == "validation" and field.config is None
+    try:
+        field.config = {"allow_inf_nan": False} if is_free else field.config
+        _initialise(field)
+    except PydanticUserError:
+        if not is_free:
+            raise
+        field.config = None  # a model has its own
+        _initialise(field)
+    adapter: Any = field._type_adapter  # noqa: SLF001
+    validate = adapter.validate_python
+    model: Any = field.field_info.annotation
+    is_model = isinstance(model, type) and issubclass(model, SQLModel)
+    if field.mode == "validation" and is_model and hasattr(model, "__table__"):
+        validate = model.model_validate  # pydantic alone makes the row, with whatever is sent
+
+    def validate_briefly(value: Any, **options: Any) -> Any:
+        try:
+            return validate(value, **options)
+        except ValidationError as error:
+            if (count := error.error_count()) <= FEW_VALUES:
+                raise
+            kind = PydanticCustomError("too_many_mistakes", f"{count} values are wrong")
+            entry: Any = {"type": kind}
+            raise ValidationError.from_exception_data(error.title, [entry]) from None
+
+    adapter.validate_python = validate_briefly
+
+
+# FastAPI hands no configuration to the types of parameters.
+ModelField.__post_init__ = _initialise_finite  # type: ignore[assignment,method-assign]
+
+
+class MalformedJSONError(Problem, ValueError):
+    """A body is no JSON, or too deep; a `ValueError` as that of Python's parser."""
+
+
+async def _parse_json(request: Any) -> Any:
+    if not hasattr(request, "_json"):
+        body = await request.body()
+        size = request.scope.get(MAX_BODY_SIZE_SCOPE_KEY, settings.API_MAX_BODY_SIZE)
+        most = max(FEW_VALUES, size // BYTES_OF_A_VALUE)
+        if body.count(b",") > most:
+            raise Problem(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                f"Send at most {most:,} values, or commas, to this address.",
+            )
+        try:
+            request._json = from_json(body.removeprefix(BOM_UTF8))  # noqa: SLF001
+        except ValueError as error:
+            entry = {"in": "body", "pointer": "", "detail": str(error), "code": "json_invalid"}
+            # Without the body, which the error of Python's own parser keeps.
+            raise MalformedJSONError(
+                HTTPStatus.UNPROCESSABLE_ENTITY, "The body is not valid JSON.", errors=[entry]
+            ) from None
+    return request._json  # noqa: SLF001
+
+
+def _decode(text: bytes | bytearray, encoding: str) -> str:
+    try:
+        return text.decode(encoding)
+    except (ValueError, LookupError):  # Starlette's own misses the errors of a few encodings
+        return text.decode("latin-1")
+
+
+Request.json = _parse_json  # type: ignore[assignment,method-assign]
+formparsers._user_safe_decode = _decode  # type: ignore[assignment]  # noqa: SLF001
+
+
+HEALTH_TIMEOUT_SECONDS = 2.0
+"""Timeout of one check; probes themselves time out after a few seconds."""
+HEALTH_CACHE_SECONDS = 1.0
+"""How long a check's result is cached, so that many probes cost as much as one."""
+
+_redis_thread = CapacityLimiter(1)
+
+_is_stopping = asyncio.Event()
+
+
+@asynccontextmanager
+async def _drain_before_the_end(_: Any) -> AsyncIterator[None]:
+    """From SIGTERM on be ready no more, and end `API_DRAIN_SECONDS` later; a second one ends it.
+
+    So a balancer that asks whether this process is ready sends requests elsewhere before it ends.
+    """
+    end = signal.getsignal(signal.SIGTERM)  # uvicorn's
+    if settings.API_DRAIN_SECONDS and callable(end):
+        loop = asyncio.get_running_loop()
+
+        def drain(*received: Any) -> None:
+            signal.signal(signal.SIGTERM, end)
+            loop.call_soon_threadsafe(_is_stopping.set)
+            loop.call_soon_threadsafe(loop.call_later, settings.API_DRAIN_SECONDS, end, *received)
+
+        signal.signal(signal.SIGTERM, drain)
+    yield
+
+
+health_router = APIRouter(prefix="/health", tags=["Health"], lifespan=_drain_before_the_end)
+
+
+class DependencyHealth(BaseModel):
+    """The state of one server that the service needs."""
+
+    state: Literal["up", "down"]
+    reason: Literal["timeout", "busy", "unreachable", "read-only"] | None = Field(
+        None, description="Why it is down; busy: every connection of this process is in use."
+    )
+    latency_ms: float | None = Field(None, description="Time that the check took, in milliseconds.")
+
+
+class Alive(BaseModel):
+    """The process serves requests."""
+
+    status: Literal["alive"] = "alive"
+
+
+_ALIVE = Alive().model_dump_json()
+
+
+class Ready(BaseModel):
+    """All servers that the service needs are up."""
+
+    status: Literal["ready"] = "ready"
+    checks: dict[str, DependencyHealth]
+
+
+class HealthCheck:
+    """The check of one dependency: at most one runs at a time, its result is cached for a second.
+
+    A probe that arrives while a check runs waits for that one, but not longer than the timeout. So
+    probes hold at most one connection, even when no answer comes.
+
+    Args:
+        ping: returns when the dependency has answered; has to end by itself when it does not.
+    """
+
+    def __init__(self, ping: Callable[[], Awaitable[None]]) -> None:
+        self._ping = ping
+        self._running: asyncio.Task[DependencyHealth] | None = None
+        self._latest: DependencyHealth | None = None
+        self._checked_at = 0.0
+
+    async def health(self) -> DependencyHealth:
+        """Return the state, at most `HEALTH_CACHE_SECONDS` old, within `HEALTH_TIMEOUT_SECONDS`."""
+        if self._latest and monotonic() - self._checked_at < HEALTH_CACHE_SECONDS:
+            return self._latest
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._check())
+        await asyncio.wait({self._running}, timeout=HEALTH_TIMEOUT_SECONDS)
+        if not self._running.done():
+            return DependencyHealth(state="down", reason="timeout")
+        return self._running.result()
+
+    async def _check(self) -> DependencyHealth:
+        started = monotonic()
+        try:
+            await self._ping()
+        except (PoolTimeoutError, RedisPoolBusyError):
+            result = DependencyHealth(state="down", reason="busy")
+        except ReadOnlyError:
+            result = DependencyHealth(state="down", reason="read-only")
+        except TimeoutError:
+            result = DependencyHealth(state="down", reason="timeout")
+        except Exception:  # noqa: BLE001 (after any error, the dependency counts as down)
+            result = DependencyHealth(state="down", reason="unreachable")
+        else:
+            milliseconds = round((monotonic() - started) * 1000, 1)
+            result = DependencyHealth(state="up", latency_ms=milliseconds)
+        self._latest, self._checked_at = result, monotonic()
+        return result
+
+
+class ReadOnlyError(Exception):
+    """The database takes no writes, though it answers."""
+
+
+async def ping_database() -> None:
+    """Ask the database on one of the pool's connections, so that probes add none.
+
+    Raises:
+        ReadOnlyError: when it is read-only: a standby, or Supabase's answer to a full disk.
+    """
+    async with asyncio.timeout(HEALTH_TIMEOUT_SECONDS), service.engine.connect() as connection:
+        if await connection.scalar(text("SHOW transaction_read_only")) == "on":
+            await connection.invalidate()  # after a failover, others lead to the new primary
+            raise ReadOnlyError
+
+
+async def ping_redis() -> None:
+    """Ping Redis on one of the pool's connections.
+
+    A thread cannot be cancelled: it ends with the pool's and the socket's timeouts. Until then it
+    is the only one, see `HealthCheck`, and it is not from the threads that sync endpoints share.
+    """
+    await to_thread.run_sync(redis_client().ping, limiter=_redis_thread)
+
+
+checks = {"database": HealthCheck(ping_database), "redis": HealthCheck(ping_redis)}
+
+
+@health_router.head("/live", include_in_schema=False)
+@health_router.get("/live", response_model=Alive)
+async def read_liveness() -> Response:
+    """Whether the process serves requests."""
+    headers = {"Cache-Control": "no-store"}
+    return Response(_ALIVE, media_type="application/json", headers=headers)
+
+
+@health_router.head("/ready", include_in_schema=False)
+@health_router.get("/ready")
+async def read_readiness(response: Response) -> Ready:
+    """Whether database and Redis answer; 503 with the same `checks` when one does not.
+
+    503 as well while the process is about to end.
+    """
+    again = {"Retry-After": str(RETRY_AFTER_SECONDS), "Cache-Control": "no-store"}
+    if _is_stopping.is_set():
+        raise Problem(
+            HTTPStatus.SERVICE_UNAVAILABLE, "This process is about to end.", headers=again
+        )
+    results = await asyncio.gather(*(check.health() for check in checks.values()))
+    states = dict(zip(checks, results, strict=True))
+    if any(result.state == "down" for result in results):
+        raise Problem(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "A server that this service needs does not answer.",
+            headers=again,
+            checks={name: state.model_dump() for name, state in states.items()},
+        )
+    response.headers["Cache-Control"] = "no-store"
+    return Ready(checks=states)
+
 
 _PROTECTED = [Depends(require_principal), Depends(refuse_repeated)]
 _PUBLIC = [Depends(serve_anyone), Depends(refuse_repeated)]

@@ -7,21 +7,32 @@ revisions of others that it needs. So an update with a new revision never forks 
 """
 
 from kit.migrations._autogenerate import REVISION_ID_LENGTH
-from kit.migrations._branches import CORE, SERVICE, explain_forks, load_metadata, script_directory
-from kit.migrations._env import run_alembic
-from kit.migrations._reset import (
+from kit.migrations._branches import (
+    CORE,
+    SERVICE,
+    VERSION_TABLE,
+    MigrationState,
+    explain_ahead,
+    explain_forks,
+    explain_orphan,
+    load_metadata,
+    read_rows,
+    read_state,
+    script_directory,
+)
+from kit.migrations._env import (
     forget_extension,
     is_of_unknown_origin,
     refuse_production,
     reset_database,
+    run_alembic,
 )
-from kit.migrations._scratch_database import OURS, compare_with_models, read_objects
-from kit.migrations._state import (
-    VERSION_TABLE,
-    MigrationState,
-    explain_ahead,
-    explain_orphan,
-    read_rows,
-    read_state,
+from kit.migrations._upgrade import (
+    OURS,
+    compare_with_models,
+    init_db,
+    missing_revisions,
+    read_objects,
+    run_revision,
+    upgrade_to_heads,
 )
-from kit.migrations._upgrade import init_db, missing_revisions, run_revision, upgrade_to_heads

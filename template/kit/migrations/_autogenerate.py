@@ -32,7 +32,7 @@ from kit.migrations._branches import (
     undecorated,
     version_location,
 )
-from kit.migrations._scratch_database import (
+from kit.migrations._upgrade import (
     NOT_OF_MODELS,
     compare_with_models,
     constant_default,

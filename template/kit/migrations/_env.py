@@ -1,7 +1,13 @@
-"""Runs an Alembic command for `alembic/env.py`, on the database that it needs."""
+"""Runs an Alembic command for `alembic/env.py`, on the database that it needs.
+
+Also what ends: a downgrade is confirmed, in which Alembic also reverts all that depends on the
+target; a database is emptied; an extension that left is forgotten, and adopted when it is back.
+"""
 
 import asyncio
 import logging
+import re
+import sys
 from argparse import Namespace
 from collections.abc import Collection, Iterable
 from contextlib import nullcontext
@@ -10,41 +16,49 @@ from logging.config import fileConfig
 from typing import Any
 
 from alembic import command, context
+from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from alembic.script import Script
+from alembic.script import Script, ScriptDirectory
+from alembic.script.revision import RevisionError
 from alembic.util import CommandError
 from dotenv import load_dotenv
-from sqlalchemy import Connection
+from sqlalchemy import Connection, MetaData, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from kit.connections import refuse_more_than_the_plan
 from kit.database import connect
+from kit.extensions import enabled_extensions
 from kit.migrations._autogenerate import RevisionRequest, complete_revision, render_item
 from kit.migrations._branches import (
     SERVICE,
     History,
-    load_metadata,
-    refuse_missing_dependencies,
-    version_locations,
-)
-from kit.migrations._downgrade import confirm_downgrade
-from kit.migrations._reset import adopt_forgotten
-from kit.migrations._scratch_database import (
-    kept_defaults,
-    migrate_scratch,
-    scratch_database,
-)
-from kit.migrations._state import (
+    applied_tips,
     complete_note,
     explain_ahead,
+    extension_of,
+    heads_of,
+    load_metadata,
     note_applied,
+    read_note,
     read_rows,
     read_state,
+    refuse_missing_dependencies,
     refuse_unknown_revisions,
+    version_location,
+    version_locations,
+    write_note,
 )
-from kit.migrations._upgrade import migrate_in_turn, missing_revisions
+from kit.migrations._upgrade import (
+    kept_defaults,
+    lock_migrations,
+    migrate_in_turn,
+    migrate_scratch,
+    missing_revisions,
+    scratch_database,
+    upgrade_to_heads,
+)
 from kit.process import JsonFormatter, start_local_services
-from kit.settings import BASE_DIR, settings
+from kit.settings import BASE_DIR, StartupError, settings
 
 
 class AlembicCommand:
@@ -204,3 +218,283 @@ class AlembicCommand:
 def run_alembic() -> None:
     """Run the Alembic command that has loaded `alembic/env.py`."""
     AlembicCommand().run()
+
+
+def confirm_downgrade(
+    script: ScriptDirectory, rows: Collection[str], target: str, *, is_confirmed: bool
+) -> None:
+    """Ask before a downgrade that reverts more than the branch it names.
+
+    Args:
+        script: the revisions.
+        rows: of `alembic_version`.
+        target: the downgrade's target, as `-1`, `hotel@base` or a revision id.
+        is_confirmed: whether it was confirmed beforehand, with `-x yes`.
+
+    Raises:
+        StartupError: when the target names no branch where several are applied, when the branch
+            has no revision or no single one to step back over, or when the answer is not yes.
+    """
+    if target.startswith("-") and len(rows) > 1:
+        raise StartupError(_explain_ambiguity(script, rows))
+    branch, _, step = target.rpartition("@")
+    if re.fullmatch(r"-\d+", step):
+        _refuse_impossible_step(script, rows, branch, -int(step))
+    if not (revisions := _revisions_to_go(script, rows, target)):
+        return
+    named = _named_branches(script, target)
+    more = [revision for revision in revisions if not named & revision.branch_labels]
+    if not more or is_confirmed:
+        return
+    losses = [f"  {revision.revision}: {revision.doc}" for revision in revisions]
+    summary = "\n".join(["the downgrade reverts, with the data in their tables:", *losses])
+    if not sys.stdin.isatty():
+        raise StartupError(
+            f"nothing was changed, since this needs a confirmation: {summary}\n"
+            f"Run it in a terminal, or as `make db-downgrade to={target} yes=1`."
+        )
+    if input(f"Warning: {summary}\nContinue? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise StartupError("nothing was changed.")
+
+
+def _refuse_impossible_step(
+    script: ScriptDirectory, rows: Collection[str], branch: str, steps: int
+) -> None:
+    """Refuse what Alembic would call an ambiguous walk, or an unknown branch."""
+    known = {revision.revision for revision in script.walk_revisions()}
+    current = script.get_all_current(tuple(known.intersection(rows)))
+    joined = {
+        tip.revision
+        for tip in current
+        if branch in tip.branch_labels or (not branch and tip.revision in rows)
+    }
+    if branch and not joined:
+        raise StartupError(f"no revision of the branch {branch} is applied: nothing to revert.")
+    for _ in range(steps):
+        if len(joined) == 1:
+            tip = script.get_revision(joined.pop())
+            joined = set(tip._versioned_down_revisions)  # noqa: SLF001 (down_revision as a tuple)
+    if len(joined) > 1:
+        lines = [list(script.iterate_revisions(revision, "base")) for revision in joined]
+        labels = lines[0][0].branch_labels
+        shared = set(lines[0]).intersection(*lines[1:])
+        of_branch = (
+            each.revision for each in lines[0] if each in shared and labels & each.branch_labels
+        )
+        before = next(of_branch, f"{min(labels)}@base")
+        raise StartupError(
+            f"there is no single revision to go back to: {' and '.join(sorted(joined))} stand "
+            f"beside each other. To revert both, run `make db-downgrade to={before}`."
+        )
+
+
+def _revisions_to_go(script: ScriptDirectory, rows: Collection[str], target: str) -> list[Script]:
+    try:
+        return list(script.iterate_revisions(tuple(rows), target, select_for_downgrade=True))
+    except RevisionError:
+        # Alembic has a message for an impossible target.
+        return []
+
+
+def _named_branches(script: ScriptDirectory, target: str) -> set[str]:
+    branch, separator, _ = target.partition("@")
+    if separator:
+        return {branch}
+    if target == "base" or target.startswith("-"):
+        return {SERVICE}
+    return set(script.get_revision(target).branch_labels)
+
+
+def _explain_ambiguity(script: ScriptDirectory, rows: Collection[str]) -> str:
+    branches = sorted({label for row in rows for label in script.get_revision(row).branch_labels})
+    commands = [
+        "`make db-downgrade`" if branch == SERVICE else f"`make db-downgrade extension={branch}`"
+        for branch in branches
+    ]
+    return (
+        f"several branches are applied: {', '.join(branches)}. Name the one to revert: "
+        f"{' or '.join(commands)}."
+    )
+
+
+# Not the schema itself: on Supabase that would remove its grants, which nothing would restore. The
+# objects of a PostgreSQL extension belong to that extension, the sequence of an identity column to
+# its table.
+DROP_STATEMENTS = """
+    WITH of_others AS (
+        SELECT classid, objid FROM pg_depend WHERE deptype IN ('e', 'i')
+    ), objects AS (
+        SELECT 'pg_class'::regclass AS classid, oid, relnamespace AS namespace,
+            CASE relkind
+                WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE'
+                WHEN 'f' THEN 'FOREIGN TABLE' WHEN 'c' THEN 'TYPE' ELSE 'TABLE'
+            END AS kind, oid::regclass::text AS name
+        FROM pg_class WHERE relkind IN ('r', 'p', 'v', 'm', 'S', 'f', 'c')
+        UNION ALL
+        SELECT 'pg_type'::regclass, oid, typnamespace,
+            CASE typtype WHEN 'd' THEN 'DOMAIN' ELSE 'TYPE' END, oid::regtype::text
+        FROM pg_type WHERE typtype IN ('d', 'e')
+        UNION ALL
+        SELECT 'pg_proc'::regclass, oid, pronamespace, 'ROUTINE', oid::regprocedure::text
+        FROM pg_proc
+    )
+    SELECT format('DROP %s IF EXISTS %s CASCADE', kind, name)
+    FROM objects
+    WHERE namespace IN (
+        SELECT oid FROM pg_namespace WHERE nspname = ANY(CAST(:schemas AS text[]))
+      )
+      AND (classid, oid) NOT IN (SELECT classid, objid FROM of_others)
+"""
+
+
+CREATED_TABLE = re.compile(r"""create_table\(\s*["'](\w+)""")
+
+
+def refuse_production(connection: Connection, deed: str = "reset") -> None:
+    """Guard commands that would destroy data, or mix it with made-up rows.
+
+    Raises:
+        StartupError: when this is production, or the database has ever been migrated by it, even
+            if the settings here name another environment.
+    """
+    if settings.ENVIRONMENT == "production":
+        raise StartupError(f"ENVIRONMENT is production, where a database is never {deed}.")
+    if read_note(connection).get("environment") == "production":
+        raise StartupError(
+            f"the database {settings.POSTGRES_DB!r} is never {deed}: it was migrated with "
+            f"ENVIRONMENT=production, although ENVIRONMENT is {settings.ENVIRONMENT} here. If it "
+            "is a copy, run `COMMENT ON TABLE alembic_version IS NULL` in it first."
+        )
+
+
+def is_of_unknown_origin(connection: Connection) -> bool:
+    """Whether a migrated database has no note of whose it is: migrated by SQL, or from a dump."""
+    return bool(read_rows(connection)) and "environment" not in read_note(connection)
+
+
+def reset_database(connection: Connection, script: ScriptDirectory) -> None:
+    """Drop all objects of `public` and the models' other schemas, and run all migrations.
+
+    In one transaction, unless a revision leaves it: then a failure may leave the database empty.
+
+    Raises:
+        StartupError: when it is a production database.
+    """
+    upgrade_to_heads(connection, script, begin=_drop_everything)
+
+
+def _drop_everything(connection: Connection) -> None:
+    refuse_production(connection)
+    schemas = {table.schema or "public" for table in load_metadata().tables.values()}
+    statements = connection.scalars(text(DROP_STATEMENTS), {"schemas": ["public", *schemas]})
+    for statement in statements.all():
+        connection.exec_driver_sql(statement)
+
+
+def forget_extension(
+    connection: Connection, script: ScriptDirectory, metadata: MetaData, extension: str
+) -> None:
+    """Remove an extension's revisions from `alembic_version`, in the caller's transaction.
+
+    Raises:
+        StartupError: when the extension is enabled, when the database does not know it, or when it
+            is unknown which other revisions its row implied.
+    """
+    if extension in enabled_extensions():
+        raise StartupError(
+            f"the extension {extension} is enabled. Remove it from ENABLED_EXTENSIONS first; to "
+            f"drop its tables, run `make db-downgrade extension={extension}` before that."
+        )
+    lock_migrations(connection)
+    note = read_note(connection)
+    tips = {*read_rows(connection), *note.get("applied", [])}
+    forgotten = sorted(tip for tip in tips if extension_of(tip) == extension)
+    if not forgotten:
+        raise StartupError(f"the database has no revision of an extension {extension!r}.")
+    if "applied" not in note:
+        tips |= _heads_implied_by(connection, script, metadata, extension)
+    note["forgotten"] = note.get("forgotten", {}) | {extension: forgotten}
+    _write_tips(connection, script, note, tips.difference(forgotten))
+
+
+def adopt_forgotten(connection: Connection, script: ScriptDirectory, metadata: MetaData) -> None:
+    """Record as applied what a forgotten extension had when it left, if its tables are still there.
+
+    Raises:
+        StartupError: when it has tables, but it is unknown which of its revisions made them.
+    """
+    note, rows = read_note(connection), read_rows(connection)
+    tips = set(applied_tips(script, rows))
+    existing = set(inspect(connection).get_table_names()) if rows else set()
+    for extension in sorted({*enabled_extensions()} - _branches_of(script, tips)):
+        texts = (path.read_text("utf-8") for path in version_location(extension).glob("*.py"))
+        created = {name for each in texts for name in CREATED_TABLE.findall(each)}
+        heads = {head.revision for head in heads_of(script, extension)}
+        if not (found := created & existing):
+            continue
+        back = note.get("forgotten", {}).get(extension)
+        if not back and _differ(connection, metadata, created):
+            raise StartupError(
+                f"the database has {', '.join(sorted(found))}, but no record of the migrations of "
+                f"{extension}. Run `make db-stamp to={min(heads)}`, or the revision of {extension} "
+                "that they are of, if an older one; or drop them."
+            )
+        tips |= set(back or heads)
+        _write_tips(connection, script, note, tips)
+
+
+def _heads_implied_by(
+    connection: Connection, script: ScriptDirectory, metadata: MetaData, extension: str
+) -> set[str]:
+    """The heads that only an extension's row can have stood for, if the tables are theirs."""
+    known = {revision.revision for revision in script.walk_revisions()}
+    tips = applied_tips(script, known.intersection(read_rows(connection)))
+    lacking = set(script.get_heads()).difference(tips)
+    is_behind = _branches_of(script, lacking) & _branches_of(script, tips)
+    if is_behind or _differ(connection, metadata, set(metadata.tables)):
+        raise StartupError(
+            "alembic_version has lost its comment, which lists the other applied revisions, and "
+            "not all of this code's are applied. Name those that are yourself, of each branch but "
+            f'{extension}: `make db-stamp to="core_0001 …" purge=1`.'
+        )
+    return lacking
+
+
+def _branches_of(script: ScriptDirectory, revisions: Collection[str]) -> set[str]:
+    return {label for each in revisions for label in script.get_revision(each).branch_labels}
+
+
+def _differ(connection: Connection, metadata: MetaData, tables: Collection[str]) -> bool:
+    """Whether these tables are not in the database as the models have them."""
+
+    def is_of_these(item: Any, _name: object, kind: str, *_rest: object) -> bool:
+        return kind != "table" or item.key in tables
+
+    options = {"compare_server_default": True, "include_object": is_of_these}
+    context = MigrationContext.configure(connection, opts=options)
+    with kept_defaults(connection, metadata):
+        return bool(compare_metadata(context, metadata))
+
+
+def _write_tips(
+    connection: Connection, script: ScriptDirectory, note: dict[str, Any], tips: Collection[str]
+) -> None:
+    connection.execute(text("DELETE FROM alembic_version"))
+    for row in _without_implied(script, tips):
+        connection.execute(
+            text("INSERT INTO alembic_version (version_num) VALUES (:row)"), {"row": row}
+        )
+    note["applied"] = sorted(tips)
+    write_note(connection, note)
+
+
+def _without_implied(script: ScriptDirectory, tips: Collection[str]) -> set[str]:
+    """The revisions that no other of them depends on: Alembic's table holds only these."""
+    known = {revision.revision for revision in script.walk_revisions()}
+    implied = {
+        ancestor.revision
+        for tip in known.intersection(tips)
+        for ancestor in script.iterate_revisions(tip, "base")
+        if ancestor.revision != tip
+    }
+    return set(tips) - implied

@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 from alembic.script import Script, ScriptDirectory
 from sqlalchemy import Connection, event
 
-from kit.migrations._scratch_database import scratch_database
-from kit.migrations._upgrade import missing_revisions, run_revision
+from kit.migrations._upgrade import missing_revisions, run_revision, scratch_database
 from kit.settings import BASE_DIR, StartupError
 
 ALONE = "in `with op.get_context().autocommit_block():`, alone in its revision"

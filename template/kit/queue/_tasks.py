@@ -1,22 +1,44 @@
-"""The kit's own tasks, when they run, and what shows that they do: the state of Redis and beat.
+"""The kit's own tasks, what shows that they run, and the schedule by which beat sends all tasks.
 
-Beat stores the entries of the schedule as `core.<name>`.
+The service's entries are in `app/tasks/schedules.py`, an extension's in its `tasks/schedules.py`,
+each as a dictionary `SCHEDULES` of Celery's beat entries; the kit has its own here. Keys get a
+prefix (`service.close-orders`, `hotel.daily-task`, `core.heartbeat`), so none replaces another's.
+
+Beat has RedBeat's scheduler, made to survive a Redis that is away for a while.
 """
 
+import importlib
+import importlib.util
 import json
 import logging
 import time
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any, NoReturn, TypedDict
 
 import redis
 from celery import shared_task
+from celery.platforms import signals
 from celery.schedules import crontab
+from celery.schedules import schedule as interval
+from celery.signals import beat_init
+from kombu.exceptions import LimitExceeded
+from kombu.utils.json import JSONEncoder
+from redbeat.schedulers import (  # type: ignore[import-untyped]
+    RedBeatScheduler,
+    acquire_distributed_beat_lock,
+    get_redis,
+)
+from redbeat.schedules import rrule  # type: ignore[import-untyped]
+from redis.exceptions import LockError
 
-from kit.connections import redis_limit
+from kit.connections import begin_process, redis_limit
 from kit.context import get_request_id, get_task_id
+from kit.extensions import enabled_extensions
 from kit.models import AuditEntry
 from kit.outbox import delete_old
 from kit.places import service
@@ -31,7 +53,7 @@ from kit.redis import (
     redis_client,
     run_redis_call,
 )
-from kit.settings import settings
+from kit.settings import StartupError, settings
 
 logger = logging.getLogger(__name__)
 
@@ -220,3 +242,190 @@ async def remember_unnamed_proxy(address: str) -> None:
     """Keep the address for `make doctor`, which may run elsewhere; not where Redis is away."""
     with suppress(redis.RedisError, RedisPoolBusyError):
         await run_redis_call(lambda: redis_client().set(UNNAMED_PROXY_KEY, address, ex=DAY_SECONDS))
+
+
+ENTRY_KEYS = frozenset({"task", "schedule", "args", "kwargs", "options"})
+
+
+class ScheduleError(StartupError):
+    """A `schedules.py` is broken; the message names the file and the entry."""
+
+
+def collect_schedules() -> dict[str, dict[str, Any]]:
+    """Collect the entries of the kit, the service and the enabled extensions, by their full keys.
+
+    Raises:
+        ScheduleError: when a `schedules.py` cannot be imported, has no `SCHEDULES`, or has an
+            entry with an unknown task or an invalid schedule.
+    """
+    service.celery_app.loader.import_default_modules()
+    service.celery_app.finalize()
+    entries = {}
+    for owner, module_name in _schedule_modules():
+        for name, entry in _read(module_name).items():
+            _check(module_name, name, entry)
+            entries[f"{owner}.{name}"] = entry
+    return entries
+
+
+def _schedule_modules() -> Iterator[tuple[str, str]]:
+    yield "core", "kit.queue._tasks"
+    if importlib.util.find_spec("app.tasks.schedules") is not None:
+        yield "service", "app.tasks.schedules"
+    for extension in enabled_extensions():
+        package = f"app.extensions.{extension}.tasks"
+        if importlib.util.find_spec(package) is None:
+            continue
+        # A single file `tasks.py` has no `__path__`, and no room for a schedule.
+        is_folder = hasattr(importlib.import_module(package), "__path__")
+        if is_folder and importlib.util.find_spec(f"{package}.schedules") is not None:
+            yield extension, f"{package}.schedules"
+
+
+def _read(module_name: str) -> dict[str, Any]:
+    file = module_name.replace(".", "/") + ".py"
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        line = traceback.extract_tb(error.__traceback__)[-1].lineno
+        line = error.lineno if isinstance(error, SyntaxError) else line
+        raise ScheduleError(
+            f"{file} is broken at line {line}: {type(error).__name__}: {error}. Fix it."
+        ) from error
+    schedules = getattr(module, "SCHEDULES", None)
+    if not isinstance(schedules, dict):
+        raise ScheduleError(
+            f"{file} defines no dictionary SCHEDULES; define one, or remove the file."
+        )
+    return schedules
+
+
+def _check(module_name: str, name: str, entry: Any) -> None:
+    where = f"{module_name.replace('.', '/')}.py: entry {name!r}"
+    if not isinstance(entry, dict) or not {"task", "schedule"} <= entry.keys() <= ENTRY_KEYS:
+        raise ScheduleError(
+            f"{where} is {entry!r}, expected a dictionary with task and schedule, and at most "
+            f"{', '.join(sorted(ENTRY_KEYS - {'task', 'schedule'}))}."
+        )
+    known = service.celery_app.tasks
+    if entry["task"] not in known:
+        raise ScheduleError(
+            f"{where} names the task {entry['task']!r}, which does not exist; tasks: "
+            f"{', '.join(sorted(task for task in known if not task.startswith('celery.')))}."
+        )
+    if not _is_schedule(entry["schedule"]):
+        raise ScheduleError(
+            f"{where} has the schedule {entry['schedule']!r}, expected seconds above 0, a "
+            "timedelta, a crontab or an rrule of redbeat."
+        )
+    try:
+        json.dumps([entry.get(key) for key in ("args", "kwargs", "options")], cls=JSONEncoder)
+    except TypeError as error:
+        raise ScheduleError(f"{where} cannot be kept as JSON: {error}.") from None
+
+
+def _is_schedule(value: object) -> bool:
+    if isinstance(value, int | float):
+        return value > 0 and not isinstance(value, bool)
+    if isinstance(value, timedelta):
+        return value > timedelta()
+    return isinstance(value, crontab | interval | rrule)
+
+
+REDIS_LOST = (redis.ConnectionError, redis.TimeoutError, LimitExceeded)
+
+# RedBeat takes the lock in a handler of a signal, whose errors Celery hides. Here `tick` takes it.
+beat_init.disconnect(acquire_distributed_beat_lock)
+
+
+@beat_init.connect
+def exit_before_closing(**_: object) -> None:
+    """Make SIGTERM and SIGINT raise `SystemExit`; the scheduler is closed after that, not within.
+
+    Celery's own handler closes it at once. If the signal arrives while this process takes a
+    connection out of its pool, closing would wait for ever for the lock that the interrupted code
+    holds.
+    """
+    signals.update(SIGTERM=_end, SIGINT=_end)
+
+
+def _end(*_: object) -> NoReturn:
+    raise SystemExit  # on whose way out Celery closes the scheduler
+
+
+class Scheduler(RedBeatScheduler):  # type: ignore[misc]
+    """Keeps the schedule and the times of the last runs in Redis, across restarts of both sides.
+
+    RedBeat ends when Redis drops its connection, and when its lock is lost, as it is after each
+    restart of a Redis without persistence. This one waits and takes the lock again. Where two beats
+    run, the one without the lock is on standby and sends nothing. The one that takes the lock
+    writes the schedule again if Redis has lost it: the other may never get the lock.
+    """
+
+    lock: Any
+    _is_written = False
+
+    def setup_schedule(self) -> None:
+        """Begin the process as a beat, and write the collected schedule to Redis.
+
+        Raises:
+            StartupError: when the plan or Redis has no room for a beat.
+            ScheduleError: when a `schedules.py` is broken.
+        """
+        begin_process("beat")
+        try:
+            self._write_schedule()
+        except REDIS_LOST as error:
+            # Waiting here would make beat ignore the signal that ends it: Celery's handler needs
+            # the scheduler, which is still being made here. `tick` writes the schedule later.
+            self._report_lost(error)
+
+    def _write_schedule(self) -> None:
+        """Write the collected schedule to Redis, and remove entries that the code no longer has."""
+        self.app.conf.beat_schedule.update(collect_schedules())
+        super().setup_schedule()
+        self._is_written = True
+
+    def tick(self, *args: Any, **kwargs: Any) -> float:
+        """Send the tasks that are due; returns the seconds until the next tick."""
+        try:
+            if self.lock is None:
+                self._take_lock()
+            seconds: float = super().tick(*args, **kwargs)
+        except LockError:
+            self.lock = None
+            return 0
+        except REDIS_LOST as error:
+            self._report_lost(error)
+            return float(self.max_interval)
+        return seconds
+
+    def close(self) -> None:
+        """Release the lock, so that a beat on standby need not wait for it to expire."""
+        try:
+            super().close()
+        except REDIS_LOST as error:
+            self._report_lost(error)
+
+    def _take_lock(self) -> None:
+        logger.info("Waiting for the lock, which one beat at a time holds")
+        acquire_distributed_beat_lock(SimpleNamespace(scheduler=self))
+        try:
+            self._restore_lost_schedule()
+        except REDIS_LOST:
+            self.lock = None
+            raise
+
+    def _restore_lost_schedule(self) -> None:
+        if self._is_written:
+            statics_key = self.app.redbeat_conf.statics_key
+            if get_redis(self.app).exists(statics_key) or not self.app.conf.beat_schedule:
+                return
+            logger.error(
+                "Redis has lost its data: waiting tasks and the times of the last runs are lost. "
+                "Beat writes the schedule again"
+            )
+        self._write_schedule()
+
+    def _report_lost(self, error: Exception) -> None:
+        logger.warning("Redis is lost (%s); beat tries again in %g s", error, self.max_interval)

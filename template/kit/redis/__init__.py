@@ -1,13 +1,5 @@
 """Redis: the process's connections, and Celery's transport on them."""
 
-from kit.redis._delivery import (
-    DelayTooLongError,
-    PayloadTooLargeError,
-    TaskRefusedError,
-    refuse_large_payload,
-    refuse_long_delay,
-    seconds_until,
-)
 from kit.redis._pool import (
     CONNECT_TIMEOUT,
     COUNTS_KEY,
@@ -29,7 +21,13 @@ from kit.redis._transport import (
     UNACKNOWLEDGED_KEY,
     UNKNOWN_SINCE,
     WAITING_CHECK_INTERVAL,
+    DelayTooLongError,
+    PayloadTooLargeError,
+    TaskRefusedError,
     Transport,
     delivery_count,
     queue_keys,
+    refuse_large_payload,
+    refuse_long_delay,
+    seconds_until,
 )

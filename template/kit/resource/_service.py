@@ -17,9 +17,8 @@ from sqlmodel import SQLModel
 from kit.discovery import place_of
 from kit.extensions import public_name
 from kit.migrations import load_metadata
-from kit.resource._fields import Field, Reference, refuse_name
+from kit.resource._fields import Field, Names, Reference, names_of, refuse_name
 from kit.resource._kinds import KINDS, Enum, Ref, Str
-from kit.resource._names import Names, names_of
 from kit.settings import BASE_DIR
 
 

@@ -26,9 +26,8 @@ from kit.discovery import place_of
 from kit.extensions import enabled_extensions
 from kit.process import start_local_services
 from kit.resource import _service as there
-from kit.resource._fields import Field, parse_fields
+from kit.resource._fields import Field, Names, names_of, parse_fields
 from kit.resource._kinds import Address, Bool, Date, DateTime, Enum, Json, List, Str, TextKind
-from kit.resource._names import Names, names_of
 from kit.settings import BASE_DIR, StartupError
 
 LONGEST_NAME = 63

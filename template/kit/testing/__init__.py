@@ -9,25 +9,30 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kit.testing._databases import create_database, drop_database, empty_database
+    from kit.testing._databases import (
+        GuardedRoute,
+        alembic,
+        catalogue,
+        committing_workers,
+        create_database,
+        differences,
+        drop_database,
+        empty_database,
+        guarded_routes,
+        migrate_with_rows,
+        read_session_on,
+        session_on,
+    )
     from kit.testing._environment import change_settings, prepare_environment
-    from kit.testing._migrations import alembic, catalogue, differences, migrate_with_rows
     from kit.testing._processes import (
         QueueProcess,
+        RedisServer,
         broken_contract,
         free_port,
         own_database,
         run_api,
     )
-    from kit.testing._redis_servers import RedisServer
     from kit.testing._rows import fill_tables
-    from kit.testing._sessions import (
-        GuardedRoute,
-        committing_workers,
-        guarded_routes,
-        read_session_on,
-        session_on,
-    )
 
 _MODULES = [each.name for each in iter_modules(__path__) if each.name.startswith("_")]
 _MODULES.sort(key=lambda name: name != "_environment")  # it imports no module of the service

@@ -27,7 +27,7 @@ from starlette.middleware import Middleware
 
 from kit.admin import IsSetFilter, ServiceAdmin, admin_session_maker
 from kit.admin._audit import AdminRequest
-from kit.admin._request_guard import AdminRequestGuard
+from kit.admin._authentication import AdminRequestGuard
 from kit.settings import StartupError
 from kit.tests.admin.browser_form import BrowserForm
 

@@ -9,7 +9,7 @@ from sqlalchemy import Column, Enum, Integer, MetaData, Select, Table, select
 from sqlmodel import Session, col
 
 from app.core.database import sync_engine
-from kit.admin._filters import DateRangeFilter, EnumFilterBase, IsSetFilter
+from kit.admin._lists import DateRangeFilter, EnumFilterBase, IsSetFilter
 from kit.models import ApiToken, AuditAction, AuditEntry
 
 

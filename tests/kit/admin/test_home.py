@@ -11,7 +11,7 @@ from sqlalchemy.pool import NullPool
 from sqlmodel import Session, SQLModel
 
 from app.core.config import settings
-from kit.admin import _home as home
+from kit.admin import _lists as lists
 from kit.models import ApiToken, AuditEntry
 from kit.security import create_api_token
 
@@ -48,7 +48,7 @@ async def test_a_large_table_is_estimated(
     for number in range(4):
         sync_db_session.add(AuditEntry(action="create", actor=str(number)))
     sync_db_session.commit()
-    monkeypatch.setattr(home, "COUNTED", 3)
+    monkeypatch.setattr(lists, "COUNTED_AT_HOME", 3)
     assert await count(admin_client, "Audit") == "over 3"
     sync_db_session.connection().execute(
         text("UPDATE pg_class SET reltuples = 52345 WHERE relname = 'audit_entry'")
@@ -71,7 +71,7 @@ async def test_says_who_did_what(admin_client: httpx.AsyncClient, sync_db_sessio
         "ada created API token 7",
         "203.0.113.9 failed to log in",
     ]
-    assert len(told) <= home.LAST_ENTRIES
+    assert len(told) <= lists.LAST_ENTRIES
 
 
 class TestItsCost:
@@ -88,21 +88,21 @@ class TestItsCost:
         statements: list[str] = []
         events.listen(connection, "before_cursor_execute", lambda *all: statements.append(all[2]))
         tables = [*SQLModel.metadata.tables.values()]
-        assert len(home._counts(connection, tables)) == len(tables)
+        assert len(lists._counts(connection, tables)) == len(tables)
         assert len(statements) == 2
         assert statements[1].count("LIMIT") == len(tables)
 
     def test_a_table_that_is_locked_does_not_hold_the_page(
         self, connection: Connection, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(home, "LONGEST_WAIT", "20ms")
+        monkeypatch.setattr(lists, "LONGEST_WAIT", "20ms")
         migration = connection.engine.connect()
         migration.execute(text("LOCK TABLE api_token IN ACCESS EXCLUSIVE MODE"))
         try:
-            assert home._counts(connection, [ApiToken.__table__]) == [""]  # type: ignore[attr-defined]
+            assert lists._counts(connection, [ApiToken.__table__]) == [""]  # type: ignore[attr-defined]
         finally:
             migration.close()
 
     def test_a_view_is_not_counted(self, connection: Connection) -> None:
         connection.execute(text("CREATE TEMPORARY VIEW slow AS SELECT 1 AS one"))
-        assert home._counts(connection, [Table("slow", MetaData())]) == [""]
+        assert lists._counts(connection, [Table("slow", MetaData())]) == [""]

@@ -40,7 +40,7 @@ async def footer(client: httpx.AsyncClient, **parameters: str | int) -> str:
 
 @pytest.fixture
 def few_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lists, "COUNTED", 30)
+    monkeypatch.setattr(lists, "COUNTED_IN_LISTS", 30)
     monkeypatch.setattr(lists, "LINKED_PAGES", 2)
 
 
@@ -149,14 +149,14 @@ class TestReads:
     ) -> None:
         fill(sync_db_session, 20_000)
         await footer(admin_client, search="")
-        assert [most_rows(plan) for plan in plans] == [lists.COUNTED + 1, 25]
+        assert [most_rows(plan) for plan in plans] == [lists.COUNTED_IN_LISTS + 1, 25]
 
     async def test_no_more_for_the_count_of_what_is_searched_and_sorted(
         self, admin_client: httpx.AsyncClient, sync_db_session: Session, plans: list[str]
     ) -> None:
         fill(sync_db_session, 20_000)
         await footer(admin_client, sortBy="actor")
-        assert most_rows(plans[0]) == lists.COUNTED + 1
+        assert most_rows(plans[0]) == lists.COUNTED_IN_LISTS + 1
 
     async def test_an_index_of_trigrams_where_there_is_one(
         self, admin_client: httpx.AsyncClient, sync_db_session: Session, plans: list[str]

@@ -10,7 +10,7 @@ from sqlmodel import Session, select
 from app.core.config import settings
 from app.main import app
 from kit.admin._audit import AuditedSession
-from kit.admin._login_throttle import (
+from kit.admin._authentication import (
     USERNAME_FACTOR,
     LoginAttempt,
     TooManyAttemptsError,

@@ -7,7 +7,7 @@ import pytest
 from sqladmin import ModelView
 from sqlmodel import Session
 
-from kit.admin._times import written_time
+from kit.admin._lists import written_time
 from kit.models import AuditEntry
 
 MOMENT = datetime(2026, 3, 1, 23, 30, 12, 123456, timezone(timedelta(hours=-2)))

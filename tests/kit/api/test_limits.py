@@ -20,7 +20,7 @@ from websockets.sync.client import connect
 from app.core.config import BASE_DIR, settings
 from app.main import app
 from kit.commands.serve import HEADERS_LIMIT
-from kit.http._finite import BYTES_OF_A_VALUE, FEW_VALUES
+from kit.http._routers import BYTES_OF_A_VALUE, FEW_VALUES
 from kit.security import require_principal
 from kit.testing import own_database, run_api
 from kit.tests.measured_service import (

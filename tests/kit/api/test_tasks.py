@@ -12,8 +12,7 @@ from app.core.celery import celery_app
 from app.core.config import settings
 from kit.queue._tasks import ping
 from kit.redis._pool import redis_client
-from kit.testing._processes import QueueProcess
-from kit.testing._redis_servers import RedisServer
+from kit.testing._processes import QueueProcess, RedisServer
 
 
 def nested(depth: int) -> list[Any]:

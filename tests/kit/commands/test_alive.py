@@ -12,7 +12,7 @@ from app.core.config import settings
 from kit.commands.alive import is_connected, main
 from kit.process import client_name
 from kit.settings import Settings
-from kit.testing._redis_servers import RedisServer
+from kit.testing._processes import RedisServer
 
 HOST = socket.gethostname()
 

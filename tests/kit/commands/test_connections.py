@@ -10,8 +10,7 @@ import pytest
 from app.core.config import BASE_DIR
 from kit.commands.connections import as_table
 from kit.connections import Budget, Census, Holder, Line
-from kit.testing._processes import QueueProcess
-from kit.testing._redis_servers import RedisServer
+from kit.testing._processes import QueueProcess, RedisServer
 from kit.tests.pgbouncer import pgbouncer
 
 PLAN = Budget((Line("API", 1, 2), Line("worker", 1, 4)), 30, "REDIS_CONNECTION_LIMIT")

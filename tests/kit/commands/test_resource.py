@@ -14,8 +14,7 @@ from sqlmodel import Field, SQLModel
 
 from kit.commands import resource as command
 from kit.resource import KINDS, Request, _service, _writing, write_resource
-from kit.resource._fields import parse_fields
-from kit.resource._names import names_of
+from kit.resource._fields import names_of, parse_fields
 from kit.settings import BASE_DIR, StartupError
 
 FIELDS = "number:str(20)! amount:decimal(10,2) status:enum(draft,sent)=draft due:date?"

@@ -19,7 +19,7 @@ from app.extensions._example.models import ExampleNote, ExampleNoteInput
 from kit.commands import seed as command
 from kit.commands.seed import Factories, find_factories, seed
 from kit.migrations import init_db
-from kit.migrations._state import write_note
+from kit.migrations._branches import write_note
 from kit.resource import Request, _writing
 from kit.settings import BASE_DIR, StartupError
 from kit.testing._environment import change_settings

@@ -3,7 +3,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 
-from kit.testing._redis_servers import RedisServer
+from kit.testing._processes import RedisServer
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 from fastapi import FastAPI
 
 from app.core.config import StartupError, settings
-from kit.http import _scalar as api_docs
-from kit.http._scalar import find_script, setup_api_docs
+from kit.http import _openapi as api_docs
+from kit.http._openapi import find_script, setup_api_docs
 
 
 async def get(app: FastAPI, path: str) -> httpx.Response:
@@ -92,7 +92,7 @@ def test_a_missing_script_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.slow
 def test_the_script_is_found_without_flask() -> None:
-    code = "import sys; from kit.http._scalar import find_script; find_script(); "
+    code = "import sys; from kit.http._openapi import find_script; find_script(); "
     code += "print([name for name in sys.modules if name.startswith('flask')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

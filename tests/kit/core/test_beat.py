@@ -12,12 +12,10 @@ from app.core.celery import celery_app
 from app.core.config import settings
 from app.tasks.schedules import SCHEDULES
 from kit.process import this_process
-from kit.queue import _tasks as _own_schedules
-from kit.queue._beat import Scheduler
-from kit.queue._tasks import heartbeat
+from kit.queue import _tasks
+from kit.queue._tasks import Scheduler, heartbeat
 from kit.redis import _pool as redis_pool
-from kit.testing._processes import QueueProcess
-from kit.testing._redis_servers import RedisServer
+from kit.testing._processes import QueueProcess, RedisServer
 from kit.tests.heartbeats import EVERY_SECOND, Elsewhere, run_heartbeat_every_second
 from kit.tests.watched_service import at_start
 
@@ -66,7 +64,7 @@ class TestStoredSchedule:
         self.start_beat()
         entry = RedBeatSchedulerEntry.from_key(key("core.heartbeat"), app=celery_app)
         entry.reschedule(last_run_at=entry.last_run_at - timedelta(seconds=30))
-        monkeypatch.setitem(_own_schedules.SCHEDULES["heartbeat"], "schedule", 3600)
+        monkeypatch.setitem(_tasks.SCHEDULES["heartbeat"], "schedule", 3600)
 
         self.start_beat()
 
@@ -180,8 +178,8 @@ def test_a_beat_that_waits_for_redis_starts_when_it_comes_and_ends_when_told(
 @pytest.mark.slow
 def test_a_broken_schedule_ends_beat_with_one_clear_line(tmp_path: Path) -> None:
     code = """
-from kit.queue import _tasks as _own_schedules
-_own_schedules.SCHEDULES["heartbeat"]["task"] = "app.tasks.nothing"
+from kit.queue import _tasks
+_tasks.SCHEDULES["heartbeat"]["task"] = "app.tasks.nothing"
 """
     with QueueProcess("beat", **at_start(tmp_path, code)) as beat:
         assert beat.exit_status() == 1

@@ -14,8 +14,7 @@ from app.core.config import settings
 from kit.context import bind_request_id, unbind_request_id
 from kit.queue._tasks import ping
 from kit.redis._pool import redis_client
-from kit.testing._processes import QueueProcess
-from kit.testing._redis_servers import RedisServer
+from kit.testing._processes import QueueProcess, RedisServer
 
 RESULT_SECONDS = 30
 

@@ -15,8 +15,7 @@ from kit.connections import redis_clients, refuse_more_than_redis_gives
 from kit.process import client_name, parse_process_name, this_process
 from kit.redis._pool import redis_client
 from kit.testing._environment import change_settings
-from kit.testing._processes import QueueProcess
-from kit.testing._redis_servers import RedisServer
+from kit.testing._processes import QueueProcess, RedisServer
 
 
 def name(role: str, pid: int, *, service: str | None = None) -> str:

@@ -10,7 +10,7 @@ from kit.database import connect
 from kit.process import client_name
 from kit.redis._pool import redis_client
 from kit.testing._environment import change_settings
-from kit.testing._redis_servers import RedisServer
+from kit.testing._processes import RedisServer
 
 
 def of_this_process(census: Census) -> Holder:

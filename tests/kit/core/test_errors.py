@@ -36,8 +36,8 @@ from kit.errors import (
     setup_errors,
 )
 from kit.http._middleware import middleware_stack
-from kit.redis._delivery import PayloadTooLargeError
 from kit.redis._pool import RedisPoolBusyError
+from kit.redis._transport import PayloadTooLargeError
 
 MEMBERS = {"type", "title", "status", "detail", "instance", "request_id"}
 

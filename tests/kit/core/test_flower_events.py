@@ -9,9 +9,9 @@ import pytest
 from kombu import Connection
 
 from app.core.celery import celery_app
-from kit.queue import _flower_events as flower_events
+from kit.queue import _app
 from kit.redis._transport import Transport
-from kit.testing._redis_servers import RedisServer
+from kit.testing._processes import RedisServer
 
 
 @pytest.mark.slow
@@ -19,7 +19,7 @@ def test_events_are_received_soon_however_long_redis_was_away(
     use_redis: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = use_redis()
-    monkeypatch.setattr(flower_events, "PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(_app, "FLOWER_PAUSE_SECONDS", 0.1)
     options = celery_app.conf.broker_transport_options
 
     def connect() -> Connection:
@@ -34,7 +34,7 @@ def test_events_are_received_soon_however_long_redis_was_away(
 
     def receive() -> None:
         with suppress(SystemExit):
-            flower_events.receive_events(SimpleNamespace(on_event=hear))
+            _app.receive_events(SimpleNamespace(on_event=hear))
 
     server.kill()
     thread = threading.Thread(target=receive, daemon=True)

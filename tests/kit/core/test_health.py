@@ -15,9 +15,9 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from app.core import database
 from app.core.database import engine
 from kit.errors import setup_errors
-from kit.http import _health as health
-from kit.http._health import HealthCheck, router
+from kit.http import _routers as health
 from kit.http._middleware import middleware_stack
+from kit.http._routers import HealthCheck, health_router
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def fresh_checks(monkeypatch: pytest.MonkeyPatch) -> dict[str, HealthCheck]:
 async def http(test_database: str) -> AsyncIterator[httpx.AsyncClient]:
     app = FastAPI(middleware=middleware_stack())
     setup_errors(app)
-    app.include_router(router)
+    app.include_router(health_router)
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client
@@ -102,7 +102,7 @@ class TestReady:
     ) -> None:
         url = f"postgresql+asyncpg://user:password@127.0.0.1:{silent_server}/database"
         monkeypatch.setattr(database, "engine", create_async_engine(url))
-        monkeypatch.setattr(health, "TIMEOUT_SECONDS", 0.2)
+        monkeypatch.setattr(health, "HEALTH_TIMEOUT_SECONDS", 0.2)
         answer = await asyncio.wait_for(http.get("/health/ready"), timeout=2)
         assert answer.status_code == 503
         assert answer.json()["checks"]["database"]["reason"] == "timeout"
@@ -154,7 +154,7 @@ class TestHealthCheck:
         for _ in range(5):
             await check.health()
         assert ping.count == 1
-        monkeypatch.setattr(health, "CACHE_SECONDS", 0)
+        monkeypatch.setattr(health, "HEALTH_CACHE_SECONDS", 0)
         await check.health()
         assert ping.count == 2
 
@@ -171,8 +171,8 @@ class TestHealthCheck:
     async def test_a_ping_stuck_in_a_thread_stays_the_only_one(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(health, "TIMEOUT_SECONDS", 0.05)
-        monkeypatch.setattr(health, "CACHE_SECONDS", 0)
+        monkeypatch.setattr(health, "HEALTH_TIMEOUT_SECONDS", 0.05)
+        monkeypatch.setattr(health, "HEALTH_CACHE_SECONDS", 0)
         stuck, pings = threading.Event(), []
 
         async def ping() -> None:

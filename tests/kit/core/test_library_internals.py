@@ -43,7 +43,7 @@ from redis.exceptions import LockError
 from app.core.celery import celery_app
 from app.core.config import settings
 from kit.architecture._imports import modules
-from kit.queue import _beat as beat
+from kit.queue import _tasks
 from kit.queue._app import BEAT_LOCK_SECONDS
 from kit.queue._consumer import Consumer
 from kit.queue._tasks import ping
@@ -55,7 +55,7 @@ from kit.redis import (
     _transport as redis_transport,
 )
 from kit.redis._pool import RedisPoolBusyError, build_pool, redis_client
-from kit.testing._redis_servers import RedisServer
+from kit.testing._processes import RedisServer
 
 Calls = list[dict[str, Any]]
 
@@ -89,7 +89,7 @@ OVERRIDDEN: list[tuple[type, type, set[str]]] = [
         redis.Connection,
         {"on_connect_check_health", "disconnect"},
     ),
-    (beat.Scheduler, RedBeatScheduler, {"setup_schedule", "tick", "close"}),
+    (_tasks.Scheduler, RedBeatScheduler, {"setup_schedule", "tick", "close"}),
 ]
 """Our classes, the library's, and what ours have in their place; a test below is about each."""
 
@@ -653,7 +653,7 @@ class TestWorker:
 
 
 class TestBeat:
-    """RedBeat's scheduler, which `beat.Scheduler` makes outlive a lost Redis."""
+    """RedBeat's scheduler, which `kit.queue`'s `Scheduler` makes outlive a lost Redis."""
 
     @pytest.fixture
     def scheduler(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:

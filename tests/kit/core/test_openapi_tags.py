@@ -16,7 +16,7 @@ from app.core.openapi_tags import APITag
 from app.main import app
 from kit.extensions import enabled_extensions
 from kit.http import clashing_operations, middleware_stack, setup_openapi
-from kit.http._openapi_tags import extension_prefix, extension_title, group_tags
+from kit.http._openapi import extension_prefix, extension_title, group_tags
 
 HOTEL = {"/api/hotel": ("Hotel", "Rooms and who sleeps in them.")}
 

@@ -9,7 +9,7 @@ from kombu import Connection
 
 from kit.redis import _pool as redis_connection
 from kit.redis._pool import redis_client
-from kit.testing._redis_servers import RedisServer
+from kit.testing._processes import RedisServer
 
 
 @pytest.fixture

@@ -16,8 +16,7 @@ from kit.queue._app import BEAT_LOCK_SECONDS, BEAT_LOOP_SECONDS, RESTORE_INTERVA
 from kit.queue._tasks import ping
 from kit.redis._pool import SOCKET_TIMEOUT
 from kit.redis._transport import WAITING_CHECK_INTERVAL
-from kit.testing._processes import QueueProcess
-from kit.testing._redis_servers import RedisServer
+from kit.testing._processes import QueueProcess, RedisServer
 from kit.tests.faulty_link import FaultyLink
 from kit.tests.watched_service import START_SECONDS, Senders, WatchedService, tick_each_second
 

@@ -16,8 +16,7 @@ from sqlmodel import Session
 from app.core.config import settings
 from kit.security import ensure_admin
 from kit.testing._databases import database_engine
-from kit.testing._processes import own_database
-from kit.testing._redis_servers import RedisServer
+from kit.testing._processes import RedisServer, own_database
 from kit.tests.connection_hogs import ConnectionHogs
 from kit.tests.load_service import SYNC_ANSWER, SYNC_PING
 from kit.tests.watched_service import PING_PATH, START_SECONDS, WatchedService

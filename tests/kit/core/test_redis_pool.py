@@ -19,8 +19,7 @@ from kit.process import Role, client_name, parse_process_name
 from kit.queue._tasks import ping
 from kit.redis._pool import RedisPoolBusyError, build_pool, redis_client, run_redis_call
 from kit.testing import free_port
-from kit.testing._processes import QueueProcess
-from kit.testing._redis_servers import RedisServer
+from kit.testing._processes import QueueProcess, RedisServer
 from kit.tests.connection_sampler import ConnectionSampler, most_by_role
 from kit.tests.tls_program import tls_program
 

@@ -14,9 +14,8 @@ import httpx
 import pytest
 
 from app.core.config import BASE_DIR, settings
-from kit.http._health import CACHE_SECONDS
-from kit.testing._processes import QueueProcess, own_database, run_api
-from kit.testing._redis_servers import RedisServer
+from kit.http._routers import HEALTH_CACHE_SECONDS
+from kit.testing._processes import QueueProcess, RedisServer, own_database, run_api
 from kit.tests.load_service import SYNC_ANSWER, SYNC_PING
 
 STALL_SECONDS = 10
@@ -122,7 +121,7 @@ def send(http: httpx.Client, path: str) -> httpx.Response:
 
 
 def ask_whether_ready(http: httpx.Client) -> httpx.Response:
-    time.sleep(CACHE_SECONDS)  # so that the answer is not from before
+    time.sleep(HEALTH_CACHE_SECONDS)  # so that the answer is not from before
     return http.get(READY)
 
 

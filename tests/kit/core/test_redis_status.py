@@ -7,7 +7,7 @@ from app.core.config import settings
 from kit.queue._app import BEAT_LOCK_SECONDS
 from kit.queue._tasks import HEARTBEAT_KEY, HEARTBEAT_SECONDS, heartbeat, read_redis_status
 from kit.redis._pool import redis_client
-from kit.testing._redis_servers import RedisServer
+from kit.testing._processes import RedisServer
 
 LOCK = f"{settings.REDIS_KEY_PREFIX}redbeat::lock"
 

@@ -11,7 +11,7 @@ from app.core.config import settings
 from kit.queue._tasks import ping
 from kit.redis import _transport as redis_transport
 from kit.testing import change_settings
-from kit.testing._redis_servers import RedisServer
+from kit.testing._processes import RedisServer
 
 
 class Clock:

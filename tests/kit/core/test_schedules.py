@@ -10,8 +10,7 @@ from celery.schedules import crontab
 import app.extensions
 from app.core.config import settings
 from app.tasks.schedules import SCHEDULES
-from kit.queue._schedules import ScheduleError, collect_schedules
-from kit.queue._tasks import heartbeat
+from kit.queue._tasks import ScheduleError, collect_schedules, heartbeat
 
 CORE = {"core.heartbeat", "core.delete-old-audit"}
 OWN = "app/tasks/schedules.py: entry 'own'"

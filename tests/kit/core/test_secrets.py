@@ -18,8 +18,7 @@ from app.core.config import ServiceSettings, StartupError
 from kit.extensions import load_extensions
 from kit.process import mask_secrets
 from kit.settings import Settings
-from kit.testing._processes import START_SECONDS, QueueProcess
-from kit.testing._redis_servers import RedisServer, free_port
+from kit.testing._processes import START_SECONDS, QueueProcess, RedisServer, free_port
 from kit.tests.command_lines import CommandLines
 
 MARK = "MARKED"

@@ -21,7 +21,7 @@ from kit.redis import count_event, queue_keys
 from kit.redis._pool import RedisPoolBusyError, redis_client
 from kit.status import MAX_AGE_SECONDS, ServiceStatus, StatusReader, read_status
 from kit.testing._environment import change_settings
-from kit.testing._redis_servers import RedisServer
+from kit.testing._processes import RedisServer
 
 
 @pytest.fixture(autouse=True)

@@ -13,9 +13,9 @@ from kombu.transport import redis as kombu_redis
 
 from kit.redis import _pool as redis_pool
 from kit.redis import _transport as redis_transport
-from kit.redis._delivery import Delivery, take_message
 from kit.redis._pool import redis_client
-from kit.testing._redis_servers import RedisServer, pool_on
+from kit.redis._transport import Delivery, take_message
+from kit.testing._processes import RedisServer, pool_on
 from kit.tests.faulty_link import FaultyLink
 
 PREFIX = "shop:"

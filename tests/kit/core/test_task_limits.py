@@ -8,8 +8,8 @@ from kombu.exceptions import EncodeError
 from app.core.celery import celery_app
 from app.core.config import settings
 from kit.queue._tasks import ping
-from kit.redis._delivery import DelayTooLongError, PayloadTooLargeError
 from kit.redis._pool import redis_client
+from kit.redis._transport import DelayTooLongError, PayloadTooLargeError
 
 QUEUE = "limits"
 LONGEST_DELAY = settings.CELERY_VISIBILITY_TIMEOUT - settings.CELERY_TASK_MAX_SECONDS

@@ -20,8 +20,7 @@ from kit.queue import read_redis_status
 from kit.queue._tasks import ping
 from kit.redis import DEAD_LETTERS_KEY
 from kit.redis._pool import redis_client
-from kit.testing._processes import QueueProcess
-from kit.testing._redis_servers import RedisServer
+from kit.testing._processes import QueueProcess, RedisServer
 from kit.tests.watched_service import at_start
 
 DELIVERIES = 3

@@ -11,7 +11,7 @@ from app.core.config import BASE_DIR, StartupError
 from kit.database import connect
 from kit.migrations._branches import ALEMBIC_DIR, CORE, version_location
 from kit.migrations._upgrade import upgrade_to_heads
-from kit.testing._migrations import environment_for, run_module
+from kit.testing._databases import environment_for, run_module
 from kit.tests.migrations.test_concurrency import start_upgrade, wait_for_waiting
 
 pytestmark = pytest.mark.slow

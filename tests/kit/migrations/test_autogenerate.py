@@ -12,7 +12,7 @@ from sqlalchemy.pool import NullPool
 
 from app.core.config import BASE_DIR, settings
 from kit.migrations import script_directory
-from kit.testing._migrations import alembic
+from kit.testing._databases import alembic
 
 pytestmark = pytest.mark.slow
 

@@ -14,10 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.core.config import BASE_DIR, settings
 from kit.database import connect
 from kit.migrations import init_db
-from kit.migrations._branches import load_metadata, script_directory
-from kit.migrations._state import read_state
+from kit.migrations._branches import load_metadata, read_state, script_directory
 from kit.migrations._upgrade import lock_migrations
-from kit.testing._migrations import environment_for
+from kit.testing._databases import environment_for
 from kit.tests.pgbouncer import pgbouncer
 
 WAITING = """

@@ -10,26 +10,26 @@ from app.core.config import StartupError, settings
 from kit.commands import db
 from kit.database import connect
 from kit.migrations import init_db
-from kit.migrations._branches import load_metadata, script_directory
-from kit.migrations._reset import (
+from kit.migrations._branches import (
+    MigrationState,
+    complete_note,
+    load_metadata,
+    note_applied,
+    read_note,
+    read_state,
+    script_directory,
+    write_note,
+)
+from kit.migrations._env import (
     adopt_forgotten,
     forget_extension,
     is_of_unknown_origin,
     refuse_production,
     reset_database,
 )
-from kit.migrations._state import (
-    MigrationState,
-    complete_note,
-    note_applied,
-    read_note,
-    read_state,
-    write_note,
-)
 from kit.migrations._upgrade import run_revision, upgrade_to_heads
-from kit.testing._databases import database_engine
+from kit.testing._databases import alembic, catalogue, database_engine, run_module
 from kit.testing._environment import change_settings
-from kit.testing._migrations import alembic, catalogue, run_module
 from kit.tests.test_startup_errors import PRODUCTION
 
 
@@ -318,7 +318,7 @@ class TestForget:
         await execute("INSERT INTO alembic_version VALUES ('core_0001') ON CONFLICT DO NOTHING")
         await execute("ALTER TABLE example_note DROP COLUMN title")
         await execute("COMMENT ON TABLE alembic_version IS NULL")
-        monkeypatch.setattr("kit.migrations._reset.version_location", lambda _: tmp_path)
+        monkeypatch.setattr("kit.migrations._env.version_location", lambda _: tmp_path)
 
         async with connect() as connection, connection.begin():
             await connection.run_sync(adopt_forgotten, script_directory(), load_metadata())

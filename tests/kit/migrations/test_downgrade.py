@@ -11,8 +11,8 @@ from app.core.config import StartupError
 from kit.database import connect
 from kit.migrations import init_db
 from kit.migrations._branches import ALEMBIC_DIR
-from kit.migrations._downgrade import confirm_downgrade
-from kit.testing._migrations import alembic, catalogue
+from kit.migrations._env import confirm_downgrade
+from kit.testing._databases import alembic, catalogue
 
 
 def write_revision(folder: Path, *fields: object) -> None:

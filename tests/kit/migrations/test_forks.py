@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kit.testing._migrations import run_module
+from kit.testing._databases import run_module
 from kit.tests.migrations.test_autocommit import REVISION, write_project
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,7 @@ from app.core.config import StartupError
 from kit.migrations import lint
 from kit.migrations._branches import ALEMBIC_DIR, script_directory, version_locations
 from kit.migrations.lint import RULES, Finding, find_unsafe, revisions_since
-from kit.testing._migrations import run_module
+from kit.testing._databases import run_module
 from kit.tests.migrations.test_autocommit import write_project
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("fresh_database")]

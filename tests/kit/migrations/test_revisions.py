@@ -21,10 +21,9 @@ from sqlmodel import Field, SQLModel
 
 from app.core.config import BASE_DIR, settings
 from kit.conventions import NAMING_CONVENTION
-from kit.migrations import _autogenerate, _branches, _env, _reset
+from kit.migrations import _autogenerate, _branches, _env
 from kit.migrations._branches import ALEMBIC_DIR
-from kit.migrations._scratch_database import read_objects
-from kit.migrations._upgrade import missing_revisions
+from kit.migrations._upgrade import missing_revisions, read_objects
 from kit.migrations.lint import Finding, find_unsafe
 
 
@@ -288,7 +287,7 @@ class TestRows:
         assert "agree" in (world.migrate(), world.said)[1]
         assert world.lint() == []
         with world.engine.connect() as connection:
-            assert not _reset._differ(connection, world.metadata, {"probe"})
+            assert not _env._differ(connection, world.metadata, {"probe"})
 
     def test_a_default_that_changes_in_the_model(self, world: World) -> None:
         """It changes in the database too, unless it is not there, as with older revisions."""
@@ -412,7 +411,7 @@ class TestOtherSchemas:
         assert not [each for each in world.objects() if "ledger" in each]
 
     def test_a_reset_empties_it(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_reset, "load_metadata", lambda: world.metadata)
+        monkeypatch.setattr(_env, "load_metadata", lambda: world.metadata)
         world.base()
         number = Field(default=None, sa_column_args=(sa.Identity(),))
         probe(world, fields={"number": (int, number)}, __table_args__={"schema": "ledger"})
@@ -421,7 +420,7 @@ class TestOtherSchemas:
         world.sql("INSERT INTO ledger.probe DEFAULT VALUES")
         script = ScriptDirectory(BASE_DIR / "alembic", version_locations=[*world.folder.iterdir()])
         with world.engine.connect() as connection:
-            _reset.reset_database(connection, script)
+            _env.reset_database(connection, script)
         assert world.sql("SELECT count(*) FROM ledger.probe") == [0]
 
 

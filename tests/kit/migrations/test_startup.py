@@ -12,13 +12,15 @@ from kit.migrations._branches import (
     ALEMBIC_DIR,
     CORE,
     load_metadata,
+    read_note,
+    read_state,
     script_directory,
     version_location,
+    write_note,
 )
-from kit.migrations._state import read_note, read_state, write_note
 from kit.migrations._upgrade import upgrade_to_heads
+from kit.testing._databases import alembic
 from kit.testing._environment import change_settings
-from kit.testing._migrations import alembic
 
 
 async def replace_rows(revision: str) -> None:
