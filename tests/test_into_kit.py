@@ -1,4 +1,4 @@
-"""Releases that move files: 0.5.0 the machinery into `kit/`, 0.6.0 several modules of it into one.
+"""Releases that move files: 0.5.0 the machinery into `kit/`, 0.6.0 and 0.12.0 modules of it into one.
 
 What owners had changed goes along. Rehearsed from the real releases to the working tree. Most
 tests ask what the migration calculates, which takes a second; the others run `copier update`.
@@ -38,8 +38,11 @@ MOVED = "0.5.0"
 STARTS = [each for each in released_versions() if Version(each) < Version(MOVED)]
 OLDEST, *_, NEWEST = STARTS
 QUICK = [*(pytest.param(each, marks=pytest.mark.full) for each in STARTS[:-1]), NEWEST]
-TABLE, MERGING = Table.load_all()
-"""The move into the kit, and the one inside of it."""
+TABLES = Table.load_all()
+TABLE, *MERGING = TABLES
+"""The move into the kit, and those inside of it."""
+BEFORE = ["0.5.0", "0.11.0"]
+"""The last releases before the moves inside of the kit."""
 OWNED = owned_paths(REPOSITORY)
 GONE = {"kit/database/_shared_connections.py"}
 """Targets that were given up before the release; the table has them for imports to be reported."""
@@ -83,6 +86,12 @@ def moved(rendered: Callable[[str], Path]) -> Files:
 
 
 @pytest.fixture(scope="session")
+def after(rendered: Callable[[str], Path], new: Files) -> list[Files]:
+    """The files of each release that moved some; the newest one is the new release."""
+    return [*(read_folder(rendered(each.version)) for each in TABLES[:-1]), new]
+
+
+@pytest.fixture(scope="session")
 def expected(moved: Files, new: Files) -> Files:
     """What a service without edits becomes: a copy, with the owner's files of release 0.5.0."""
     return {path: moved[path] for path in moved if is_owned(path)} | {
@@ -104,8 +113,7 @@ def names(moved: Files) -> Names:
 @pytest.fixture(scope="session")
 def crossing(
     rendered: Callable[[str], Path],
-    moved: Files,
-    new: Files,
+    after: list[Files],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Calculate:
     """A function that calculates what becomes of a project with edits and deleted files."""
@@ -117,15 +125,26 @@ def crossing(
         apply(edits, project)
         for path in deleted:
             (project / path).unlink()
-        return carried(version, base, read_folder(project), moved, new)
+        return carried(version, base, read_folder(project), after)
 
     return cross
 
 
-def carried(version: str, base: Files, edited: Files, moved: Files, new: Files) -> State:
-    """What becomes of a project, from one of the releases before 0.5.0 or from that one."""
-    stages = [(TABLE, (base, moved)), (MERGING, (moved, new))]
-    return follow(edited, stages[Version(version) >= Version(MOVED) :], OWNED)
+def carried(version: str, base: Files, edited: Files, after: list[Files]) -> State:
+    """What becomes of a project of a release, by all moves that came later."""
+    stages = []
+    for table, files in zip(TABLES, after, strict=True):
+        if Version(version) < Version(table.version):
+            stages.append((table, (base, files)))
+            base = files
+    return follow(edited, stages, OWNED)
+
+
+def place_now(path: str) -> str:
+    """Where a file of the kit is after the moves inside of it."""
+    for table in MERGING:
+        path = table.paths.get(path, path)
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -141,7 +160,7 @@ def misplaced(files: Files, edits: list[Edit] = EDITS) -> dict[str, list[str]]:
             path for path, content in files.items() if edit.word.encode() in content
         ]
         for edit in edits
-        if edit.word.encode() not in files.get(MERGING.paths.get(edit.place, edit.place), b"")
+        if edit.word.encode() not in files.get(place_now(edit.place), b"")
     }
 
 
@@ -203,20 +222,24 @@ class TestTables:
     ) -> None:
         there = read_folder(rendered(NEWEST))
         assert {*TABLE.moves, *TABLE.testing} - there.keys() == set()
-        assert MERGING.paths.keys() - moved.keys() == set()
+        for version, table in zip(BEFORE, MERGING, strict=True):
+            assert table.paths.keys() - read_folder(rendered(version)).keys() == set()
 
-    def test_lead_to_files_of_the_new_one(self, moved: Files, new: Files) -> None:
-        assert set(TABLE.paths.values()) - moved.keys() == GONE
-        assert TABLE.short - moved.keys() == set()
-        assert set(MERGING.paths.values()) - new.keys() == set()
+    def test_lead_to_files_of_the_new_one(self, after: list[Files]) -> None:
+        assert set(TABLE.paths.values()) - after[0].keys() == GONE
+        assert TABLE.short - after[0].keys() == set()
+        for table, files in zip(MERGING, after[1:], strict=True):
+            assert set(table.paths.values()) - files.keys() == set()
 
     def test_leave_out_no_module_that_has_gone(
-        self, rendered: Callable[[str], Path], moved: Files, new: Files
+        self, rendered: Callable[[str], Path], after: list[Files]
     ) -> None:
-        gone = read_folder(rendered(NEWEST)).keys() - moved.keys()
+        gone = read_folder(rendered(NEWEST)).keys() - after[0].keys()
         assert gone - TABLE.paths.keys() - TABLE.kit_tests.keys() == set()
-        gone = {path for path in moved.keys() - new.keys() if not is_owned(path)}
-        assert gone - MERGING.paths.keys() == set()
+        for version, table, files in zip(BEFORE, MERGING, after[1:], strict=True):
+            there = read_folder(rendered(version))
+            gone = {path for path in there.keys() - files.keys() if not is_owned(path)}
+            assert gone - table.paths.keys() == set()
 
 
 @pytest.mark.parametrize("version", QUICK)
@@ -249,9 +272,9 @@ class TestFromEachRelease:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize(("version", "seed"), list(zip([*STARTS, MOVED], count(), strict=False)))
+@pytest.mark.parametrize(("version", "seed"), list(zip([*STARTS, *BEFORE], count(), strict=False)))
 def test_no_comment_is_lost_wherever_it_stands(
-    version: str, seed: int, rendered: Callable[[str], Path], moved: Files, new: Files
+    version: str, seed: int, rendered: Callable[[str], Path], after: list[Files]
 ) -> None:
     """One above a statement of each module, and one at the end of each other text."""
     base = read_folder(rendered(version))
@@ -261,7 +284,7 @@ def test_no_comment_is_lost_wherever_it_stands(
             words.append(f"comment_{len(words):03d}_of_ours")
             text = with_comment(content.decode(), path, words[-1], random.Random(f"{path}{seed}"))  # noqa: S311
             edited[path] = text.encode()
-    state = carried(version, base, edited, moved, new)
+    state = carried(version, base, edited, after)
     everything = b"\n".join(state.outcome().values()).decode(errors="ignore")
     assert [word for word in words if word not in everything] == []
     assert len(words) > 100
@@ -293,7 +316,7 @@ class TestReport:
         return edited(NEWEST)
 
     def test_says_what_moved_with_edits(self, state: State) -> None:
-        assert "app/core/errors.py -> kit/errors/_problems.py" in state.report.lines(Topic.MOVED)
+        assert "app/core/errors.py -> kit/errors.py" in state.report.lines(Topic.MOVED)
 
     def test_says_what_stays_the_owner_s(self, state: State) -> None:
         lines = "\n".join(state.report.lines(Topic.SHORT))
@@ -317,7 +340,7 @@ class TestReport:
 
     def test_says_where_a_test_replaces_something(self, state: State) -> None:
         lines = "\n".join(state.report.lines(Topic.LOOK))
-        assert re.search(r"tests/test_desk\.py:\d+ replaces kit\.errors\._problems\.problem", lines)
+        assert re.search(r"tests/test_desk\.py:\d+ replaces kit\.errors\.problem", lines)
 
 
 class TestNames:
@@ -515,7 +538,7 @@ def test_a_line_that_both_changed_is_a_conflict(crossing: Calculate) -> None:
 
 def test_an_edit_that_is_no_python_is_merged_as_a_text(crossing: Calculate) -> None:
     state = crossing(NEWEST, [Edit("app/core/errors.py", at_end("\ndef broken(:\n"), "broken(")])
-    assert "def broken(:" in state.text("kit/errors/_problems.py")
+    assert "def broken(:" in state.text("kit/errors.py")
     assert any("no valid Python" in line for line in state.report.lines(Topic.LOOK))
 
 
@@ -557,94 +580,112 @@ def with_function(text: str, word: str) -> str:
 
 
 class TestSeveralModulesThatBecameOne:
-    """In release 0.6.0, inside of the kit."""
+    """Inside of the kit, in a release after the move into it."""
 
-    @pytest.fixture
-    def words(self) -> dict[str, str]:
-        """A word for an edit of each module that went into another one."""
-        paths = [path for path in MERGING.paths if path.endswith(".py")]
-        return {path: f"of_ours_{number:02d}" for number, path in enumerate(paths)}
+    @pytest.fixture(scope="class")
+    def last(self, rendered: Callable[[str], Path]) -> Files:
+        """The files of the last release before the newest move."""
+        return read_folder(rendered(BEFORE[-1]))
 
-    def test_have_the_edits_of_each(self, words: dict[str, str], moved: Files, new: Files) -> None:
-        edited, inner = dict(moved), dict[str, str]()
+    @pytest.mark.parametrize("move", [pytest.param(0, marks=pytest.mark.full), 1], ids=BEFORE)
+    def test_have_the_edits_of_each(
+        self, move: int, rendered: Callable[[str], Path], after: list[Files], new: Files
+    ) -> None:
+        there = read_folder(rendered(BEFORE[move]))
+        paths = [path for path in MERGING[move].paths if path.endswith(".py")]
+        words = {path: f"of_ours_{number:02d}" for number, path in enumerate(paths)}
+        edited, inner = dict(there), dict[str, str]()
         for path, word in words.items():
-            before, after = moved[path].decode(), new[MERGING.paths[path]].decode()
-            text = with_statement(before, after, word)
+            before, now = there[path].decode(), new[place_now(path)].decode()
+            text = with_statement(before, now, word)
             inner |= {path: f"inner_{word} = 1"} if text != before else {}
             edited[path] = with_function(text, word).encode()
-        state = carried(MOVED, moved, edited, moved, new)
+        state = carried(BEFORE[move], there, edited, after)
         files = state.outcome()
         assert state.conflicts() == {}
         assert len(inner) > len(words) // 2
         for path, word in words.items():
-            text = files[MERGING.paths[path]].decode()
+            text = files[place_now(path)].decode()
             assert f"def {word}() -> Decimal:" in text
             assert "from decimal import Decimal\n" in text
             assert inner.get(path, "") in text
         assert broken_imports(files) == []
 
-    def test_show_a_line_that_both_changed(self, moved: Files, new: Files) -> None:
-        path = "kit/security/_token_uses.py"
-        edited = {**moved, path: moved[path].replace(b"commit()", b"commit_ours()")}
-        state = carried(MOVED, moved, edited, moved, new)
-        assert list(state.conflicts()) == [MERGING.paths[path]]
-        assert "commit_ours()" in state.text(MERGING.paths[path])
+    def test_show_a_line_that_both_changed(self, last: Files, after: list[Files]) -> None:
+        path = "kit/devservices/_valkey.py"
+        edited = {
+            **last,
+            path: last[path].replace(b"ready_seconds=READY", b"ready_seconds=2 * READY"),
+        }
+        assert edited != last
+        state = carried(BEFORE[-1], last, edited, after)
+        assert list(state.conflicts()) == [place_now(path)]
+        assert "ready_seconds=2 * READY" in state.text(place_now(path))
 
-    def test_without_edits_are_a_copy_s(self, moved: Files, new: Files, expected: Files) -> None:
-        state = carried(MOVED, moved, moved, moved, new)
-        assert state.outcome() == expected
+    def test_without_edits_are_a_copy_s(self, last: Files, after: list[Files], new: Files) -> None:
+        state = carried(BEFORE[-1], last, last, after)
+        assert state.outcome() == {
+            **{path: last[path] for path in last if is_owned(path)},
+            **{path: new[path] for path in new if not is_owned(path)},
+        }
         assert [state.report.lines(topic) for topic in Topic] == [[]] * len(Topic)
 
-    def test_hide_what_the_owner_put_beside_them(self, moved: Files, new: Files) -> None:
-        edited = {**moved, "kit/context/own.py": b"X = 1\n"}
-        state = carried(MOVED, moved, edited, moved, new)
+    def test_hide_what_the_owner_put_beside_them(self, last: Files, after: list[Files]) -> None:
+        state = carried(BEFORE[-1], last, {**last, "kit/live/own.py": b"X = 1\n"}, after)
         assert state.report.lines(Topic.LOOK) == [
-            "kit/context/own.py is hidden by kit/context.py: move it elsewhere"
+            "kit/live/own.py is hidden by kit/live.py: move it elsewhere"
         ]
 
-    def test_are_deleted_if_all_of_them_were(self, moved: Files, new: Files) -> None:
-        gone = {"kit/context/_request.py", *(x for x in moved if x.startswith("kit/models/"))}
-        edited = {path: content for path, content in moved.items() if path not in gone}
-        state = carried(MOVED, moved, edited, moved, new)
-        assert "kit/models.py" not in state.outcome()
-        assert state.outcome()["kit/context.py"] == new["kit/context.py"]
+    def test_are_deleted_if_all_of_them_were(
+        self, last: Files, after: list[Files], new: Files
+    ) -> None:
+        gone = {"kit/process/_name.py", *(x for x in last if x.startswith("kit/live/"))}
+        edited = {path: content for path, content in last.items() if path not in gone}
+        state = carried(BEFORE[-1], last, edited, after)
+        assert "kit/live.py" not in state.outcome()
+        assert state.outcome()["kit/process.py"] == new["kit/process.py"]
         lines = "\n".join(state.report.lines(Topic.LOOK))
-        assert "you had deleted kit/context/_request.py; what it held is in kit/context.py" in lines
-        assert "kit/models.py stays deleted" in lines
+        assert "you had deleted kit/process/_name.py; what it held is in kit/process.py" in lines
+        assert "kit/live.py stays deleted" in lines
 
     @pytest.mark.parametrize(
-        ("before", "after"),
+        ("before", "now"),
         [
-            ("from kit.queue._heartbeat import heartbeat", "from kit.queue import heartbeat"),
-            ("from kit.models._api_token import ApiToken", "from kit.models import ApiToken"),
-            ("from kit.context import _request", "from kit import context as _request"),
-            ("from kit.context import get_request_id", "from kit.context import get_request_id"),
-            ("import kit.context as c", "import kit.context as c"),
-            ("x = 'kit.queue._heartbeat.heartbeat'", "x = 'kit.queue.heartbeat'"),
-            ("x = 1  # kit/context/_request.py", "x = 1  # kit/context.py"),
+            (
+                "from kit.queue._schedules import ScheduleError",
+                "from kit.queue._tasks import ScheduleError",
+            ),
+            ("from kit.errors._problems import Problem", "from kit.errors import Problem"),
+            ("from kit.process import _name", "from kit import process as _name"),
+            ("from kit.process import this_process", "from kit.process import this_process"),
+            ("import kit.process as p", "import kit.process as p"),
+            ("x = 'kit.http._scalar.setup_api_docs'", "x = 'kit.http.setup_api_docs'"),
+            ("x = 1  # kit/process/_name.py", "x = 1  # kit/process.py"),
             ("x = 'app/commands devservices'", "x = 'app/commands devservices'"),
         ],
     )
-    def test_are_found_by_code_that_imports_them(self, new: Files, before: str, after: str) -> None:
-        rewriter = Rewriter(Names(MERGING, new))
-        assert rewriter.rewrite(f"{before}\n", "app/api/own.py") == f"{after}\n"
+    def test_are_found_by_code_that_imports_them(self, new: Files, before: str, now: str) -> None:
+        rewriter = Rewriter(Names(MERGING[-1], new))
+        assert rewriter.rewrite(f"{before}\n", "app/api/own.py") == f"{now}\n"
 
 
 def test_a_release_without_a_tag_is_found_by_its_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commit_all(tmp_path, f"Release {MOVED}")
+    versions = [table.version for table in TABLES]
+    for version in versions[:-1]:
+        commit_all(tmp_path, f"Release {version}")
     commit_all(tmp_path, "Later")
     ends = {"FROM": "0.4.0", "TO": WORKING_TREE}
     for end, version in ends.items():
         monkeypatch.setenv(f"VERSION_{end}", f"v{version}")
         monkeypatch.setenv(f"VERSION_PEP440_{end}", version)
     found = [(table.version, release) for table, release in route(str(tmp_path))]
-    commit = git(tmp_path, "rev-parse", "HEAD~1").strip()
-    assert found == [(MOVED, commit), (MERGING.version, f"v{WORKING_TREE}")]
-    git(tmp_path, "tag", "v0.6.0")
+    commits = git(tmp_path, "log", "--reverse", "--format=%H").split()
+    assert found == list(zip(versions, [*commits[:-1], f"v{WORKING_TREE}"], strict=True))
+    git(tmp_path, "tag", f"v{versions[-1]}")
     found = [(table.version, release) for table, release in route(str(tmp_path))]
-    assert found[1:] == [(MERGING.version, "v0.6.0"), ("", f"v{WORKING_TREE}")]
+    assert found[-2:] == [(versions[-1], f"v{versions[-1]}"), ("", f"v{WORKING_TREE}")]
 
 
 @pytest.mark.usefixtures("fast_copier")
@@ -696,30 +737,32 @@ class TestUpdate:
         update(project)
         assert git(project, "status", "--porcelain") == "", "a second update changes nothing"
 
-    def test_from_the_move_on_keeps_edits_of_the_kit(self, releases: Path, tmp_path: Path) -> None:
-        project = start(releases, MOVED, tmp_path / "project")
-        edit(project / "kit/context/_request.py", "set(request_id)", "set(request_id + OURS)")
+    def test_across_the_newest_move_keeps_edits_of_the_kit(
+        self, releases: Path, tmp_path: Path
+    ) -> None:
+        project = start(releases, BEFORE[-1], tmp_path / "project")
+        edit(project / "kit/process/_name.py", "self.role = role", "self.role = role or OURS")
         edit(project / "app/main.py", '"""The', '"""Our')
         (project / "app/api/own.py").write_text(
-            "from kit.queue._heartbeat import heartbeat\n", encoding="utf-8"
+            "from kit.errors._problems import Problem\n", encoding="utf-8"
         )
         (project / "templates/index.html").unlink()
         commit_all(project, "Work")
         update(project)
         assert unmerged(project) == []
         files = files_of(project)
-        assert b"set(request_id + OURS)" in files["kit/context.py"]
-        assert files["app/api/own.py"] == b"from kit.queue import heartbeat\n"
+        assert b"self.role = role or OURS" in files["kit/process.py"]
+        assert files["app/api/own.py"] == b"from kit.errors import Problem\n"
         assert files["app/main.py"].startswith(b'"""Our')
         assert "templates/index.html" not in files
-        assert [path for path in files if path.startswith("kit/context/")] == []
+        assert [path for path in files if path.startswith("kit/process/")] == []
 
     @pytest.mark.full
     def test_release_by_release(self, releases: Path, tmp_path: Path) -> None:
         project = start(releases, OLDEST, tmp_path / "project")
         apply(EDITS, project)
         commit_all(project, "Work")
-        for version in [*STARTS[1:], MOVED, WORKING_TREE]:
+        for version in [*STARTS[1:], *BEFORE, WORKING_TREE]:
             update(project, version)
             settle(project)
             commit_all(project, f"Update to {version}")

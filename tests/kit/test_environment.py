@@ -1,8 +1,8 @@
 import pytest
 
 from app.core.config import settings
+from kit.testing import name_of_test_database
 from kit.testing._databases import refuse_other_databases
-from kit.testing._environment import name_of_test_database
 
 
 @pytest.mark.parametrize(

@@ -10,5 +10,13 @@ from kit.admin._lists import (
     exact_time,
     short_time,
 )
-from kit.admin._setup import ADMIN_PATH, ServiceAdmin, model_views, register_views, setup_admin
-from kit.admin._views import AdminUserAdmin, ApiTokenAdmin, AuditEntryAdmin
+from kit.admin._setup import (
+    ADMIN_PATH,
+    AdminUserAdmin,
+    ApiTokenAdmin,
+    AuditEntryAdmin,
+    ServiceAdmin,
+    model_views,
+    register_views,
+    setup_admin,
+)

@@ -14,15 +14,205 @@ Development data is kept in `.data/`. Run as root, PostgreSQL (which refuses to 
 `.data/pg` links to it. To start afresh, stop the servers and remove `.data/`.
 """
 
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from pathlib import Path
+
 from kit.devservices._data import (
     Addresses,
     Credentials,
     DevServicesError,
+    PortTakenError,
     PostgresAddress,
     RedisAddress,
     addresses,
+    addresses_in,
+    data_directory,
     local_credentials,
+    locked,
 )
-from kit.devservices._lease import Lease, lease, temporary_servers
 from kit.devservices._runner import Changes, Program, run_together
-from kit.devservices._servers import find_valkey, signal_at_end_of_parent
+from kit.devservices._servers import (
+    find_valkey,
+    reachable_temporary_directory,
+    signal_at_end_of_parent,
+    unprivileged_identity,
+)
+
+SOCKET_NAME = "keeper.sock"
+LOG_NAME = "keeper.log"
+
+START_SECONDS = 90
+"""Timeout for the start of the servers; on a fast machine it takes under one second."""
+
+_LONGEST_SOCKET_PATH = 100
+"""Bytes; the kernels' limits are 104 (macOS) and 108 (Linux)."""
+
+
+class Lease(AbstractContextManager["Lease"]):
+    """A lease on running servers; they stop when the last one is released or its process ends.
+
+    Forked children share the lease. It is a context manager, which releases it at the end.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def fileno(self) -> int:
+        """A descriptor that turns readable when the servers have ended; see `reason_of_loss`."""
+        return self._connection.fileno()
+
+    def reason_of_loss(self) -> str:
+        """Why the servers have ended, once `fileno()` is readable."""
+        answer = _receive(self._connection)
+        return str(answer["error"]) if answer else "the keeper of the servers was ended"
+
+    def release(self) -> None:
+        """Release the servers; the last lease waits here until they have ended."""
+        with self._connection, suppress(OSError):
+            self._connection.shutdown(socket.SHUT_WR)
+            while self._connection.recv(4096):
+                pass
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def lease(base_dir: Path, *, postgres: bool = True, redis: bool = True) -> Lease:
+    """Start the development servers of the project in `base_dir`, and wait until they are ready.
+
+    All processes share one set of servers.
+    """
+    data = data_directory(base_dir)
+    try:
+        with locked(data / "start.lock", seconds=START_SECONDS):
+            names = _names(postgres=postgres, redis=redis)
+            if connection := _connect(data):
+                with suppress(_KeeperGoneError):
+                    return _request(connection, data, names)
+            return start_keeper(data, names)
+    except TimeoutError as error:
+        raise DevServicesError(
+            f"another start of the development servers has not ended ({error})."
+        ) from error
+
+
+def start_keeper(data: Path, names: Sequence[str], *, temporary: bool = False) -> Lease:
+    """Start a keeper for the directory `data`; returns the first lease, with its servers ready."""
+    ours, keepers = socket.socketpair()
+    command = [sys.executable, "-m", "kit.devservices._keeper", str(data), str(keepers.fileno())]
+    log_descriptor = os.open(data / LOG_NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with keepers, os.fdopen(log_descriptor, "wb") as log:
+        # This process only forks the keeper and exits, so no one has to wait for the keeper.
+        starter = subprocess.Popen(
+            [*command, "--temporary"] if temporary else command,
+            cwd="/",
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=[keepers.fileno()],
+            # Ctrl-C in a terminal is for its user's programs; they end, and the keeper with them.
+            start_new_session=True,
+        )
+        starter.wait()
+    try:
+        return _request(ours, data, names)
+    except _KeeperGoneError:
+        lines = (data / LOG_NAME).read_text(encoding="utf-8").strip()
+        raise DevServicesError(f"the keeper of the development servers failed:\n{lines}") from None
+
+
+class _KeeperGoneError(Exception):
+    """The keeper ended before it answered."""
+
+
+def _request(connection: socket.socket, data: Path, names: Sequence[str]) -> Lease:
+    with ExitStack() as on_failure:
+        on_failure.enter_context(connection)
+        connection.settimeout(START_SECONDS)
+        try:
+            connection.sendall(json.dumps(names).encode() + b"\n")
+            answer = _receive(connection)
+        except TimeoutError:
+            raise DevServicesError(
+                f"the development servers were not ready after {START_SECONDS} seconds; "
+                f"see the logs in {data}."
+            ) from None
+        except ConnectionError:
+            answer = None
+        if answer is None:
+            raise _KeeperGoneError
+        if "error" in answer:
+            kind = PortTakenError if answer.get("port_taken") else DevServicesError
+            raise kind(str(answer["error"]))
+        connection.settimeout(None)
+        on_failure.pop_all()
+    return Lease(connection)
+
+
+def _receive(connection: socket.socket) -> dict[str, object] | None:
+    """Receive one message of the keeper; None when it has ended instead."""
+    # Unbuffered: a later message has to stay in the socket, which is readable by it.
+    with connection.makefile("rb", buffering=0) as messages:
+        message = messages.readline()
+    return json.loads(message) if message else None
+
+
+def _connect(data: Path) -> socket.socket | None:
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        with _short_name(data) as directory:
+            connection.connect(str(directory / SOCKET_NAME))
+    except (FileNotFoundError, ConnectionRefusedError):
+        connection.close()
+        return None
+    return connection
+
+
+@contextmanager
+def _short_name(directory: Path) -> Iterator[Path]:
+    """Link the directory to a path short enough for a socket in it."""
+    if len(os.fsencode(directory / SOCKET_NAME)) <= _LONGEST_SOCKET_PATH:
+        yield directory
+        return
+    with tempfile.TemporaryDirectory(dir="/tmp") as links:  # private, and short
+        link = Path(links, "data")
+        link.symlink_to(directory)
+        yield link
+
+
+@contextmanager
+def temporary_servers(*, postgres: bool = True, redis: bool = True) -> Iterator[Addresses]:
+    """Start empty servers, removed with their data at the end or when this process is killed.
+
+    PostgreSQL does not wait for its disk (fsync off), Valkey writes nothing. Ready in under a
+    second. At the address of a server that was not requested, nothing listens.
+
+    Raises:
+        DevServicesError: when a server cannot be started; the message says what to do.
+    """
+    names = _names(postgres=postgres, redis=redis)
+    # A port is chosen before its server listens on it. Two runs that start at the same moment can
+    # choose the same port; the slower one then chooses another.
+    for attempts_left in reversed(range(5)):
+        directory = reachable_temporary_directory(unprivileged_identity())
+        try:
+            held = start_keeper(directory, names, temporary=True)
+        except PortTakenError:
+            if not attempts_left:
+                raise
+        else:
+            break
+    with held:
+        yield addresses_in(directory)
+
+
+def _names(*, postgres: bool, redis: bool) -> list[str]:
+    return [*(["postgres"] if postgres else []), *(["redis"] if redis else [])]

@@ -23,8 +23,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from kit.devservices import LOG_NAME, SOCKET_NAME
 from kit.devservices._data import DevServicesError, PortTakenError, addresses_in, locked
-from kit.devservices._lease import LOG_NAME, SOCKET_NAME
 from kit.devservices._servers import (
     STOP_SECONDS,
     Server,

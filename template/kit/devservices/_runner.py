@@ -26,10 +26,12 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from itertools import cycle
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from kit.devservices._lease import Lease
 from kit.devservices._servers import describe_status, signal_at_end_of_parent
+
+if TYPE_CHECKING:
+    from kit.devservices import Lease
 
 GRACE_SECONDS = 8.0
 """Grace period for programs to end by themselves, as a worker needs to finish its task."""
@@ -90,7 +92,7 @@ class Changes:
 def run_together(
     programs: Sequence[Program],
     *,
-    lease: Lease | None,
+    lease: "Lease | None",
     announcement: str,
     changes: Changes | None = None,
 ) -> int:
@@ -112,7 +114,7 @@ class _Runner:
     def __init__(
         self,
         programs: Sequence[Program],
-        lease: Lease | None,
+        lease: "Lease | None",
         announcement: str,
         changes: Changes | None,
     ) -> None:

@@ -1,7 +1,7 @@
 """Checks of settings, code, database and Redis; each finding has its remedy. `make doctor` runs it.
 
-A check is a function in a module beside this one, registered by its id.
+A check is a function in the module `_service`, registered by its id.
 """
 
-from kit.doctor import _servers, _settings
+from kit.doctor import _service
 from kit.doctor._checks import CHECKS, Check, Finding, Level, Result, examine, summary_of, text_of

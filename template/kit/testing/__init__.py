@@ -1,14 +1,31 @@
 """Helpers for tests. `kit.testing.fixtures` has the fixtures.
 
-A test run has to choose its servers, with `prepare_environment`, before any module of the service
-is imported. So each name is imported when it is first used.
+A test run has to choose its servers and settings, with `prepare_environment`, before any module of
+the service is imported. So names of the modules beside this one are imported when they are first
+used.
+
+Without a configured database the run has a temporary server of its own. With one, it uses a
+database there whose name ends in `_test`. Redis is a temporary one in either case: a run starts
+more processes at once than a small plan has connections for, and kills and fills the server.
 """
 
+import atexit
+import os
+import re
+import secrets
+import sys
+from contextlib import ExitStack
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
+from kit.devservices import temporary_servers
+from kit.places import service
+from kit.settings import BASE_DIR, LOCAL_WITH_REMOTE_SERVERS, ServiceSettings, Settings
+
 if TYPE_CHECKING:
+    import pytest
+
     from kit.testing._databases import (
         GuardedRoute,
         alembic,
@@ -23,7 +40,6 @@ if TYPE_CHECKING:
         read_session_on,
         session_on,
     )
-    from kit.testing._environment import change_settings, prepare_environment
     from kit.testing._processes import (
         QueueProcess,
         RedisServer,
@@ -32,10 +48,92 @@ if TYPE_CHECKING:
         own_database,
         run_api,
     )
-    from kit.testing._rows import fill_tables
+    from kit.testing.rehearsal import fill_tables
+
+
+SKELETON = "_example"
+"""The extension that tests enable too, as long as its owner has not deleted it."""
+
+POSTGRES_NAME_LIMIT = 63
+"""Bytes in a PostgreSQL identifier; the server truncates longer names silently."""
+
+BASE_DATABASE = "TEST_BASE_DATABASE"
+"""Environment variable that names the database from which test databases are created."""
+
+
+def name_of_test_database(database: str, worker: str | None = None) -> str:
+    """The name `<database>_test`, or `<database>_gw0_test` for a worker of pytest-xdist.
+
+    The first part is shortened, at the boundary of a character, to keep the name within 63 bytes.
+    """
+    suffix = f"_{worker}_test" if worker else "_test"
+    database = re.sub(r"(_gw\d+)?_test$", "", database)
+    room = POSTGRES_NAME_LIMIT - len(suffix)
+    return database.encode()[:room].decode(errors="ignore") + suffix
+
+
+def prepare_environment() -> None:
+    """Set the servers of the test run for this process, and all that it starts.
+
+    The first process of a run starts the temporary servers; the workers of pytest-xdist inherit
+    their addresses.
+    """
+    if "app.core.database" in sys.modules:
+        raise RuntimeError("the service was imported before the tests chose a database for it")
+    # A worker inherits the choice of the first process. A run that a test of another run starts
+    # inherits only the worker's name.
+    worker = os.environ.get("PYTEST_XDIST_WORKER") if BASE_DATABASE in os.environ else None
+    if worker is None:
+        _choose_servers()
+    else:
+        # Each worker of pytest-xdist has task queues of its own too.
+        os.environ["REDIS_KEY_PREFIX"] += f"{worker}:"
+    configuration: Any = service.module("core.config")
+    settings = configuration.Settings.load()
+    os.environ["POSTGRES_DB"] = name_of_test_database(settings.POSTGRES_DB, worker)
+    if settings.database_url_override:
+        raw = settings.model_copy(update={"POSTGRES_DB": os.environ["POSTGRES_DB"]}).DATABASE_URL
+        os.environ["DATABASE_URL"] = raw
+    configuration.settings = configuration.Settings.load()
+
+
+def _choose_servers() -> None:
+    os.environ["ENVIRONMENT"] = "local"
+    os.environ["SECRET_KEY"] = secrets.token_urlsafe(32)
+    configured: Settings = service.module("core.config").Settings.load()
+    skeleton = [SKELETON] if (BASE_DIR / "app" / "extensions" / SKELETON).is_dir() else []
+    os.environ["ENABLED_EXTENSIONS"] = ",".join([*skeleton, *configured.ENABLED_EXTENSIONS])
+    os.environ[BASE_DATABASE] = configured.POSTGRES_DB
+    os.environ["ALLOW_UNSAFE"] = ",".join([*configured.ALLOW_UNSAFE, LOCAL_WITH_REMOTE_SERVERS])
+    os.environ["REDIS_CONNECTION_LIMIT"] = "1000"
+    os.environ["REDIS_KEY_PREFIX"] = f"test-{secrets.token_hex(4)}:"
+    # The URL of a configured database names its TLS mode; the test database's URL does not.
+    os.environ["POSTGRES_SSLMODE"] = configured.sslmode
+    os.environ["POSTGRES_POOLER"] = configured.pooler_mode
+    servers = ExitStack()
+    atexit.register(servers.close)
+    addresses = servers.enter_context(temporary_servers(postgres=configured.uses_local_postgres))
+    if configured.uses_local_postgres:
+        os.environ[BASE_DATABASE] = "postgres"
+        os.environ["DATABASE_URL"] = f"{addresses.postgres.url}/{configured.POSTGRES_DB}"
+    os.environ["REDIS_URL"] = addresses.redis.url
+
+
+def change_settings(
+    monkeypatch: "pytest.MonkeyPatch", changed: ServiceSettings | None = None, /, **values: object
+) -> None:
+    """Set fields of `settings`, or of an extension's settings, until the test ends.
+
+    The instance is frozen for the service; a test bypasses that, since every module has imported
+    this very object.
+    """
+    changed = service.module("core.config").settings if changed is None else changed
+    for name, value in values.items():
+        assert name in type(changed).model_fields
+        monkeypatch.setitem(vars(changed), name, value)
+
 
 _MODULES = [each.name for each in iter_modules(__path__) if each.name.startswith("_")]
-_MODULES.sort(key=lambda name: name != "_environment")  # it imports no module of the service
 
 
 def __getattr__(name: str) -> Any:

@@ -62,8 +62,8 @@ from kit.security import (
 )
 from kit.security import _credentials as credentials
 from kit.settings import BASE_DIR, settings
-from kit.testing._environment import BASE_DATABASE, change_settings, name_of_test_database
-from kit.testing._rows import RowMaker, fill_tables
+from kit.testing import BASE_DATABASE, change_settings, name_of_test_database
+from kit.testing.rehearsal import RowMaker, fill_tables
 
 TEST_SUFFIX = "_test"
 

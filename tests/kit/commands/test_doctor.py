@@ -10,8 +10,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.config import BASE_DIR, Settings, settings
-from kit.doctor import CHECKS, Finding, Level, _settings, examine
-from kit.doctor._servers import judge_migrations
+from kit.doctor import CHECKS, Finding, Level, _service, examine
+from kit.doctor._service import judge_migrations
 from kit.migrations import MigrationState
 from kit.queue import RedisStatus
 
@@ -41,7 +41,7 @@ def configure(monkeypatch: pytest.MonkeyPatch, **values: Any) -> None:
         ["DATABASE_URL", "REDIS_URL", "POSTGRES_SSLMODE", "POSTGRES_POOLER"]
     ) | {"REDIS_TLS": False}
     parts = {**own, **values}
-    monkeypatch.setattr(_settings, "settings", Settings(_env_file=None, **parts))
+    monkeypatch.setattr(_service, "settings", Settings(_env_file=None, **parts))
     # Other tests of this process may have set an extension's.
     monkeypatch.setattr(Settings, "unsafe_of_extensions", {})
 

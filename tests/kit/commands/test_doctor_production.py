@@ -31,7 +31,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from kit import extensions
 from kit.commands import dead_letters, doctor
 from kit.commands.token import create, revoke
-from kit.doctor import CHECKS, Finding, Level, _servers, _settings, examine
+from kit.doctor import CHECKS, Finding, Level, _service, examine
 from kit.extensions import EXTENSIONS_DIR
 from kit.migrations import init_db
 from kit.outbox import due_index
@@ -300,7 +300,7 @@ def others_may_read_it(production: Production) -> Fault:
 
 @fault("container-user")
 def the_image_runs_as_root(production: Production) -> Fault:
-    production.monkeypatch.setattr(_settings, "DEVSERVICES", Path("not in an image"))
+    production.monkeypatch.setattr(_service, "DEVSERVICES", Path("not in an image"))
     production.monkeypatch.setattr(os, "geteuid", lambda: 0)
     finding = yield
     found = re.search(r"`USER (\d+)`", finding.remedy)
@@ -681,10 +681,10 @@ def the_database_is_away(production: Production) -> Fault:
 
 @fault("database")
 def the_database_is_old(production: Production) -> Fault:
-    production.monkeypatch.setattr(_servers, "OLDEST_POSTGRES", 99)
+    production.monkeypatch.setattr(_service, "OLDEST_POSTGRES", 99)
     finding = yield
     assert "Upgrade the server to PostgreSQL" in finding.remedy
-    production.monkeypatch.setattr(_servers, "OLDEST_POSTGRES", 15)
+    production.monkeypatch.setattr(_service, "OLDEST_POSTGRES", 15)
 
 
 @fault("database-writable")
@@ -740,11 +740,11 @@ def the_clock_is_wrong(production: Production) -> Fault:
         def now(cls, tz: Any = None) -> Any:
             return datetime.now(tz) - timedelta(minutes=2)
 
-    production.monkeypatch.setattr(_servers, "datetime", Late)
+    production.monkeypatch.setattr(_service, "datetime", Late)
     finding = yield
     assert "120 s off" in finding.message
     assert commands(finding) == ["timedatectl set-ntp true"]
-    production.monkeypatch.setattr(_servers, "datetime", datetime)
+    production.monkeypatch.setattr(_service, "datetime", datetime)
 
 
 @fault("api-tokens")

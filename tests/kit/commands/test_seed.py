@@ -22,7 +22,7 @@ from kit.migrations import init_db
 from kit.migrations._branches import write_note
 from kit.resource import Request, _writing
 from kit.settings import BASE_DIR, StartupError
-from kit.testing._environment import change_settings
+from kit.testing import change_settings
 from kit.tests.migrations.test_startup import replace_rows
 
 

@@ -14,7 +14,7 @@ from app.core.config import BASE_DIR, StartupError, settings
 from kit.connections import redis_clients, refuse_more_than_redis_gives
 from kit.process import client_name, parse_process_name, this_process
 from kit.redis._pool import redis_client
-from kit.testing._environment import change_settings
+from kit.testing import change_settings
 from kit.testing._processes import QueueProcess, RedisServer
 
 

@@ -9,7 +9,7 @@ from kit.connections import Census, Holder, count_postgres, count_redis
 from kit.database import connect
 from kit.process import client_name
 from kit.redis._pool import redis_client
-from kit.testing._environment import change_settings
+from kit.testing import change_settings
 from kit.testing._processes import RedisServer
 
 

@@ -10,8 +10,8 @@ from sqlalchemy import text
 from app.core.config import StartupError, settings
 from kit.database import connect
 from kit.migrations import init_db
+from kit.testing import change_settings
 from kit.testing._databases import alembic
-from kit.testing._environment import change_settings
 
 
 @pytest.fixture

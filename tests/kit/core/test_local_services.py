@@ -11,7 +11,7 @@ import kit
 from app.core.config import StartupError
 from kit import process
 from kit.settings import _base as local_environment
-from kit.testing._environment import change_settings
+from kit.testing import change_settings
 
 
 @pytest.fixture

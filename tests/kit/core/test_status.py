@@ -20,7 +20,7 @@ from kit.queue import QueueStatus, ping, read_redis_status
 from kit.redis import count_event, queue_keys
 from kit.redis._pool import RedisPoolBusyError, redis_client
 from kit.status import MAX_AGE_SECONDS, ServiceStatus, StatusReader, read_status
-from kit.testing._environment import change_settings
+from kit.testing import change_settings
 from kit.testing._processes import RedisServer
 
 

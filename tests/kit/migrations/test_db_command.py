@@ -28,8 +28,8 @@ from kit.migrations._env import (
     reset_database,
 )
 from kit.migrations._upgrade import run_revision, upgrade_to_heads
+from kit.testing import change_settings
 from kit.testing._databases import alembic, catalogue, database_engine, run_module
-from kit.testing._environment import change_settings
 from kit.tests.test_startup_errors import PRODUCTION
 
 

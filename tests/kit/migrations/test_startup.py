@@ -19,8 +19,8 @@ from kit.migrations._branches import (
     write_note,
 )
 from kit.migrations._upgrade import upgrade_to_heads
+from kit.testing import change_settings
 from kit.testing._databases import alembic
-from kit.testing._environment import change_settings
 
 
 async def replace_rows(revision: str) -> None:

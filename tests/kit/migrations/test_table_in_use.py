@@ -15,8 +15,8 @@ from kit.database import connect
 from kit.migrations import _upgrade, init_db
 from kit.migrations._branches import ALEMBIC_DIR, version_locations
 from kit.migrations._upgrade import upgrade_to_heads
+from kit.testing import change_settings
 from kit.testing._databases import environment_for
-from kit.testing._environment import change_settings
 from kit.tests.migrations.test_autocommit import write_project
 from kit.tests.migrations.test_concurrency import start_upgrade
 
