@@ -300,7 +300,9 @@ EDITS_OF_SHORT_FILES = [
     Edit(
         "alembic/env.py",
         below(
-            "        compare_server_default=True,\n", "        transaction_per_migration=False,\n"
+            "        on_version_apply=note_applied,  # type: ignore[arg-type] "
+            "# is called with keywords\n",
+            "        transaction_per_migration=False,\n",
         ),
         "transaction_per_migration",
         "kit/migrations/_env.py",

@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
 
@@ -156,11 +156,12 @@ class _PieceMerge:
         before = {piece.key: piece for piece in base}
         after = {piece.key: piece for piece in released}
         after |= _renamed(base, released)
+        reworded = _reworded(base, edited, released)
         left: Anchor | None = None
         for index, piece in enumerate(edited):
             if piece.is_import:
                 continue
-            old, new = before.get(piece.key), after.get(piece.key)
+            old, new = reworded.get(piece.key) or (before.get(piece.key), after.get(piece.key))
             if new is not None and not piece.is_docstring:
                 left = new, new.end
             if old is not None and piece.lines == old.lines:
@@ -177,7 +178,8 @@ class _PieceMerge:
                     left = self._insert(context, piece, left, right, released, has_place=False)
                 elif rest.lines:
                     left = self._insert(context, rest, left, right, released)
-        self._remove(base, edited, after)
+        done = {old.key for old, _ in reworded.values()}
+        self._remove([old for old in base if old.key not in done], edited, after)
 
     def _remove(
         self, base: list[Piece], edited: list[Piece], after: dict[tuple[str, str, int], Piece]
@@ -313,6 +315,31 @@ def _renamed(base: list[Piece], released: list[Piece]) -> dict[tuple[str, str, i
             if old.likeness(likest) > ALIKE:
                 found[old.key] = likest
     return found
+
+
+def _reworded(
+    base: list[Piece], edited: list[Piece], released: list[Piece]
+) -> dict[tuple[str, str, int], tuple[Piece, Piece]]:
+    """Statements that both have changed, by what they are in the edited module: before, and new."""
+    ours, theirs = (
+        {old.key: new for new in pieces for old in _alike(base, pieces, new)}
+        for pieces in (edited, released)
+    )
+    return {
+        ours[old.key].key: (old, theirs[old.key])
+        for old in base
+        if old.key in ours and old.key in theirs
+    }
+
+
+def _alike(base: list[Piece], pieces: list[Piece], new: Piece) -> Iterator[Piece]:
+    """The statement of the base that a new one was, if it is no longer there."""
+    before, after = ({x.key for x in each} for each in (base, pieces))
+    if new.key[0] == "statement" and new.key not in before:
+        gone = [x for x in base if x.key[0] == "statement" and x.key not in after]
+        likest = max(gone, key=new.likeness, default=None)
+        if likest is not None and new.likeness(likest) > ALIKE:
+            yield likest
 
 
 def _is_class(piece: Piece) -> bool:

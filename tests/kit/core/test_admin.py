@@ -130,7 +130,7 @@ class TestExtensions:
 
     @pytest.mark.usefixtures("broken")
     def test_one_without_setup_admin_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_setup, "_views", ModuleType("views"))
+        monkeypatch.setattr(_setup, "_views_in", lambda _: [])
         with pytest.raises(ExtensionError, match=r"'broken'.*defines no `setup_admin\(admin\)`"):
             _setup.setup_admin(FastAPI(), "app.admin")
 
@@ -179,9 +179,8 @@ class TestTemplates:
         )
         app = FastAPI()
         app.mount("/static", StaticFiles(directory=BASE_DIR / "static"), name="static")
-        core_admin_views = ModuleType("views")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(_setup, "_views", core_admin_views)
+            patch.setattr(_setup, "_views_in", lambda _: [])
             patch.setattr(_setup, "load_extensions", lambda _hook: [])
             _setup.setup_admin(app, "app.admin")
         transport = httpx.ASGITransport(app=app)
