@@ -516,19 +516,18 @@ class TestDependencies:
 
 class TestDeletedFiles:
     def test_stay_deleted_and_what_needs_them_is_reported(self, crossing: Calculate) -> None:
-        deleted = ("app/core/api_docs.py", "app/api/pages.py", "AGENTS.md", "tests/test_flower.py")
+        deleted = ("app/admin/audit.py", "app/api/pages.py", "AGENTS.md", "tests/test_flower.py")
         state = crossing(NEWEST, deleted=deleted)
         files = state.outcome()
         assert {"app/api/pages.py", "AGENTS.md", "tests/test_flower.py"} & files.keys() == set()
-        assert "kit/http/_scalar.py" not in files
+        assert "kit/admin/_audit.py" not in files
         lines = state.report.lines(Topic.LOOK)
-        assert (
-            "kit/http/_scalar.py stays deleted, but kit/http/__init__.py would import it" in lines
-        )
-        assert any(
-            re.match("app/api/pages.py stays deleted, but app/main.py.* would import it", line)
-            for line in lines
-        )
+        for path, user in (
+            ("kit/admin/_audit", "kit/admin/__init__"),
+            ("app/api/pages", "app/main"),
+        ):
+            said = f"{path}.py stays deleted, but {user}.py.* would import it"
+            assert any(re.match(said, line) for line in lines)
 
 
 def test_a_line_that_both_changed_is_a_conflict(crossing: Calculate) -> None:
@@ -691,7 +690,7 @@ class TestUpdate:
         project = start(releases, NEWEST, tmp_path / "project")
         apply(EDITS, project)
         edit(project / "pyproject.toml", "# Lower bounds that the tests", "# Bounds of ours")
-        (project / "app/core/api_docs.py").unlink()
+        (project / "app/admin/audit.py").unlink()
         commit_all(project, "Work")
         before = git(project, "rev-parse", "HEAD")
 
@@ -701,13 +700,13 @@ class TestUpdate:
         assert unmerged(project) == ["pyproject.toml"]
         assert "<<<<<<< before updating\n" in (project / "pyproject.toml").read_text()
         assert git(project, "rev-parse", "HEAD") == before
-        assert not (project / "kit/http/_scalar.py").exists()
+        assert not (project / "kit/admin/_audit.py").exists()
         report = capfd.readouterr().out
         assert "Nothing is committed" in report
         assert "Conflicts, to settle before the commit" in report
-        command = re.search(r"git (cat-file -p \w+) > kit/http/_scalar\.py", report)
+        command = re.search(r"git (cat-file -p \w+) > kit/admin/_audit\.py", report)
         assert command is not None
-        assert "OPENAPI_URL" in git(project, *command[1].split())
+        assert "audit_entry" in git(project, *command[1].split())
 
     @pytest.mark.full
     @pytest.mark.parametrize("version", [OLDEST, NEWEST])
