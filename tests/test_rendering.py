@@ -257,5 +257,5 @@ class TestImage:
         rules = [line for line in lines if line and not line.startswith("#")]
         assert rules[0] == "*"
         assert not {"!.env", "!tests"} & set(rules)
-        kept_out = {"kit/devservices", "kit/resource", "kit/testing", "**/tests"}
+        kept_out = {"kit/devservices", "kit/rehearsal", "kit/resource", "kit/testing", "**/tests"}
         assert kept_out <= set(rules[rules.index("!kit") :])

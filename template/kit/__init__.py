@@ -4,7 +4,7 @@ Each name below is a room with one face: import `kit.errors`, never a module in 
 with an underscore. A room uses those on the floors below its own, never one above or beside it:
 
     architecture, commands                   # what `make test` checks; what `make` runs
-    doctor, resource                         # checks with remedies; models, routes, tests to begin
+    doctor, rehearsal, resource              # checks; load until a limit ends; a resource's files
     http, testing                            # the API around the service's routes; fixtures
     live                                     # the start page in development
     status                                   # queues, connections and outboxes at one moment

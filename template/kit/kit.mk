@@ -25,7 +25,7 @@ help_with_downloads = echo 'Without a network, set UV_OFFLINE=1 to use earlier d
 XDG_CACHE_HOME=/some/folder for downloads.' >&2; exit 1
 
 .PHONY: help setup dev test test-all lint format typecheck upgrade audit audit-image sbom \
-	doctor connections extension resource seed \
+	doctor connections rehearse extension resource seed \
 	openapi routes db-migrate db-lint db-rehearse db-upgrade db-downgrade db-merge db-reset db-status db-stamp \
 	db-forget worker beat flower dead-letters up down logs token token-list token-revoke admin-password \
 	admin-revoke
@@ -95,6 +95,9 @@ doctor: $(own_uv) ## check settings, database, Redis and migrations; args="--pro
 
 connections: $(own_uv) ## show which processes hold connections to Redis and PostgreSQL; json=1 for programs
 	@$(operate) python -m kit.commands.connections$(if $(json), --json)
+
+rehearse: $(own_uv) ## raise the load on a copy of the service until a limit ends: args="--route 'POST /api/orders {}'"
+	$(call until_ctrl_c,$(run) python -m kit.commands.rehearse$(if $(args), $(args)))
 
 extension: $(own_uv) ## begin an extension of your own, a copy of _example: name=loyalty
 	$(call need,name,loyalty)

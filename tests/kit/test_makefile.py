@@ -81,6 +81,8 @@ def test_help_is_the_default_and_lists_every_target() -> None:
             "doctor args=--production",
             ["uv run python -m kit.commands.doctor --production"],
         ),
+        ("rehearse", ["uv run python -m kit.commands.rehearse"]),
+        ("rehearse args=--json", ["uv run python -m kit.commands.rehearse --json"]),
         ("connections", ["uv run python -m kit.commands.connections"]),
         ("connections json=1", ["uv run python -m kit.commands.connections --json"]),
         (

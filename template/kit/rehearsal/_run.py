@@ -1,0 +1,283 @@
+"""A rehearsal: what each route costs, which limit should end first, and which one did."""
+
+import asyncio
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kit.rehearsal._limits import Limit, Plan, limits
+from kit.rehearsal._load import Route, is_success
+from kit.rehearsal._running import Running, running_service
+from kit.settings import Settings, StartupError
+
+USED = (
+    *("processor", "database", "sync_database", "pooler", "threads", "redis", "operations"),
+    "worker",
+)
+
+IDLE_SECONDS = 6
+"""Longer than a round of beat's, in which it asks Redis once for what is due."""
+
+LONGEST_TASKS = 5.0
+"""Seconds of tasks that measuring one route may leave to a worker."""
+
+FOLLOWS = 0.92
+"""Share of the requests that are served in time while the service follows."""
+
+FACTORS = (0.6, 0.8, 0.95, 1.1, 1.3, 1.6, 2, 2.5, 3.2, 4)
+
+WITHOUT_ROUTES = Route("POST", "/api/tasks/ping", "{}")
+"""What is rehearsed while the service has no routes of its own."""
+
+
+@dataclass
+class Report:
+    """What came of a rehearsal."""
+
+    routes: dict[str, dict[str, float]]
+    """What one request of each costs, alone."""
+    limits: list[Limit]
+    """The first to end first."""
+    rate: float = 0
+    """Requests a second that were served when more were asked for."""
+    share: float = 1
+    """What the API got of the processor time that it was ready to use, in the last step."""
+    in_use: dict[str, float] = field(default_factory=dict)
+    """By limit, the share of it that was in use then."""
+    has_ended: bool = False
+    """Whether the service stopped following."""
+    failures: dict[str, int] = field(default_factory=dict)
+    connections: dict[str, str] = field(default_factory=dict)
+    """By server, the most that were open, and what there is."""
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def predicted(self) -> Limit:
+        """The limit that ends first; not memory, which fills over as long as results are kept."""
+        return next(each for each in self.limits if each.key != "memory")
+
+    @property
+    def expected(self) -> float:
+        """The predicted rate, with the share of the processor that the API got."""
+        return self.predicted.rate * (self.share if self.predicted.key == "processor" else 1)
+
+    @property
+    def found(self) -> Limit | None:
+        """The limit that was used up in the last step; None where none of them was."""
+        most = max(self.limits, key=lambda each: self.in_use.get(each.key, 0))
+        used_up = self.has_ended and self.in_use.get(most.key, 0) > FOLLOWS - 0.1
+        return most if used_up else None
+
+
+def parse_route(text: str) -> Route:
+    """Read a route as it is typed: `[TIMES] METHOD PATH [JSON]`.
+
+    Raises:
+        ValueError: when it is none.
+    """
+    found = re.fullmatch(r"(?:(\d{1,4}) +)?([A-Z]+) +(/\S*)(?: +(.+))?", text.strip(), re.DOTALL)
+    if not found:
+        raise ValueError(
+            f"{text!r} is no route, expected as 'GET /api/orders', 'POST /api/orders "
+            '{"number": "R-{n}"}\' or, three times as often as others, \'3 GET /api/orders\''
+        )
+    times, method, path, body = found.groups()
+    return Route(method, path, body or "", int(times or 1))
+
+
+async def rehearse(
+    settings: Settings,
+    plan: Plan,
+    routes: Sequence[Route] = (),
+    *,
+    only: bool = False,
+    rows: int = 200,
+    say: Callable[[str], None] = print,
+) -> Report:
+    """Start a copy of the service, and raise the load on it.
+
+    Args:
+        settings: with which it runs.
+        plan: of its servers.
+        routes: beside those of the API's document that read.
+        only: whether nothing but `routes` is asked for.
+        rows: made-up rows of each table that has a factory.
+        say: reports progress.
+
+    Raises:
+        StartupError: when the service does not start, or no route is answered with success.
+    """
+    say("Starting servers, API, worker and beat ...")
+    async with running_service(settings, plan, rows) as running:
+        say(running.seeded)
+        found = [] if only else await _reading_routes(running)
+        every = [*routes, *(each for each in found if each not in routes)]
+        asked, left_out = await _answered(running, every or [WITHOUT_ROUTES])
+        if not asked:
+            raise StartupError("no route was answered with success:", *left_out)
+        rehearsal = Rehearsal(running, settings, plan, say)
+        await rehearsal.rest()
+        report = await rehearsal.of(asked)
+    report.notes += [f"Left out: {each}" for each in left_out]
+    return report
+
+
+async def _reading_routes(running: Running) -> list[Route]:
+    """Those of the API's document; an id in a path is that of the first row of the list before."""
+    document = await running.caller.json(Route("GET", "/openapi.json")) or {"paths": {}}
+    reads = [path for path, verbs in document["paths"].items() if "get" in verbs]
+    routes = []
+    for path in reads:
+        if path.startswith(("/health/", "/api/tasks/")):
+            continue
+        listing, has_id, rest = path.partition("/{")
+        key = None
+        if has_id and listing in reads and rest.endswith("}") and "/" not in rest:
+            key = _first_id(await running.caller.json(Route("GET", listing)))
+        routes.append(Route("GET", path if key is None else f"{listing}/{key}"))
+    return routes
+
+
+def _first_id(listed: Any) -> Any:
+    """The id of the first row in a list, or in the list that an object has beside a cursor."""
+    values = [*listed.values()] if isinstance(listed, dict) else [listed]
+    rows = next((each for each in values if isinstance(each, list) and each), [None])
+    return rows[0].get("id") if isinstance(rows[0], dict) else None
+
+
+async def _answered(running: Running, routes: Sequence[Route]) -> tuple[list[Route], list[str]]:
+    """Those that are answered with success, and the others with their answers."""
+    asked, left_out = [], []
+    for route in routes:
+        if "{" in route.path.replace("{n}", ""):
+            left_out.append(f"{route}, whose parameter is not known: name it with --route")
+            continue
+        status, body = await running.caller.call(route)
+        if is_success(status):
+            asked.append(route)
+        else:
+            left_out.append(
+                f"{route}, answered with {status} {body.decode(errors='replace')[:200]}"
+            )
+    return asked, left_out
+
+
+@dataclass
+class Rehearsal:
+    """Loads on one running copy.
+
+    Args:
+        running: the copy.
+        settings: with which it runs.
+        plan: of its servers.
+        say: reports progress.
+        seconds: of a step of the load.
+        factors: of the predicted rate, one for each step.
+    """
+
+    running: Running
+    settings: Settings
+    plan: Plan
+    say: Callable[[str], None]
+    seconds: float = 4
+    factors: Sequence[float] = FACTORS
+    _idle: dict[str, float] = field(default_factory=dict)
+
+    async def rest(self) -> None:
+        """Measure what is used each second while no one asks for anything."""
+        await self.running.settle()
+        before = self.running.reading()
+        await asyncio.sleep(IDLE_SECONDS)
+        after = self.running.reading()
+        seconds = after["time"] - before["time"]
+        self._idle = {key: (after[key] - before[key]) / seconds for key in USED}
+        self._idle["memory"] = self.running.redis.info("memory")["used_memory"]
+
+    async def of(self, routes: Sequence[Route]) -> Report:
+        """Measure each route alone, and raise the load of all of them."""
+        self.say(f"Measuring {len(routes)} routes, each alone ...")
+        self.running.redis_link.most_a_second = None
+        costs = {each: await self._cost(each, min(1.2, 30 / len(routes))) for each in routes}
+        weights = sum(route.weight for route in routes)
+        cost = {
+            key: sum(route.weight * each[key] for route, each in costs.items()) / weights
+            for key in costs[routes[0]]
+        }
+        every = limits(self.settings, self.plan, cost, self._idle)
+        report = Report({str(route): each for route, each in costs.items()}, every)
+        first = report.predicted
+        self.say(f"{first.name} should end first, at {first.rate:.3g}/s. Raising the load ...")
+        self.running.redis_link.most_a_second = self.plan.redis_operations
+        for factor in self.factors:
+            rate = first.rate * factor
+            seconds = min(max(self.seconds, 12 / rate), 5 * self.seconds)
+            served = await self._step(routes, rate, seconds, cost, report)
+            self.say(f"  {rate:8.3g}/s asked for, {served:8.3g}/s served")
+            if served < FOLLOWS * rate:
+                report.has_ended = True
+                break
+        report.rate = await self._step(routes, rate, 2 * seconds, cost, report)
+        for name, link in (
+            ("Redis", self.running.redis_link),
+            ("PostgreSQL", self.running.postgres),
+        ):
+            refused = f", {link.refused} refused" * bool(link.refused)
+            report.connections[name] = f"{link.most} of {link.connections}{refused}"
+        return report
+
+    async def _cost(self, route: Route, seconds: float) -> dict[str, float]:
+        """What one request takes, its tasks included."""
+        running = self.running
+        begun = running.reading()["time"]
+        for _ in range(3):
+            await running.caller.call(route)
+        one = (await running.settle() - begun) / 3
+        keys, before = running.keys(), running.reading()
+        most = max(4, LONGEST_TASKS / one)
+        outcome = await running.caller.put_load([route], 1e6, seconds, most=2, requests=most)
+        await running.settle()
+        after = running.reading()
+        if not outcome.good:
+            raise StartupError(f"{route} is no longer answered: {dict(outcome.failures)}")
+        cost = {}
+        for key in USED:
+            used = after[key] - before[key]
+            idle = self._idle[key] * (after["time"] - before["time"])
+            # What is little beside the idle use may be chance.
+            cost[key] = (used - idle) / outcome.good if used > 1.5 * idle else 0
+        cost["memory"] = running.bytes_of(running.keys() - keys) / outcome.good
+        return cost | {"latency": outcome.latency / outcome.good}
+
+    async def _step(
+        self,
+        routes: Sequence[Route],
+        rate: float,
+        seconds: float,
+        cost: dict[str, float],
+        report: Report,
+    ) -> float:
+        """Ask at a rate; the rate of those that were served, their tasks included."""
+        running = self.running
+        await running.settle()
+        running.redis_link.use_up()
+        before = running.reading()
+        most = max(8, math.ceil(2 * rate * cost["latency"]))
+        outcome = await running.caller.put_load(routes, rate, seconds, most=most)
+        answered = running.reading()
+        done = await running.settle()
+        after = running.reading() if done > answered["time"] else answered
+        took = max(done, answered["time"]) - before["time"]
+        used = {key: (after[key] - before[key]) / took for key in (*USED, "delayed")}
+        ready = used["processor"] + used["delayed"]
+        report.share = used["processor"] / ready if ready else 1
+        used["processor"] = ready
+        report.in_use = {
+            each.key: min(1, used[each.key] / each.capacity) if each.capacity > 0 else 1
+            for each in report.limits
+            if each.key != "memory"
+        }
+        report.failures = dict(outcome.failures)
+        last = cost["latency"] + cost["worker"] / max(1, running.workers)
+        return outcome.good / max(took - last, seconds)
