@@ -14,12 +14,15 @@ from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
 from ipaddress import ip_address, ip_network
+from typing import Any
 
 from fastapi import FastAPI
-from sqlalchemy import Connection, MetaData, text
+from sqlalchemy import Connection, MetaData, inspect, text
+from sqlalchemy.orm import Mapper
 from starlette.types import Message
 
-from kit.admin import ADMIN_PATH
+from kit import models
+from kit.admin import ADMIN_PATH, model_views
 from kit.connections import postgres_budget, postgres_remedy, redis_budget, redis_remedy
 from kit.database import tables_without_row_security
 from kit.doctor._checks import Finding, check, fine, problem, warning
@@ -32,6 +35,7 @@ from kit.migrations import (
     script_directory,
 )
 from kit.outbox import read_backlogs
+from kit.places import service
 from kit.queue import UNNAMED_PROXY, RedisStatus
 from kit.settings import (
     BASE_DIR,
@@ -446,6 +450,20 @@ SELECT least(
     (SELECT nullif(rolconnlimit, -1) FROM pg_roles WHERE rolname = current_user))
 """
 
+SEARCHED_WITHOUT_INDEX = 200_000
+"""Rows of a table up to which a search reads all of them within 0.2 s."""
+_UNINDEXED = """
+SELECT attname AS column, reltuples::bigint AS rows
+FROM pg_class
+JOIN pg_attribute ON attrelid = pg_class.oid AND attname = ANY (CAST(:columns AS text[]))
+JOIN pg_type ON pg_type.oid = atttypid AND typcategory = 'S'
+WHERE pg_class.oid = to_regclass(:table) AND reltuples > :most AND NOT EXISTS (
+    SELECT FROM pg_index
+    JOIN pg_opclass ON pg_opclass.oid = ANY (indclass) AND opcname ~ '^gi(n|st)_trgm_ops$'
+    WHERE indrelid = pg_class.oid AND attnum = ANY (indkey) AND indisvalid)
+ORDER BY attnum
+"""
+
 
 @check("database", "the database can be reached, and is PostgreSQL 15 or newer", "database")
 def _database(connection: Connection) -> Iterator[Finding]:
@@ -551,6 +569,31 @@ def _outboxes(connection: Connection) -> Iterator[Finding]:
                 f"{backlog.waiting} rows of {backlog.table} wait, and the first of them has been "
                 f"due for {backlog.overdue_seconds / 60:.0f} minutes",
                 "Run `make worker` and `make beat`, and look at their logs.",
+            )
+
+
+@check(
+    "searches", "searches of the admin in large tables have an index", "database", production=True
+)
+def _searches(connection: Connection) -> Iterator[Finding]:
+    quoted = connection.dialect.identifier_preparer
+    for view in model_views(service.application):
+        if view.model.__module__ == models.__name__:
+            continue  # the next revision would drop an index of the owner's on a table of the kit
+        mapper: Mapper[Any] = inspect(view.model)
+        names = {*mapper.columns.keys()} & {*view._search_fields}  # noqa: SLF001
+        columns = [mapper.columns[name].name for name in names]
+        table = quoted.format_table(mapper.local_table)
+        asked = {"table": table, "columns": columns, "most": SEARCHED_WITHOUT_INDEX}
+        if found := connection.execute(text(_UNINDEXED), asked).all():
+            index = quoted.quote(f"ix_{mapper.local_table}_search")
+            indexed = ", ".join(f"{quoted.quote(each.column)} gin_trgm_ops" for each in found)
+            yield warning(
+                f"the admin searches {', '.join(each.column for each in found)} of {table}, about "
+                f"{found[0].rows:,} rows, without an index",
+                "Run in a revision `CREATE EXTENSION IF NOT EXISTS pg_trgm` and "
+                f"`CREATE INDEX CONCURRENTLY {index} ON {table} USING gin ({indexed})`, and give "
+                "the model the same index.",
             )
 
 
