@@ -131,11 +131,18 @@ def _verdict(report: "Report") -> Iterator[str]:
             f"Measured: {report.rate:.3g} requests/s, with none of these in use for the most part: "
             "the routes wait for something else, as another service or a lock on a row."
         )
-    if report.share < 0.95:  # noqa: PLR2004
-        expected = f": {report.expected:.3g}/s are left of it" if first.key == "processor" else ""
-        yield f"For {1 - report.share:.0%} of its time the API waited for a processor{expected}."
+    if report.share < 0.8 and report.in_use["processor"] > 0.5:  # noqa: PLR2004
+        expected = f", with which {report.expected:.3g}/s are predicted"
+        yield (
+            "Other programs, these servers among them, kept the API waiting: it got "
+            f"{report.share:.0%} of the processor time that it needed"
+            f"{expected if first.key == 'processor' else ''}. Repeat this on a machine at rest."
+        )
     for failure, times in sorted(report.failures.items(), key=lambda each: -each[1])[:5]:
         yield f"{times} x {failure}"
+    memory = next(each for each in report.limits if each.key == "memory")
+    if memory.rate < report.rate:
+        yield f"Over a longer time {memory.name} ends before, at {memory.rate:.3g} requests/s."
     if found:
         yield f"Moved by: {found.moved_by}."
 

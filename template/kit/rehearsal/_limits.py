@@ -66,6 +66,11 @@ def task_processes(settings: Settings) -> int:
     return settings.CELERY_WORKERS * max(1, settings.CELERY_WORKER_CHILDREN)
 
 
+def pooler_mode(settings: Settings) -> str:
+    """The pooler's mode where the service is deployed, also while it uses an embedded server."""
+    return settings.POSTGRES_POOLER or settings.recognised_pooler or "none"
+
+
 def limits(settings: Settings, plan: Plan, cost: Amounts, idle: Amounts) -> list[Limit]:
     """Compute the limits, the one that ends first before others.
 
@@ -83,7 +88,7 @@ def _limits(settings: Settings, plan: Plan, cost: Amounts, idle: Amounts) -> Ite
     cores = min(processes, os.cpu_count() or 1)
     pool, sync_pool = postgres_pool_size(settings), settings.POSTGRES_SYNC_POOL_SIZE
     expires = settings.CELERY_RESULT_EXPIRES
-    is_pooled = settings.pooler_mode == "transaction"
+    is_pooled = pooler_mode(settings) == "transaction"
 
     def seconds(key: str, name: str, number: int, *moved_by: str) -> Limit:
         unit = f"{number} {'at work' if key in ('processor', 'worker') else 'held'}"
@@ -95,7 +100,6 @@ def _limits(settings: Settings, plan: Plan, cost: Amounts, idle: Amounts) -> Ite
 
     size = f"POSTGRES_POOL_SIZE={pool}{'' if settings.POSTGRES_POOL_SIZE else ' (computed)'}"
     allowed = f"POSTGRES_CONNECTION_LIMIT={settings.POSTGRES_CONNECTION_LIMIT}"
-    allowed += "" if is_pooled else " (of a plan or a pooler in transaction mode that allow more)"
     more = now("API_WORKERS", "API_INSTANCES")
     yield seconds("processor", "API's processor", cores, *more)
     yield seconds("database", "API's database connections", processes * pool, size, allowed)

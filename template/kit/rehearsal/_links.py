@@ -48,6 +48,10 @@ class Link:
         """Pass on what the server has sent."""
         far.pass_on(data)
 
+    def arrived(self, end: "End", data: bytes) -> None:
+        """Deliver what has come to the end of its way; no bytes are the end of the connection."""
+        end.deliver(data)
+
     def closed(self, near: "End") -> None:
         """Note the end of a client's connection."""
         self.open.discard(near)
@@ -112,13 +116,16 @@ class End(asyncio.Protocol):
         asyncio.get_running_loop().call_later(self._due - monotonic(), self._pass_first)
 
     def _pass_first(self) -> None:
-        data, other = self._under_way.popleft(), self.other
-        if other is None or other.transport.is_closing():
+        self.link.arrived(self, self._under_way.popleft())
+
+    def deliver(self, data: bytes) -> None:
+        """Write it to the other end."""
+        if self.other is None or self.other.transport.is_closing():
             return
         if data:
-            other.transport.write(data)
+            self.other.transport.write(data)
         else:
-            other.transport.close()
+            self.other.transport.close()
 
 
 class RedisLink(Link):
@@ -218,14 +225,14 @@ class PostgresLink(Link):
         now = monotonic()
         return self._seconds + sum(now - since for since in self._held.values())
 
-    def asked(self, near: End, data: bytes) -> None:
-        """Pass it on, in transaction mode as soon as there is a server connection for it."""
-        if self.servers is None or not near.is_ready or near in self._held:
-            near.pass_on(data)
+    def arrived(self, end: End, data: bytes) -> None:
+        """Deliver it, in transaction mode as soon as there is a server connection for it."""
+        if self.servers is None or not (data and end.is_ready) or end in self._held:
+            end.deliver(data)
             return
-        if not near.in_line:
-            self._line.append(near)
-        near.in_line.append(data)
+        if not end.in_line:
+            self._line.append(end)
+        end.in_line.append(data)
         self._serve()
 
     def _serve(self) -> None:
@@ -233,7 +240,7 @@ class PostgresLink(Link):
             near = self._line.popleft()
             if near in self.open:
                 self._held[near] = monotonic()
-                near.pass_on(b"".join(near.in_line))
+                near.deliver(b"".join(near.in_line))
             near.in_line.clear()
 
     def answered(self, far: End, data: bytes) -> None:

@@ -26,6 +26,9 @@ LONGEST_TASKS = 5.0
 FOLLOWS = 0.92
 """Share of the requests that are served in time while the service follows."""
 
+USED_UP = 0.8
+"""Share of a limit in use from which it is no coincidence that the service does not follow."""
+
 FACTORS = (0.6, 0.8, 0.95, 1.1, 1.3, 1.6, 2, 2.5, 3.2, 4)
 
 WITHOUT_ROUTES = Route("POST", "/api/tasks/ping", "{}")
@@ -65,10 +68,13 @@ class Report:
 
     @property
     def found(self) -> Limit | None:
-        """The limit that was used up in the last step; None where none of them was."""
-        most = max(self.limits, key=lambda each: self.in_use.get(each.key, 0))
-        used_up = self.has_ended and self.in_use.get(most.key, 0) > FOLLOWS - 0.1
-        return most if used_up else None
+        """The limit that was used up in the last step; None where none of them was.
+
+        Of several it is the one that ends first by what requests cost: who waits for that one
+        holds others meanwhile.
+        """
+        used_up = (each for each in self.limits if self.in_use.get(each.key, 0) > USED_UP)
+        return next(used_up, None) if self.has_ended else None
 
 
 def parse_route(text: str) -> Route:
@@ -243,10 +249,11 @@ class Rehearsal:
             raise StartupError(f"{route} is no longer answered: {dict(outcome.failures)}")
         cost = {}
         for key in USED:
-            used = after[key] - before[key]
-            idle = self._idle[key] * (after["time"] - before["time"])
-            # What is little beside the idle use may be chance.
-            cost[key] = (used - idle) / outcome.good if used > 1.5 * idle else 0
+            used, took = after[key] - before[key], after["time"] - before["time"]
+            idle = self._idle[key]
+            # Beat's next round, or the heartbeat's task, may fall into this time by chance.
+            is_more = used > idle * (1.5 * took + 3)
+            cost[key] = (used - idle * took) / outcome.good if is_more else 0
         cost["memory"] = running.bytes_of(running.keys() - keys) / outcome.good
         return cost | {"latency": outcome.latency / outcome.good}
 
@@ -274,7 +281,7 @@ class Rehearsal:
         report.share = used["processor"] / ready if ready else 1
         used["processor"] = ready
         report.in_use = {
-            each.key: min(1, used[each.key] / each.capacity) if each.capacity > 0 else 1
+            each.key: min(1, used[each.key] / max(each.capacity, 1e-9))
             for each in report.limits
             if each.key != "memory"
         }

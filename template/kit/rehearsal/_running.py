@@ -17,7 +17,7 @@ import psutil  # type: ignore[import-untyped]
 import redis
 
 from kit.devservices import signal_at_end_of_parent, temporary_servers
-from kit.rehearsal._limits import Plan, api_processes, task_processes
+from kit.rehearsal._limits import Plan, api_processes, pooler_mode, task_processes
 from kit.rehearsal._links import PostgresLink, RedisLink
 from kit.rehearsal._load import Caller, Route
 from kit.settings import BASE_DIR, Settings, StartupError
@@ -132,7 +132,7 @@ async def running_service(settings: Settings, plan: Plan, rows: int) -> AsyncIte
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="rehearsal-")))
         servers = stack.enter_context(temporary_servers())
-        is_pooled = settings.pooler_mode == "transaction"
+        is_pooled = pooler_mode(settings) == "transaction"
         postgres = await stack.enter_async_context(
             PostgresLink(
                 servers.postgres.port,
@@ -173,7 +173,7 @@ async def running_service(settings: Settings, plan: Plan, rows: int) -> AsyncIte
             seed = ("-m", "kit.commands.seed", "--rows", str(rows))
             running.seeded = await _finish(seed, direct)
         except StartupError as error:
-            running.seeded = f"No made-up rows: {error.message.splitlines()[-1]}"
+            running.seeded = f"No made-up rows: {error.message.rpartition('error: ')[2]}"
         caller = Caller(int(environment["API_PORT"]), token.splitlines()[-1])
         running.follow(api, caller, workers)
         deadline = time.monotonic() + START_SECONDS
@@ -191,9 +191,10 @@ def _environment(settings: Settings, database: str, redis_url: str) -> dict[str,
     return os.environ | {
         "DATABASE_URL": database,
         "POSTGRES_SSLMODE": "disable",
-        "POSTGRES_POOLER": settings.pooler_mode,
+        "POSTGRES_POOLER": pooler_mode(settings),
         "REDIS_URL": redis_url,
         "API_HOST": "127.0.0.1",
+        "ALLOWED_HOSTS": "127.0.0.1",
         "API_PORT": str(port),
         "API_WORKERS": str(api_processes(settings)),
         "API_INSTANCES": "1",

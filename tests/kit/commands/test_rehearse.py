@@ -93,7 +93,7 @@ from app.core.config import settings
 
 @celery_app.task(name=f"{settings.CELERY_TASKS_MODULE}.sleep")
 def sleep() -> None:
-    time.sleep(0.2)
+    time.sleep(0.4)
 '''
 PLANTED = ("database", "operations", "processor", "worker")
 PROGRAM = """
