@@ -26,8 +26,7 @@ from kit.rehearsal import parse_route
 from kit.rehearsal._links import PostgresLink, RedisLink
 from kit.rehearsal._load import Route
 from kit.settings import BASE_DIR, StartupError
-from kit.testing import RedisServer
-from kit.testing._environment import change_settings
+from kit.testing import RedisServer, change_settings
 from kit.tests.devservices.project import wait_until
 
 ROUTES = '''
