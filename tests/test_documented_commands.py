@@ -62,8 +62,7 @@ RUN_BY = {
     "make connections": OTHERS,
     "make connections json=1": OTHERS,
     "make rehearse": TARGET,
-    "make rehearse args=\"--only --route 'POST /api/customers "
-    '{\\"name\\": \\"Customer {n}\\"}\'"': TARGET,
+    "make rehearse args=\"--only --route 'POST /api/tasks/ping {}'\"": TARGET,
     'make rehearse args="--redis-operations 1000 --redis-megabytes 250"': TARGET,
     "make dead-letters": OTHERS,
     "make dead-letters send=b83caca6-5d1c-4e3a-9f0e-5a1f6c0d2e11": TARGET,

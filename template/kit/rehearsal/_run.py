@@ -265,7 +265,10 @@ class Rehearsal:
         cost: dict[str, float],
         report: Report,
     ) -> float:
-        """Ask at a rate; the rate of those that were served, their tasks included."""
+        """Ask at a rate; the rate of those that were served, their tasks included.
+
+        What the last request and its task take does not count, since nothing more comes then.
+        """
         running = self.running
         await running.settle()
         running.redis_link.use_up()
@@ -275,7 +278,8 @@ class Rehearsal:
         answered = running.reading()
         done = await running.settle()
         after = running.reading() if done > answered["time"] else answered
-        took = max(done, answered["time"]) - before["time"]
+        last = cost["latency"] + cost["worker"] / max(1, running.workers)
+        took = max(max(done, answered["time"]) - before["time"] - last, seconds)
         used = {key: (after[key] - before[key]) / took for key in (*USED, "delayed")}
         ready = used["processor"] + used["delayed"]
         report.share = used["processor"] / ready if ready else 1
@@ -286,5 +290,4 @@ class Rehearsal:
             if each.key != "memory"
         }
         report.failures = dict(outcome.failures)
-        last = cost["latency"] + cost["worker"] / max(1, running.workers)
-        return outcome.good / max(took - last, seconds)
+        return outcome.good / took

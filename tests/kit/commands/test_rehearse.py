@@ -22,9 +22,11 @@ from sqlalchemy.engine import make_url
 
 from app.core.config import settings
 from kit.commands import rehearse as command
-from kit.rehearsal import parse_route
+from kit.rehearsal import Plan, Report, parse_route
+from kit.rehearsal._limits import limits
 from kit.rehearsal._links import PostgresLink, RedisLink
 from kit.rehearsal._load import Route
+from kit.rehearsal._run import USED
 from kit.settings import BASE_DIR, StartupError
 from kit.testing import RedisServer, change_settings
 from kit.tests.devservices.project import wait_until
@@ -110,6 +112,7 @@ async def main():
         await rehearsal.rest()
         for name in sys.argv[1:]:
             report = await rehearsal.of([run.Route("GET", f"/api/planted/limits/{name}")])
+            rehearsal.factors = (1.5,)  # the first has shown that the load rises
             reports[name] = {
                 "predicted": report.predicted.key,
                 "found": report.found and report.found.key,
@@ -293,6 +296,55 @@ def test_production_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     change_settings(monkeypatch, ENVIRONMENT="production")
     with pytest.raises(StartupError, match="Run it on a machine for development"):
         command.main([])
+
+
+class TestReport:
+    def test_of_several_that_are_used_up_it_names_the_one_that_ends_first(self) -> None:
+        report = reported(database=0.83, processor=0.99)
+        assert report.found == report.predicted == report.limits[1]
+        text = "\n".join(command._lines(report))
+        assert "Predicted: API's database connections end first, at 100 requests/s." in text
+        assert "Measured: 90 requests/s, with 83% of API's database connections in use." in text
+        assert "Moved by: POSTGRES_POOL_SIZE=10 (computed), POSTGRES_CONNECTION_LIMIT=15." in text
+
+    def test_one_that_was_not_predicted_is_named(self) -> None:
+        report = reported(database=0.4, processor=0.9)
+        assert report.found
+        assert report.found.key == "processor"
+
+    def test_routes_that_wait_for_something_else(self) -> None:
+        report = reported(database=0.4, processor=0.5)
+        assert report.found is None
+        assert "the routes wait for something else" in "\n".join(command._lines(report))
+
+    def test_redis_memory_is_computed_over_the_time_that_results_are_kept(self) -> None:
+        report = reported(database=0.9, processor=0.5)
+        first = report.limits[0]
+        assert first.key == "memory"
+        assert first.rate == pytest.approx(28e6 / 3600 / 1000)
+        assert "Over a longer time Redis memory ends before, at 7.78" in "\n".join(
+            command._lines(report)
+        )
+
+    def test_programs_read_the_same(self) -> None:
+        report = json.loads(json.dumps(command._as_json(reported(database=0.9, processor=0.5))))
+        assert (report["predicted"], report["found"]) == ("database", "database")
+        assert (report["rate"], report["rates"]["database"]) == (90, 100)
+        assert report["rates"]["worker"] is None
+
+
+def reported(**in_use: float) -> Report:
+    plain = settings.model_copy(update={"POSTGRES_POOL_SIZE": None, "CELERY_RESULT_EXPIRES": 3600})
+    nothing = dict.fromkeys([*USED, "memory"], 0.0)
+    cost = nothing | {"database": 0.1, "processor": 0.008, "memory": 1000.0}
+    every = limits(plain, Plan(), cost, nothing | {"memory": 2e6})
+    return Report(
+        {"GET /api/orders": cost | {"latency": 0.1}},
+        every,
+        rate=90,
+        in_use=dict.fromkeys(USED, 0.0) | in_use,
+        has_ended=True,
+    )
 
 
 @pytest.fixture(scope="module")
