@@ -218,13 +218,15 @@ class Rehearsal:
         self.running.redis_link.most_a_second = self.plan.redis_operations
         for factor in self.factors:
             rate = first.rate * factor
-            seconds = min(max(self.seconds, 12 / rate), 5 * self.seconds)
+            seconds = min(max(self.seconds, 12 / rate, 5 * cost["latency"]), 5 * self.seconds)
             served = await self._step(routes, rate, seconds, cost, report)
             self.say(f"  {rate:8.3g}/s asked for, {served:8.3g}/s served")
             if served < FOLLOWS * rate:
                 report.has_ended = True
                 break
-        report.rate = await self._step(routes, rate, 2 * seconds, cost, report)
+        served = await self._step(routes, rate, 2 * seconds, cost, report)
+        if not report.has_ended:
+            report.rate = served
         for name, link in (
             ("Redis", self.running.redis_link),
             ("PostgreSQL", self.running.postgres),
@@ -267,7 +269,7 @@ class Rehearsal:
     ) -> float:
         """Ask at a rate; the rate of those that were served, their tasks included.
 
-        What the last request and its task take does not count, since nothing more comes then.
+        To tell whether the service follows, what the last request and its task take does not count.
         """
         running = self.running
         await running.settle()
@@ -279,7 +281,7 @@ class Rehearsal:
         done = await running.settle()
         after = running.reading() if done > answered["time"] else answered
         last = cost["latency"] + cost["worker"] / max(1, running.workers)
-        took = max(max(done, answered["time"]) - before["time"] - last, seconds)
+        took = max(done, answered["time"]) - before["time"]
         used = {key: (after[key] - before[key]) / took for key in (*USED, "delayed")}
         ready = used["processor"] + used["delayed"]
         report.share = used["processor"] / ready if ready else 1
@@ -290,4 +292,5 @@ class Rehearsal:
             if each.key != "memory"
         }
         report.failures = dict(outcome.failures)
-        return outcome.good / took
+        report.rate = outcome.good / took
+        return outcome.good / max(took - last, seconds)
