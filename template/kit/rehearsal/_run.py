@@ -211,6 +211,8 @@ class Rehearsal:
             key: sum(route.weight * each[key] for route, each in costs.items()) / weights
             for key in costs[routes[0]]
         }
+        workers = max(1, self.running.workers)
+        cost["last"] = max(each["latency"] + each["worker"] / workers for each in costs.values())
         every = limits(self.settings, self.plan, cost, self._idle)
         report = Report({str(route): each for route, each in costs.items()}, every)
         first = report.predicted
@@ -280,7 +282,6 @@ class Rehearsal:
         answered = running.reading()
         done = await running.settle()
         after = running.reading() if done > answered["time"] else answered
-        last = cost["latency"] + cost["worker"] / max(1, running.workers)
         took = max(done, answered["time"]) - before["time"]
         used = {key: (after[key] - before[key]) / took for key in (*USED, "delayed")}
         ready = used["processor"] + used["delayed"]
@@ -293,4 +294,4 @@ class Rehearsal:
         }
         report.failures = dict(outcome.failures)
         report.rate = outcome.good / took
-        return outcome.good / max(took - last, seconds)
+        return outcome.good / max(took - cost["last"], seconds)
