@@ -5,5 +5,5 @@ route costs, predicts from that which limit ends first and at what rate, and rai
 the service no longer follows. For development: the image has none of it.
 """
 
-from kit.rehearsal._limits import Limit, Plan
-from kit.rehearsal._run import Report, parse_route, rehearse
+from kit.rehearsal._run import Limit, Report, parse_route, rehearse
+from kit.rehearsal._running import Plan

@@ -23,10 +23,9 @@ from sqlalchemy.engine import make_url
 from app.core.config import settings
 from kit.commands import rehearse as command
 from kit.rehearsal import Plan, Report, parse_route
-from kit.rehearsal._limits import limits
 from kit.rehearsal._links import PostgresLink, RedisLink
-from kit.rehearsal._load import Route
-from kit.rehearsal._run import USED
+from kit.rehearsal._run import USED, limits
+from kit.rehearsal._running import Route
 from kit.settings import BASE_DIR, StartupError
 from kit.testing import RedisServer, change_settings
 from kit.tests.devservices.project import gone, wait_until
