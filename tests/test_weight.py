@@ -8,8 +8,9 @@ from tests.rendered import files
 FILES = 195  # 6 of them are the rehearsal, which came later than the goal of 190
 PYTHON_OF_THE_OWNER = 5_000
 """Lines outside of `kit/`, the skeleton of an extension and the tests included."""
-PYTHON_OF_THE_KIT = 24_300  # 1,400 of them are the rehearsal; 0.7.1 had 15,350; what writes resources and lists has 2,530
-"""Lines in `kit/`; 1,950 of them are `kit.testing` and `kit.architecture`, for tests alone."""
+PYTHON_OF_THE_KIT = 24_300
+"""Lines in `kit/`: the rehearsal has 1,370 of them, what writes resources and lists 2,530, and
+`kit.testing` and `kit.architecture`, for tests alone, 1,950."""
 
 
 def lines_of_python(project: Path, *, kit: bool) -> int:
