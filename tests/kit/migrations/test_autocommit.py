@@ -12,7 +12,7 @@ from kit.database import connect
 from kit.migrations._branches import ALEMBIC_DIR, CORE, version_location
 from kit.migrations._upgrade import upgrade_to_heads
 from kit.testing._databases import environment_for, run_module
-from kit.tests.migrations.test_concurrency import start_upgrade, wait_for_waiting
+from kit.tests.migrations.test_concurrency import start_upgrade
 
 pytestmark = pytest.mark.slow
 
@@ -57,16 +57,24 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("probe_{name}")
 """
-LEAVING = """
+LEAVING = '''
     with op.get_context().autocommit_block():
         op.execute("VACUUM probe_{name}")
-        op.execute("SELECT pg_sleep({seconds})")
+        op.execute("""{then}""")
     op.execute("INSERT INTO probe_{name} VALUES (1)")
-"""
+'''
 """VACUUM fails in a transaction."""
+UNTIL_ANOTHER_WAITS = """
+DO $$ BEGIN
+    WHILE NOT EXISTS (
+        SELECT FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
+        WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()
+    ) LOOP PERFORM pg_sleep(0.02); END LOOP;
+END $$
+"""
 
 
-def write_project(folder: Path, leaving: str, seconds: float = 0) -> Path:
+def write_project(folder: Path, leaving: str, then: str = "SELECT 1") -> Path:
     """A copy of the project with three more revisions, one of which leaves its transaction."""
     for part in ("app", "alembic", "kit", "static", "templates"):
         shutil.copytree(
@@ -78,7 +86,7 @@ def write_project(folder: Path, leaving: str, seconds: float = 0) -> Path:
     for revision in (folder / "alembic/versions").glob("*.py"):
         revision.unlink()
     for before, name in zip([None, *NAMES], NAMES, strict=False):
-        block = LEAVING.format(name=name, seconds=seconds) if name == leaving else ""
+        block = LEAVING.format(name=name, then=then) if name == leaving else ""
         (folder / f"alembic/versions/{name}.py").write_text(
             REVISION.format(
                 name=name,
@@ -117,11 +125,9 @@ async def test_each_command_runs_them(tmp_path: Path, fresh_database: str, leavi
 
 async def test_two_upgrades_take_turns_all_the_same(tmp_path: Path, fresh_database: str) -> None:
     """The second waits while the first is outside of its transaction."""
-    project = write_project(tmp_path, "first", seconds=2)
+    project = write_project(tmp_path, "first", UNTIL_ANOTHER_WAITS)
     environment = environment_for(fresh_database)
     first, second = [await start_upgrade(environment, project) for _ in range(2)]
-    async with connect() as connection:
-        await wait_for_waiting(connection, 1)
 
     outcomes = [(await each.communicate())[0].decode() for each in (first, second)]
 
