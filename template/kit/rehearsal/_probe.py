@@ -71,8 +71,9 @@ class _Held:
 
 
 app = service.application
-_held = _Held(Path(os.environ["REHEARSAL_FOLDER"]))
-_held.watch_engine(HELD.index("database"), service.engine.sync_engine)
-_held.watch_engine(HELD.index("sync_database"), service.sync_engine)
-_held.watch_redis(redis_client().connection_pool)
-_held.watch_threads()
+if _folder := os.environ.get("REHEARSAL_FOLDER"):  # nothing changes for others who import it
+    _held = _Held(Path(_folder))
+    _held.watch_engine(HELD.index("database"), service.engine.sync_engine)
+    _held.watch_engine(HELD.index("sync_database"), service.sync_engine)
+    _held.watch_redis(redis_client().connection_pool)
+    _held.watch_threads()
