@@ -26,7 +26,7 @@ NUMBERS = {
     "O": 6,
     "K": 5,
     "R": 3,
-    "V": 4,
+    "V": 3,
 }
 """How many rows each part of the list has; all of them are either promised or named as not yet."""
 
