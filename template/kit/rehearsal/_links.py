@@ -71,12 +71,14 @@ class End(asyncio.Protocol):
         self.in_line: list[bytes] = []
         self._due = 0.0
         self._under_way: deque[bytes] = deque()
+        self._early: list[bytes] = []
+        """What has arrived before there is an other end."""
 
     def connection_made(self, transport: Any) -> None:
         """Connect to the server too, where the plan has a connection left."""
         self.transport = transport
         if self.near:
-            self.near.other = self
+            self.near.meet(self)
             return
         if len(self.link.open) >= self.link.connections:
             self.link.refused += 1
@@ -85,7 +87,6 @@ class End(asyncio.Protocol):
             return
         self.link.open.add(self)
         self.link.most = max(self.link.most, len(self.link.open))
-        transport.pause_reading()
         self._joining = asyncio.ensure_future(self._join())
 
     async def _join(self) -> None:
@@ -93,9 +94,14 @@ class End(asyncio.Protocol):
             await asyncio.get_running_loop().create_connection(
                 lambda: End(self.link, self), "127.0.0.1", self.link.server
             )
-            self.transport.resume_reading()
         except OSError:
             self.transport.close()
+
+    def meet(self, other: "End") -> None:
+        """Deliver to the other end what has arrived before it."""
+        self.other = other
+        for data in self._early:
+            self.deliver(data)
 
     def data_received(self, data: bytes) -> None:
         """Hand it to the link."""
@@ -105,8 +111,7 @@ class End(asyncio.Protocol):
         """Close the other end too, after what is under way to it."""
         if not self.near:
             self.link.closed(self)
-        if self.other:
-            self.pass_on(b"")
+        self.pass_on(b"")
 
     def pass_on(self, data: bytes, wait: float = 0) -> None:
         """Send it to the other end, after the way there and so many seconds more."""
@@ -120,12 +125,13 @@ class End(asyncio.Protocol):
 
     def deliver(self, data: bytes) -> None:
         """Write it to the other end."""
-        if self.other is None or self.other.transport.is_closing():
-            return
-        if data:
-            self.other.transport.write(data)
-        else:
-            self.other.transport.close()
+        if self.other is None:
+            self._early.append(data)
+        elif not self.other.transport.is_closing():
+            if data:
+                self.other.transport.write(data)
+            else:
+                self.other.transport.close()
 
 
 class RedisLink(Link):
