@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -192,12 +191,11 @@ class TestRedisLink:
             await client.ask(PING * 200, answers=200)
             # The first 100 come at once; were there no limit, all would within milliseconds.
             assert time.monotonic() - began > 0.99
-            assert [link._spend(1) > 0 for _ in range(3)] == [True] * 3
-            assert link.operations == 203
+            assert link.operations == 200
             await asyncio.sleep(1.1)
-            waits = [link._spend(1) for _ in range(110)]
-            assert waits[:100] == [0] * 100
-            assert all(0 < a < b for a, b in pairwise(waits[-5:]))
+            # A second's operations may come at once again, and no more than those.
+            assert link._spend(100) == 0
+            assert 9 < link._spend(1000) <= 10
 
     async def test_every_command_counts_however_it_arrives(self, redis_server: RedisServer) -> None:
         store = b"*3\r\n$3\r\nset\r\n$1\r\na\r\n$14\r\n*1\r\n$4\r\nPING\r\n\r\n"
