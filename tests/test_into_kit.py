@@ -281,7 +281,9 @@ class TestFromEachRelease:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize(("version", "seed"), list(zip([*STARTS, *BEFORE], count(), strict=False)))
+@pytest.mark.parametrize(
+    ("version", "seed"), list(zip([OLDEST, NEWEST, *BEFORE], count(), strict=False))
+)
 def test_no_comment_is_lost_wherever_it_stands(
     version: str, seed: int, rendered: Callable[[str], Path], after: list[Files]
 ) -> None:
@@ -714,16 +716,13 @@ class TestUpdate:
         assert "audit_entry" in git(project, *command[1].split())
 
     @pytest.mark.full
-    @pytest.mark.parametrize("version", [OLDEST, NEWEST])
-    def test_from_the_oldest_and_the_last_before_the_move(
-        self, version: str, releases: Path, tmp_path: Path, expected: Files
-    ) -> None:
-        untouched = start(releases, version, tmp_path / "untouched")
+    def test_from_the_oldest_release(self, releases: Path, tmp_path: Path, expected: Files) -> None:
+        untouched = start(releases, OLDEST, tmp_path / "untouched")
         update(untouched)
         assert unmerged(untouched) == []
         assert files_of(untouched) == expected
 
-        project = start(releases, version, tmp_path / "project")
+        project = start(releases, OLDEST, tmp_path / "project")
         apply(EDITS, project)
         commit_all(project, "Work")
         update(project)
