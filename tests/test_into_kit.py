@@ -592,7 +592,7 @@ def with_function(text: str, word: str) -> str:
 class TestSeveralModulesThatBecameOne:
     """Inside of the kit, in a release after the move into it."""
 
-    @pytest.mark.parametrize("move", [pytest.param(0, marks=pytest.mark.full), 1], ids=BEFORE)
+    @pytest.mark.parametrize("move", [0, pytest.param(1, marks=pytest.mark.full)], ids=BEFORE)
     def test_have_the_edits_of_each(
         self, move: int, rendered: Callable[[str], Path], after: list[Files]
     ) -> None:
