@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -11,12 +12,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import copy_template
-from tests.installed_servers import with_us
+from tests.installed_servers import port_is_free, with_us
 from tests.repositories import commit_all
 
 
@@ -29,6 +31,8 @@ class Service:
         """`user` is the id of another user than ours; `environment` adds to what is passed on."""
         self.folder = folder
         self.user = user
+        if folder.exists() and user is None:
+            reserve_addresses(folder)
         self.environment = {
             "PATH": f"{folder.parent / 'bin'}:/usr/local/bin:/usr/bin:/bin",
             "HOME": str(folder.parent),
@@ -64,6 +68,48 @@ class Service:
             stderr=subprocess.STDOUT,
             text=True,
         )
+
+
+PORTS = range(10_000, 20_000)
+"""Apart from those that a service draws of itself, and that systems give outgoing connections."""
+
+
+def reserve_addresses(project: Path) -> None:
+    """Give a project addresses that no other of this test run has, unless it has some.
+
+    A service draws two of 12,768 ports that are free at that moment. Hundreds are tested here, and
+    between two commands of one, which has no server running then, another may draw its port.
+    """
+    path = project / ".data" / "services.json"
+    if not path.exists():
+        path.parent.mkdir(mode=0o711, exist_ok=True)
+        (path.parent / ".gitignore").write_text("*\n")
+        logins = {"postgres": "postgres", "redis": "default"}
+        path.write_text(
+            json.dumps(
+                {
+                    name: {
+                        "port": next(_ports_of_this_worker),
+                        "password": secrets.token_hex(16),
+                        "username": username,
+                        "host": "127.0.0.1",
+                    }
+                    for name, username in logins.items()
+                }
+            )
+        )
+        path.chmod(0o600)
+
+
+def _free_ports() -> Iterator[int]:
+    """Those of this worker of pytest-xdist, each once before any comes again."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ports = PORTS[worker :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
+    first = secrets.randbelow(len(ports))  # so that two test runs on a machine hardly meet
+    return filter(port_is_free, cycle([*ports[first:], *ports[:first]]))
+
+
+_ports_of_this_worker = _free_ports()
 
 
 class Development:

@@ -125,6 +125,7 @@ def test_a_task_that_kills_the_whole_worker_is_given_up(
     wait_until_ended(task, start, *pool)
     assert task.state == "FAILURE"
     assert runs(path) == DELIVERIES
+    wait_for_letters(1)  # a failure is stored before it
     counts = {"tasks-redelivered": DELIVERIES, "tasks-given-up": 1}
     assert read_redis_status().counts == counts
 
@@ -138,6 +139,7 @@ def test_what_runs_beside_it_is_not_given_up(start: Start, tmp_path: Path) -> No
     start(*THREADS, **SWEPT_SOON)
     assert [each.get(timeout=SECONDS) for each in healthy] == ["done"] * 3
     assert runs(tmp_path / "healthy") > 3
+    wait_for_letters(1)
     assert dead_ids() == [task.id]
 
 
