@@ -12,18 +12,18 @@ from collections import OrderedDict
 from collections.abc import Collection
 from datetime import UTC, datetime
 from functools import cache
-from typing import NamedTuple
 
 from pwdlib import PasswordHash
-from sqlalchemy import ColumnElement, func, or_
+from pydantic import BaseModel
+from sqlalchemy import ColumnElement, bindparam, func, or_
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, col, select, update
 
+from kit.database import write_row
 from kit.models import AdminRole, AdminUser, ApiToken, AuditAction, AuditEntry
-from kit.places import service
 
 
-class KnownToken(NamedTuple):
+class KnownToken(BaseModel, frozen=True):
     """The facts about a valid token that authentication needs."""
 
     id: int
@@ -73,6 +73,17 @@ ALL_SCOPES = "*"
 """Of tokens that were made before there were scopes, and of the developer's."""
 
 token_cache = TokenCache(seconds=60, size=1024)
+
+_note_use = (
+    update(ApiToken)
+    .where(
+        col(ApiToken.token_hash) == bindparam("digest"),
+        col(ApiToken.revoked_at).is_(None),
+        or_(col(ApiToken.expires_at).is_(None), col(ApiToken.expires_at) > func.now()),
+    )
+    .values(last_used_at=func.now())
+    .returning(col(ApiToken.id), col(ApiToken.name), col(ApiToken.expires_at), col(ApiToken.scopes))
+)
 
 
 def create_api_token(
@@ -139,34 +150,13 @@ async def find_token(token: str) -> KnownToken | None:
     digest = hash_token(token)
     known = token_cache.get(digest)
     if known is None:
-        known = await _note_use(digest)
+        known = await write_row(_note_use, KnownToken, digest=digest)
         if known is None:
             return None
         token_cache.put(digest, known)
     if known.expires_at is not None and known.expires_at <= datetime.now(UTC):
         return None
     return known
-
-
-async def _note_use(digest: str) -> KnownToken | None:
-    statement = (
-        update(ApiToken)
-        .where(
-            col(ApiToken.token_hash) == digest,
-            col(ApiToken.revoked_at).is_(None),
-            or_(col(ApiToken.expires_at).is_(None), col(ApiToken.expires_at) > func.now()),
-        )
-        .values(last_used_at=func.now())
-        .returning(
-            col(ApiToken.id), col(ApiToken.name), col(ApiToken.expires_at), col(ApiToken.scopes)
-        )
-    )
-    async with service.async_session_maker() as session:
-        row = (await session.exec(statement)).first()
-        await session.commit()
-    if row is None:
-        return None
-    return KnownToken(row.id, row.name, row.expires_at, frozenset(row.scopes))
 
 
 def forget_known_tokens() -> None:

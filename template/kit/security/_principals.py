@@ -295,7 +295,9 @@ async def api_token_principal(request: HTTPConnection) -> Principal | None:
     """The principal of the API token in the request; None without a valid one."""
     token = bearer_token(request)
     found = await find_token(token) if token else None
-    return found and Principal(PROGRAMS, str(found.id), found.name, scopes=found.scopes)
+    if found is None:
+        return None
+    return Principal(PROGRAMS, str(found.id), found.name, scopes=found.scopes)
 
 
 WINDOW = 60

@@ -1,15 +1,20 @@
 """What a request costs where the database is far away: round trips, counted on the wire."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import cycle, islice
 
 import httpx
 import pytest
+from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
+from sqlmodel import Session
 
 from app.core.config import settings
+from kit.security import create_api_token
+from kit.security._credentials import ALL_SCOPES
 from kit.testing import own_database, run_api
 from kit.tests.counting_link import CountingLink
 from kit.tests.pgbouncer import pgbouncer
@@ -22,17 +27,24 @@ pytestmark = pytest.mark.slow
 
 @dataclass(frozen=True)
 class Service:
-    """An API and the link to its database."""
+    """An API, the link to its database, and the database without the link."""
 
     client: httpx.Client
     link: CountingLink
+    database: str
 
-    def round_trips(self, method: str, path: str, body: dict[str, str] | None = None) -> int:
+    def round_trips(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, str] | None = None,
+        tokens: Sequence[str] = ("",),
+    ) -> int:
         """What the request costs once the first of its kind have been answered."""
-        for _ in range(2 * POOL_SIZE):
-            self.client.request(method, path, json=body).raise_for_status()
-        before = self.link.round_trips
-        self.client.request(method, path, json=body).raise_for_status()
+        for token in islice(cycle(tokens), 2 * POOL_SIZE + 1):
+            headers = {"Authorization": f"Bearer {token}"} if token else {}
+            before = self.link.round_trips
+            self.client.request(method, path, json=body, headers=headers).raise_for_status()
         return self.link.round_trips - before
 
 
@@ -47,6 +59,7 @@ def service(pooler: str) -> Iterator[Service]:
     """An API on a database of its own, with or without a pooler before it."""
     with ExitStack() as stack:
         environment = stack.enter_context(own_database())
+        direct = make_url(environment["DATABASE_URL"]).set(drivername="postgresql+psycopg2")
         if pooler != "none":
             behind = stack.enter_context(pgbouncer(pooler, pool_size=2 * POOL_SIZE))
             url = make_url(behind["DATABASE_URL"]).set(database=environment["POSTGRES_DB"])
@@ -56,7 +69,7 @@ def service(pooler: str) -> Iterator[Service]:
         environment |= {"POSTGRES_POOLER": pooler, "POSTGRES_POOL_SIZE": str(POOL_SIZE)}
         address = stack.enter_context(run_api(environment))
         client = stack.enter_context(httpx.Client(base_url=address))
-        yield Service(client, link)
+        yield Service(client, link, direct.render_as_string(hide_password=False))
 
 
 @pytest.fixture
@@ -72,6 +85,18 @@ def test_a_read_needs_no_transaction(
     # Behind a pooler no statement is kept prepared: one round trip prepares, one executes.
     expected = {"none": 1, "transaction": 2}[pooler]
     assert service.round_trips("GET", NOTES if has_session else note) == expected
+
+
+def test_a_token_costs_one_statement_in_a_minute(service: Service, pooler: str, note: str) -> None:
+    engine = create_engine(service.database)
+    with Session(engine) as session:
+        names = [f"{note}-{number}" for number in range(2 * POOL_SIZE + 1)]
+        tokens = [create_api_token(session, name, scopes=[ALL_SCOPES]) for name in names]
+        session.commit()
+    engine.dispose()
+    first = service.round_trips("GET", note, tokens=tokens)
+    again = service.round_trips("GET", note, tokens=tokens[-1:])
+    assert first - again == {"none": 1, "transaction": 2}[pooler]
 
 
 @pytest.mark.skipif(
