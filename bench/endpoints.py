@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ UNIT = "requests/CPU s"
 OWN = "/api/measured"
 FLOOR = "Starlette and a bare asyncpg pool"
 SENDING_FLOOR = f"{FLOOR}, and Celery's `delay` in a thread"
+TOKENS = 100_000
 MEASURED = Path(__file__).parent / "in_project" / "measured_notes.py"
 GOALS = {
     "direct": {"read": 0.30, "read-session": 0.22, "create": 0.30, "send": 0.6},
@@ -30,7 +32,7 @@ def measure(workshop: Workshop) -> list[Row]:
     servers = workshop.servers
     urls = {"direct": servers.direct, "pooler": servers.pooler}
     rows = [row for how, url in urls.items() if url for row in _database(workshop, how, url)]
-    return [*rows, _health(workshop)]
+    return [*rows, _tokens(workshop), _health(workshop)]
 
 
 @contextmanager
@@ -90,6 +92,21 @@ def _database(workshop: Workshop, how: str, url: str) -> list[Row]:
             title = f"{what}, {where}"
             rows.append(Row(f"{name}-{how}", title, UNIT, samples, floor_samples, floor_is, goal))
     return rows
+
+
+def _tokens(workshop: Workshop) -> Row:
+    """With more tokens than are used twice in the minute for which one is known."""
+    settings = production(workshop.servers, workshop.servers.direct)
+    tokens = workshop.folder / "tokens"
+    script = Path(__file__).parent / "in_project" / "many_tokens.py"
+    workshop.project.run_python(str(script), str(tokens), str(TOKENS), **settings)
+    with running_api(workshop.installed, settings) as service:
+        path = f"{NOTES}/{write_note(service, workshop.token)}"
+        one = Request("GET", path, token=workshop.token)
+        samples, floor_samples = _compare((service, replace(one, tokens=tokens)), (service, one))
+    what = f"read a row with each of {TOKENS:,} tokens in turn"
+    goal = Goal(0.9, at_least=True)
+    return Row("tokens", what, UNIT, samples, floor_samples, "with one token", goal)
 
 
 def _health(workshop: Workshop) -> Row:

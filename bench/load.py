@@ -10,6 +10,16 @@ from pathlib import Path
 from bench.service import Server
 
 REPORT = Path(__file__).with_name("load.lua")
+IN_ROTATION = """
+tokens = {}
+for line in io.lines(tokens_file) do tokens[#tokens + 1] = line end
+math.randomseed(os.time())
+turn = math.random(#tokens)
+function request()
+  turn = turn % #tokens + 1
+  wrk.headers["Authorization"] = "Bearer " .. tokens[turn]
+  return wrk.format()
+end"""
 FAILED = "load on {url} failed: {errors} errors in {requests} requests"
 
 
@@ -21,6 +31,8 @@ class Request:
     path: str
     body: str = ""
     token: str = ""
+    tokens: Path | None = None
+    """A file with a token a line, each of which is used once before any is used again."""
 
 
 @dataclass(frozen=True)
@@ -67,5 +79,7 @@ def _script(request: Request) -> str:
     lines = [f"wrk.method = {json.dumps(request.method)}"]
     if request.body:
         lines.append(f"wrk.body = {json.dumps(request.body)}")
+    if request.tokens:
+        lines += [f"tokens_file = {json.dumps(str(request.tokens))}", IN_ROTATION]
     lines += [f"wrk.headers[{json.dumps(k)}] = {json.dumps(v)}" for k, v in headers.items()]
     return "\n".join([*lines, REPORT.read_text(encoding="utf-8")])
