@@ -25,7 +25,7 @@ print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru
 def measure(workshop: Workshop) -> list[Row]:
     """Imports, an API process and a worker."""
     return [
-        *_import(workshop.installed, "import", SERVICE, SERVICE, Goal(1.2)),
+        *_import(workshop.installed, "import", SERVICE, SERVICE, Goal(1.5)),
         *_import(workshop.installed, "import-libraries", LIBRARIES, "import its libraries alone"),
         _api_memory(workshop),
         _worker_memory(workshop),

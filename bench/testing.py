@@ -35,7 +35,7 @@ def _rollback(project: Project) -> Row:
         [subject for subject, _ in pairs],
         [floor for _, floor in pairs],
         "the same with two health requests",
-        Goal(4.5),
+        Goal(6),
     )
 
 

@@ -655,6 +655,8 @@ class TestSeveralModulesThatBecameOne:
         [
             ("from kit.http._finite import _decode", "from kit.http._routers import _decode"),
             ("from kit.errors._problems import Problem", "from kit.errors import Problem"),
+            ("from kit.errors._causes import is_conflict", "from kit.causes import is_conflict"),
+            ("from kit.errors import is_outage", "from kit.errors import is_outage"),
             ("from kit.process import _name", "from kit import process as _name"),
             ("from kit.process import this_process", "from kit.process import this_process"),
             ("import kit.process as p", "import kit.process as p"),

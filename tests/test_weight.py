@@ -5,7 +5,7 @@ from pathlib import Path
 from tests.conftest import Render
 from tests.rendered import files
 
-FILES = 195  # 6 of them are the rehearsal, which came later than the goal of 190
+FILES = 196  # 6 of them are the rehearsal, which came later than the goal of 190
 PYTHON_OF_THE_OWNER = 5_000
 """Lines outside of `kit/`, the skeleton of an extension and the tests included."""
 PYTHON_OF_THE_KIT = 24_300

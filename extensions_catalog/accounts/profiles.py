@@ -13,7 +13,7 @@ from sqlmodel import col, select, update
 
 from app.core import database
 from app.extensions.accounts.models import AccountsProfile, CurrentUser
-from kit.errors import first_line
+from kit.causes import first_line
 from kit.messages import publish
 
 logger = logging.getLogger(__name__)

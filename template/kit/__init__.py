@@ -11,7 +11,7 @@ with an underscore. A room uses those on the floors below its own, never one abo
     admin, lifespan, queue                   # SQLAdmin; start and end; Celery, beat and Flower
     listing, messages, outbox, security      # pages of rows; messages; rows to send; tokens
     errors, migrations, models               # problem details; Alembic; the kit's tables
-    connections                              # how many there may be, and are
+    causes, connections                      # why something failed; how many there are
     database, pages, redis                   # sessions; templates; the pool and Celery's transport
     extensions, process                      # which are on; name and log of this process
     discovery                                # modules of a package

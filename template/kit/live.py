@@ -24,9 +24,10 @@ from fastapi.responses import HTMLResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from kit.causes import first_line
 from kit.connections import Census
 from kit.context import get_request_id, root_path
-from kit.errors import Problem, first_line
+from kit.errors import Problem
 from kit.extensions import load_extensions
 from kit.places import service
 from kit.process import ConsoleFormatter

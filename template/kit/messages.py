@@ -44,7 +44,7 @@ from sqlalchemy.util.concurrency import in_greenlet
 from sqlmodel import Session
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from kit.errors import first_line, is_outage
+from kit.causes import first_line, is_outage
 from kit.extensions import load_extensions
 from kit.places import service
 

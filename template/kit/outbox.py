@@ -50,8 +50,8 @@ from sqlalchemy import (
 )
 from sqlmodel import Field, Session, SQLModel, col, select
 
+from kit.causes import first_line, is_outage
 from kit.context import get_task_id
-from kit.errors import first_line, is_outage
 from kit.places import service
 from kit.process import mask_secrets
 from kit.redis import count_event

@@ -14,8 +14,8 @@ from typing import Any
 
 from sqlalchemy import MetaData
 
+from kit.causes import first_line
 from kit.connections import Census, count_postgres, count_redis
-from kit.errors import first_line
 from kit.migrations import read_state, script_directory
 from kit.outbox import Backlog, read_backlogs
 from kit.places import service

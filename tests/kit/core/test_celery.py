@@ -36,6 +36,20 @@ def test_importing_the_queue_asks_for_no_address_of_redis() -> None:
     assert answer.stdout.strip() == "False", answer.stderr
 
 
+@pytest.mark.slow
+def test_a_worker_does_without_the_web_framework() -> None:
+    code = (
+        "import sys; from app.core.celery import celery_app; "
+        "celery_app.loader.import_default_modules(); "
+        "print({'fastapi', 'starlette', 'sqladmin', 'alembic', 'jinja2'} & {*sys.modules})"
+    )
+    environment = os.environ | {"ENABLED_EXTENSIONS": "_example"}
+    answer = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert answer.stdout.strip() == "set()", answer.stderr
+
+
 def test_core_tasks_are_found_by_themselves() -> None:
     celery_app.loader.import_default_modules()
     names = {name for name in celery_app.tasks if not name.startswith("celery.")}

@@ -24,17 +24,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.core.config import BASE_DIR, settings
+from kit.causes import first_line, is_conflict, is_outage, is_unstorable
 from kit.database import ReadOnlyViolationError
-from kit.errors import (
-    Problem,
-    UnhandledErrorMiddleware,
-    first_line,
-    is_conflict,
-    is_outage,
-    is_unstorable,
-    problem_for,
-    setup_errors,
-)
+from kit.errors import Problem, UnhandledErrorMiddleware, problem_for, setup_errors
 from kit.http._middleware import middleware_stack
 from kit.redis._pool import RedisPoolBusyError
 from kit.redis._transport import PayloadTooLargeError
