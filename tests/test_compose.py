@@ -62,6 +62,15 @@ OPERATIONS = {
 }
 """Targets of make, and a part of what each says."""
 
+CHANGES = (
+    ("db-downgrade to=core@-1 yes=1", 0, "Running downgrade core_0003 -> core_0002"),
+    ("db-upgrade", 0, "Running upgrade core_0002 -> core_0003"),
+    ("db-stamp to=heads", 0, "Will assume transactional DDL"),
+    ("db-forget extension=gone", 2, "gone"),
+    ("db-reset", 2, "production"),
+)
+"""What changes the database, in this order: the status that make ends with, and what it says."""
+
 RELEASE, BACK = re.findall(r"```sh\n(docker tag .+?)```", DEPLOYMENT, re.DOTALL)
 """The commands that replace two APIs one after the other, and what to begin with to go back."""
 
@@ -311,6 +320,12 @@ class TestUp:
         for target, expected in OPERATIONS.items():
             said = f"{operated[target].stderr}{operated[target].stdout}"
             assert (operated[target].returncode, expected in said) == (0, True), said
+
+    def test_its_database_is_changed_where_it_runs(self, composition: Composition) -> None:
+        for target, status, expected in CHANGES:
+            done = composition.make(*target.split(), "in=compose")
+            said = f"{done.stderr}{done.stdout}"
+            assert (done.returncode, expected in said) == (status, True), said
 
 
 class Proxy:
