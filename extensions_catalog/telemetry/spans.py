@@ -32,7 +32,7 @@ class BeginningSampler(Sampler):
     def __init__(self, decides: Sampler) -> None:
         self._decides = decides
 
-    def should_sample(  # noqa: PLR0917 (the base class's signature)
+    def should_sample(
         self,
         parent_context: Context | None,
         trace_id: int,
