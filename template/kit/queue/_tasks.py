@@ -12,7 +12,6 @@ import importlib.util
 import json
 import logging
 import time
-import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -38,6 +37,7 @@ from redis.exceptions import LockError
 
 from kit.connections import begin_process, redis_limit
 from kit.context import get_request_id, get_task_id
+from kit.discovery import last_line_in
 from kit.extensions import enabled_extensions
 from kit.models import AuditEntry
 from kit.outbox import delete_old
@@ -53,7 +53,7 @@ from kit.redis import (
     redis_client,
     run_redis_call,
 )
-from kit.settings import StartupError, settings
+from kit.settings import BASE_DIR, StartupError, settings
 
 logger = logging.getLogger(__name__)
 
@@ -283,17 +283,16 @@ def _schedule_modules() -> Iterator[tuple[str, str]]:
 
 
 def _read(module_name: str) -> dict[str, Any]:
-    file = module_name.replace(".", "/") + ".py"
     try:
         module = importlib.import_module(module_name)
     except Exception as error:
-        line = traceback.extract_tb(error.__traceback__)[-1].lineno
-        line = error.lineno if isinstance(error, SyntaxError) else line
+        where = last_line_in(BASE_DIR / "app", error)
         raise ScheduleError(
-            f"{file} is broken at line {line}: {type(error).__name__}: {error}. Fix it."
+            f"cannot import {module_name}: {where}: {type(error).__name__}: {error}"
         ) from error
     schedules = getattr(module, "SCHEDULES", None)
     if not isinstance(schedules, dict):
+        file = module_name.replace(".", "/") + ".py"
         raise ScheduleError(
             f"{file} defines no dictionary SCHEDULES; define one, or remove the file."
         )
@@ -317,6 +316,12 @@ def _check(module_name: str, name: str, entry: Any) -> None:
         raise ScheduleError(
             f"{where} has the schedule {entry['schedule']!r}, expected seconds above 0, a "
             "timedelta, a crontab or an rrule of redbeat."
+        )
+    if getattr(entry["schedule"], "nowfun", None):
+        raise ScheduleError(
+            f"{where} has a schedule with `nowfun`, which RedBeat does not keep: it would run at "
+            f"that time of CELERY_TIMEZONE, {settings.CELERY_TIMEZONE}. For another time zone let "
+            "it run each hour, and have the task look at `datetime.now(ZoneInfo(…)).hour`."
         )
     try:
         json.dumps([entry.get(key) for key in ("args", "kwargs", "options")], cls=JSONEncoder)

@@ -1,8 +1,9 @@
 import sys
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from celery.schedules import crontab
@@ -71,7 +72,7 @@ def test_an_extension_without_schedules_is_fine(inn: Path) -> None:
 )
 def test_a_file_that_cannot_be_imported_names_itself(inn: Path, text: str, line: int) -> None:
     inn.write_text(text)
-    expected = rf"app/extensions/inn/tasks/schedules.py is broken at line {line}: "
+    expected = rf"cannot import app\.extensions\.inn\.tasks\.schedules: {inn}:{line}: \w+Error: "
     with pytest.raises(ScheduleError, match=expected):
         collect_schedules()
 
@@ -93,6 +94,12 @@ def test_schedules_of_each_kind_are_taken(entry: dict[str, Any], schedule: objec
 def test_what_is_no_schedule_is_refused(entry: dict[str, Any], schedule: object) -> None:
     entry["schedule"] = schedule
     with pytest.raises(ScheduleError, match=f"{OWN} has the schedule .* expected seconds"):
+        collect_schedules()
+
+
+def test_a_time_zone_that_redbeat_would_forget_is_refused(entry: dict[str, Any]) -> None:
+    entry["schedule"] = crontab(hour=7, nowfun=lambda: datetime.now(ZoneInfo("Europe/Berlin")))
+    with pytest.raises(ScheduleError, match=f"{OWN} has a schedule with `nowfun`.*UTC"):
         collect_schedules()
 
 
