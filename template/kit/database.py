@@ -311,6 +311,13 @@ def connect_for_writing() -> AbstractContextManager[Connection]:
     return connection.execution_options(isolation_level="AUTOCOMMIT")
 
 
+ASYNC_IN_WORKER = (
+    "a worker has no async connections: the plan counts none for it, and each `asyncio.run` would "
+    "leave some to a loop that has ended. In a task read and write with "
+    "`with sync_session_maker() as session`, of app.core.database."
+)
+
+
 def name_connections(engine: Engine) -> None:
     """Name each connection of the engine `service:role@host:pid`, and give it up when it is dead.
 
@@ -322,6 +329,8 @@ def name_connections(engine: Engine) -> None:
     def _name(_dialect: object, _record: object, _args: object, parameters: dict[str, Any]) -> None:
         name = application_name(settings, this_process.role)
         if engine.driver == "asyncpg":
+            if this_process.role in ("worker", "worker-child"):
+                raise RuntimeError(ASYNC_IN_WORKER)
             given = parameters.get("server_settings", {})
             parameters["server_settings"] = given | {"application_name": name}
         else:

@@ -4,6 +4,7 @@ Importing this module starts no server and asks for no address: Celery calls `co
 it first needs it. At the end: Flower's receiver of events, and the protection of its pages.
 """
 
+import inspect
 import logging
 import os
 import time
@@ -29,6 +30,7 @@ from kit.context import (
     unbind_request_id,
     unbind_task_id,
 )
+from kit.discovery import place_of
 from kit.messages import setup_message_handlers
 from kit.places import service
 from kit.process import configure_logging, mask_secrets, this_process
@@ -48,7 +50,7 @@ from kit.redis import (
     run_redis_call,
     tls_options,
 )
-from kit.settings import BASE_DIR, settings
+from kit.settings import BASE_DIR, StartupError, settings
 
 logger = logging.getLogger(__name__)
 
@@ -229,6 +231,12 @@ def _prepare_worker(**_: Any) -> None:
 
 @signals.worker_init.connect
 def _begin_worker(sender: Any, **_: Any) -> None:
+    for name, task in service.celery_app.tasks.items():
+        if inspect.iscoroutinefunction(task.run):
+            raise StartupError(
+                f"{place_of(task.run)}: the task {name} is `async def`, which Celery does not "
+                "await. Write `def`, and for the database `with sync_session_maker() as session`."
+            )
     begin_process("worker", children=_children(sender))
     setup_message_handlers()
 

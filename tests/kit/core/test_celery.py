@@ -57,6 +57,29 @@ def test_core_tasks_are_found_by_themselves() -> None:
     assert {f"{module}.ping", f"{module}.heartbeat"} <= names
 
 
+@pytest.mark.slow
+def test_a_worker_does_not_start_with_a_task_that_is_async(tmp_path: Path) -> None:
+    (tmp_path / "probe_tasks.py").write_text(
+        "from celery import shared_task\n\n\n@shared_task\nasync def fetch():\n    pass\n"
+    )
+    command = "celery --app app.core.celery:celery_app worker --include probe_tasks"
+
+    answer = subprocess.run(
+        [sys.executable, "-m", *command.split()],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert answer.returncode == 1
+    assert f"error: {tmp_path}/probe_tasks.py:4: the task probe_tasks.fetch is `async def`" in (
+        answer.stderr
+    )
+    assert "Traceback" not in answer.stderr
+
+
 def test_a_sender_gets_an_id_and_a_state() -> None:
     task = ping.apply_async(("hello",), queue="nobody")
     assert celery_app.AsyncResult(task.id).state == "PENDING"
