@@ -30,6 +30,7 @@ from celery.app.control import Control as CeleryControl
 from celery.backends.base import SyncBackendMixin
 from celery.backends.redis import RedisBackend
 from celery.exceptions import TimeoutError as CeleryTimeoutError
+from celery.utils.serialization import UnpickleableExceptionWrapper
 from kombu.exceptions import DecodeError, EncodeError
 from kombu.pidbox import Mailbox as KombuMailbox
 from kombu.serialization import prepare_accept_content
@@ -530,6 +531,19 @@ class Backend(SyncBackendMixin, _CeleryBackend):  # type: ignore[misc]
         if state in states.EXCEPTION_STATES:
             value = mask_secrets(value)  # an error may quote what it was called with
         return super()._set_with_state(key, value, state)
+
+    def prepare_exception(self, exc: BaseException, serializer: str | None = None) -> Any:
+        """Prepare an error for storage, so that its kind and its words can be read back.
+
+        Celery keeps the arguments alone, by which not every error is made again: pydantic's
+        `ValidationError` has none, and SQLAlchemy's take more than they keep.
+        """
+        prepared = super().prepare_exception(exc, serializer)
+        if type(self.exception_to_python(prepared)).__name__ == type(exc).__name__:
+            return prepared
+        kind, args = type(exc), prepared["exc_message"]
+        wrapper = UnpickleableExceptionWrapper(kind.__module__, kind.__name__, args, str(exc))
+        return super().prepare_exception(wrapper, serializer)
 
     def on_task_call(self, producer: Any, task_id: str) -> None:
         """Do nothing: Celery's own subscribes to the result, with a connection for each sender."""

@@ -5,6 +5,8 @@ import celery.exceptions
 import pytest
 import redis
 from celery.app.trace import build_tracer
+from pydantic_core import ValidationError
+from sqlalchemy.exc import OperationalError
 
 from app.core.celery import celery_app
 from app.core.config import settings
@@ -98,6 +100,20 @@ class TestStoring:
         lasts = int(observer.ttl(key))
 
         assert settings.CELERY_RESULT_EXPIRES - 5 < lasts <= settings.CELERY_RESULT_EXPIRES
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValidationError.from_exception_data("Order", [{"type": "missing", "loc": ("number",)}]),
+        OperationalError("SELECT 1", {}, ValueError("gone")),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_that_cannot_be_made_again_keeps_its_kind_and_its_words(error: Exception) -> None:
+    celery_app.backend.store_result("failed", error, "FAILURE")
+    read = celery_app.AsyncResult("failed").result
+    assert (read.exc_cls_name, str(read)) == (type(error).__name__, str(error))
 
 
 def test_a_task_that_took_too_long_is_reported(

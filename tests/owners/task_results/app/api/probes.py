@@ -16,7 +16,16 @@ class NewProbe(BaseModel):
     """What is to be measured."""
 
     kind: Literal[
-        "spectrum", "price", "broken-sensor", "moment", "serial", "nothing", "distance", "colours"
+        "spectrum",
+        "price",
+        "broken-sensor",
+        "moment",
+        "serial",
+        "nothing",
+        "distance",
+        "colours",
+        "sample",
+        "count",
     ]
 
 

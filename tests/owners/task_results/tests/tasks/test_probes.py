@@ -27,6 +27,20 @@ def measure(service: httpx.Client, kind: str) -> dict[str, Any]:
 @pytest.mark.slow
 def test_every_result_is_read_back(running_service: httpx.Client) -> None:
     assert {kind: measure(running_service, kind)["result"] for kind in RESULTS} == RESULTS
-    colours = measure(running_service, "colours")
-    assert colours["state"] == "FAILURE"
-    assert "set is not JSON serializable" in colours["error"]["message"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "error", "message"),
+    [
+        ("colours", "EncodeError", "set is not JSON serializable"),
+        ("sample", "ValidationError", "grams\n  Input should be a valid integer"),
+        ("count", "RuntimeError", "a worker has no async connections"),
+    ],
+)
+def test_what_fails_says_why(
+    running_service: httpx.Client, kind: str, error: str, message: str
+) -> None:
+    task = measure(running_service, kind)
+    assert (task["state"], task["error"]["type"]) == ("FAILURE", error)
+    assert message in task["error"]["message"]
