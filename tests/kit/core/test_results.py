@@ -112,7 +112,7 @@ class TestStoring:
 )
 def test_an_error_that_cannot_be_made_again_keeps_its_kind_and_its_words(error: Exception) -> None:
     celery_app.backend.store_result("failed", error, "FAILURE")
-    read = celery_app.AsyncResult("failed").result
+    read: Any = celery_app.AsyncResult("failed").result
     assert (read.exc_cls_name, str(read)) == (type(error).__name__, str(error))
 
 
