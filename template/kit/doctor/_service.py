@@ -21,7 +21,6 @@ from sqlalchemy import Connection, MetaData, inspect, text
 from sqlalchemy.orm import Mapper
 from starlette.types import Message
 
-from kit import models
 from kit.admin import ADMIN_PATH, model_views
 from kit.connections import postgres_budget, postgres_remedy, redis_budget, redis_remedy
 from kit.database import tables_without_row_security
@@ -578,8 +577,6 @@ def _outboxes(connection: Connection) -> Iterator[Finding]:
 def _searches(connection: Connection) -> Iterator[Finding]:
     quoted = connection.dialect.identifier_preparer
     for view in model_views(service.application):
-        if view.model.__module__ == models.__name__:
-            continue  # the next revision would drop an index of the owner's on a table of the kit
         mapper: Mapper[Any] = inspect(view.model)
         names = {*mapper.columns.keys()} & {*view._search_fields}  # noqa: SLF001
         columns = [mapper.columns[name].name for name in names]
@@ -592,8 +589,8 @@ def _searches(connection: Connection) -> Iterator[Finding]:
                 f"the admin searches {', '.join(each.column for each in found)} of {table}, about "
                 f"{found[0].rows:,} rows, without an index",
                 "Run in a revision `CREATE EXTENSION IF NOT EXISTS pg_trgm` and "
-                f"`CREATE INDEX CONCURRENTLY {index} ON {table} USING gin ({indexed})`, and give "
-                "the model the same index.",
+                f"`CREATE INDEX CONCURRENTLY {index} ON {table} USING gin ({indexed})`, and write "
+                "the same as an Index in app/models/.",
             )
 
 

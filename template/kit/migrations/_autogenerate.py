@@ -114,7 +114,7 @@ def complete_revision(
         _try(up, down, metadata, context, is_whole=not left_out)
     notices = [f"Left out, not of the extension {request.branch}: {name}." for name in left_out]
     if request.branch == SERVICE:
-        notices += _mention_extensions(revision, owners)
+        notices += _mention_extensions(revision, owners) + _mention_kit(revision, owners)
     if request.is_autogenerate and not _operations(revision):
         notices += [] if left_out else _agreement(connection)
         directives.clear()
@@ -219,6 +219,15 @@ def _mention_extensions(revision: ops.MigrationScript, owners: Owners) -> list[s
         "extension of your own, delete the new file and run "
         f'`make db-migrate extension={extension} message="…"` first.'
         for extension in sorted(extensions)
+    ]
+
+
+def _mention_kit(revision: ops.MigrationScript, owners: Owners) -> list[str]:
+    return [
+        f"This revision drops {each.index_name} of {each.table_name}, a table of the kit. To keep "
+        "that index, delete the new file and write the index as an `Index` in `app/models/`."
+        for each in _flat(_operations(revision))
+        if isinstance(each, ops.DropIndexOp) and owners.owner(each.table_name or "") == CORE
     ]
 
 

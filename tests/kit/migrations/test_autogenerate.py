@@ -139,6 +139,33 @@ def test_each_branch_gets_its_tables_and_nothing_else(project: Path, fresh_datab
     assert drop.read_text().count("op.drop_table(") == 2
 
 
+def test_an_index_of_a_kit_s_table_that_no_model_has_is_mentioned(
+    project: Path, fresh_database: str
+) -> None:
+    (project / "app" / "extensions" / "probe_inn" / "models.py").unlink()
+    (project / "alembic" / "versions" / "by_hand.py").write_text(
+        "from alembic import op\n\n"
+        'revision = "aaa"\ndown_revision = None\nbranch_labels = ("service",)\n'
+        f'depends_on = "{script_directory().get_revision("core@head").revision}"\n\n\n'
+        'def upgrade():\n    op.create_index("ix_audit_entry_client", "audit_entry", ["client"])\n'
+    )
+    before = revisions(project)
+    command = ("revision", "--autogenerate", "-m", "probe")
+
+    dropped = alembic(fresh_database, *command, project=project)
+    for revision in revisions(project) - before:
+        revision.unlink()
+    (project / "app" / "models" / "audit.py").write_text(
+        "from sqlalchemy import Index\nfrom sqlmodel import col\n\n"
+        "from kit.models import AuditEntry\n\n"
+        'Index("ix_audit_entry_client", col(AuditEntry.client))\n'
+    )
+    kept = alembic(fresh_database, *command, project=project)
+
+    assert "drops ix_audit_entry_client of audit_entry, a table of the kit" in dropped.output
+    assert "The models and the migrations agree" in kept.output
+
+
 def test_a_blank_revision_has_the_imports_of_alembic_s_own(
     project: Path, fresh_database: str
 ) -> None:
