@@ -105,7 +105,9 @@ class TestStoring:
 @pytest.mark.parametrize(
     "error",
     [
-        ValidationError.from_exception_data("Order", [{"type": "missing", "loc": ("number",), "input": {}}]),
+        ValidationError.from_exception_data(
+            "Order", [{"type": "missing", "loc": ("number",), "input": {}}]
+        ),
         OperationalError("SELECT 1", {}, ValueError("gone")),
     ],
     ids=lambda error: type(error).__name__,
