@@ -70,7 +70,13 @@ ACCEPTS = """
     END $$
 """
 
-TABLES = OURS + "SELECT oid, oid::regclass::text AS name, key FROM tables"
+TABLES = (
+    OURS
+    + """
+    SELECT oid, oid::regclass::text AS name, key,
+        EXISTS (SELECT FROM pg_index WHERE indrelid = oid AND NOT indimmediate) AS has_deferrable
+    FROM tables"""
+)
 
 COLUMNS = """
     SELECT attrelid AS table, attnum AS number, attname, quote_ident(attname) AS name,
@@ -139,6 +145,10 @@ class RowMaker:
         connection.execute(text(ACCEPTS))
         tables = connection.execute(text(TABLES)).all()
         self.names: dict[int, str] = {row.oid: row.name for row in tables}
+        # PostgreSQL has no `ON CONFLICT` for a table with a deferrable unique constraint.
+        self._on_conflict = {
+            row.oid: "" if row.has_deferrable else " ON CONFLICT DO NOTHING" for row in tables
+        }
         self._models = {row.oid: metadata.tables.get(row.key) for row in tables}
         parameters = {"tables": list(self.names)}
         self._columns = connection.execute(text(COLUMNS), parameters).all()
@@ -228,7 +238,7 @@ class RowMaker:
             f"INSERT INTO {self.names[oid]} {f'({names})' if names else ''} SELECT {names}"
             f" FROM (SELECT made_up.* FROM {source} CROSS JOIN LATERAL (SELECT *"
             f" FROM {', '.join(lists)} WHERE {conditions} LIMIT 1) AS made_up) AS made_up"
-            " ON CONFLICT DO NOTHING"
+            f"{self._on_conflict[oid]}"
         )
 
     def _values_to_try(self, column: Any, referred: str | None, checks: Iterable[Any]) -> list[str]:

@@ -40,6 +40,7 @@ CREATE TABLE either (
     CHECK (num_nonnulls(a, b) = 1)
 );
 CREATE TABLE stay (id serial, nights int4range NOT NULL, EXCLUDE USING gist (nights WITH &&));
+CREATE TABLE queue (id serial, place int UNIQUE DEFERRABLE, name text UNIQUE);
 CREATE SCHEMA ledger;
 CREATE TABLE ledger.entry (order_id int NOT NULL REFERENCES "order" ON DELETE CASCADE)
 """
@@ -60,8 +61,8 @@ async def test_every_kind_of_column_and_constraint_gets_rows(
         empty = await tables.run_sync(fill_tables, MetaData(), count=count, first=first)
         assert empty == {}
 
-    names = ["api_token", '"order"', "line", "part", "egg", "hen", "either", "stay", "ledger.entry"]
-    for name in names:
+    names = ["api_token", '"order"', "line", "part", "egg", "hen", "either", "stay", "queue"]
+    for name in (*names, "ledger.entry"):
         found = await tables.scalar(text(f"SELECT count(*) FROM {name}"))  # noqa: S608
         assert found == 2 * count, name
 
