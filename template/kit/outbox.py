@@ -147,7 +147,7 @@ class Backlog:
 def read_backlogs(connection: Connection, metadata: MetaData = SQLModel.metadata) -> list[Backlog]:
     """Read the backlog of each outbox, and of each table with an index that has a `DUE_COLUMN`."""
     queries = []
-    for table in metadata.sorted_tables:
+    for _, table in sorted(metadata.tables.items()):
         for index in table.indexes:
             due = table.columns.get(index.info.get(DUE_COLUMN, ""))
             if due is not None:

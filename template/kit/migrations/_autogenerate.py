@@ -373,18 +373,41 @@ def _complete_operations(
     named = [_table_in_sql(each) for each in up.ops if isinstance(each, ops.CreateTableOp)]
     schemas = {each.rpartition(".")[0] for each in (*named, *new)} - {""}
     schemas -= {quote(each) for each in sa.inspect(connection).get_schema_names()}
+    late, late_back = _late_foreign_keys(up), _late_foreign_keys(down)
     up.ops = [
+        *(each.reverse() for each in late_back),
         *(_sql(f"CREATE SCHEMA IF NOT EXISTS {each}") for each in sorted(schemas)),
         *(_sql(_create_enumeration(*each)) for each in new.items()),
         *(part for each in up.ops for part in _complete(each, up)),
+        *late,
         *(_sql(f"DROP TYPE {each}") for each in unused),
     ]
     down.ops = [
         *(_sql(_create_enumeration(each, stored[each])) for each in unused),
+        *(each.reverse() for each in late),
         *(part for each in down.ops for part in (each, *_row_security(each))),
+        *late_back,
         *(_sql(f"DROP TYPE {each}") for each in new),
         *(_sql(f"DROP SCHEMA {each}") for each in sorted(schemas)),
     ]
+
+
+def _late_foreign_keys(container: ops.OpContainer) -> list[ops.CreateForeignKeyOp]:
+    """Take the foreign keys out of new tables that refer to a table which is created after them."""
+    late = []
+    tables = [each for each in container.ops if isinstance(each, ops.CreateTableOp)]
+    for i, table in enumerate(tables):
+        later = {(each.schema, each.table_name) for each in tables[i + 1 :]}
+        parts, table.columns = table.columns, []
+        for part in parts:
+            if isinstance(part, sa.ForeignKeyConstraint):
+                key = ops.CreateForeignKeyOp.from_constraint(part)
+                needs_alter = key.kw.pop("use_alter", False)
+                if needs_alter or (key.kw["referent_schema"], key.referent_table) in later:
+                    late.append(key)
+                    continue
+            table.columns = [*table.columns, part]
+    return late
 
 
 def _enumerations_in(container: ops.OpContainer) -> dict[str, list[str]]:

@@ -8,6 +8,7 @@ revision of every branch is also noted in the comment of the table `alembic_vers
 import json
 import re
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,8 @@ from alembic.script.revision import RevisionError
 from alembic.util import CommandError
 from sqlalchemy import ARRAY, Column, Connection, Enum, MetaData, inspect, text
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import NoReferencedTableError
+from sqlalchemy.schema import sort_tables_and_constraints
 from sqlalchemy.types import TypeDecorator, TypeEngine
 from sqlmodel import SQLModel
 
@@ -138,7 +141,25 @@ def load_metadata() -> MetaData:
     """Import the models of core and of the enabled extensions, and return their tables."""
     service.module("models")  # declares the tables
     load_extensions("models")
+    with suppress(NoReferencedTableError):  # of an extension that is off; whoever needs it says so
+        _open_circles(SQLModel.metadata)
     return SQLModel.metadata
+
+
+def _open_circles(metadata: MetaData) -> None:
+    """Mark the foreign keys that are added after the tables, where tables refer to each other.
+
+    Those that may be NULL, if that is enough: then rows can be stored in one order, too.
+    """
+    for needed in (False, True):
+        ordered = sort_tables_and_constraints(metadata.tables.values())  # type: ignore[no-untyped-call]
+        *_, (_, late) = ordered
+        circular = [key for key in late if not key.use_alter]
+        tables = {key.table for key in circular}
+        for key in circular:
+            is_within = key.referred_table in tables - {key.table}
+            if is_within and (needed or all(column.nullable for column in key.columns)):
+                key.use_alter = True
 
 
 class Enumeration(NamedTuple):

@@ -139,6 +139,26 @@ def test_each_branch_gets_its_tables_and_nothing_else(project: Path, fresh_datab
     assert drop.read_text().count("op.drop_table(") == 2
 
 
+def test_tables_that_refer_to_each_other_are_made_and_dropped(
+    project: Path, fresh_database: str
+) -> None:
+    (project / "app" / "extensions" / "probe_inn" / "models.py").unlink()
+    models = [project / "app" / "models" / f"{name}.py" for name in ("team", "player")]
+    for model, other in zip(models, ("player", "team"), strict=True):
+        key = "int | None" if other == "player" else "int"
+        text = MODEL.format(name=model.stem.title(), table=model.stem, other=other)
+        model.write_text(text.replace("other_id: int", f"other_id: {key}"))
+    [made] = migrate(project, fresh_database)
+    for model in models:
+        model.unlink()
+    [dropped] = migrate(project, fresh_database)
+
+    create, drop = made.read_text(), dropped.read_text()
+    assert create.count('op.create_foreign_key(') == 1
+    assert create.index('"player",') < create.index('op.f("fk_team_other_id_player"), "team"')
+    assert "Fails" not in create + drop
+
+
 def test_an_index_of_a_kit_s_table_that_no_model_has_is_mentioned(
     project: Path, fresh_database: str
 ) -> None:
