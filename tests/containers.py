@@ -4,6 +4,7 @@ Buildah and Podman work in namespaces of their own, whose first process ends wit
 and containers are gone with it, however the tests end. Files are below one folder.
 """
 
+import ctypes
 import json
 import os
 import re
@@ -170,7 +171,7 @@ def container_engine() -> Iterator[Engine]:
     for program, package in PROGRAMS.items():
         installed_program(program, package)
     if os.geteuid() != 0:
-        _impossible("only root can run containers here")
+        impossible("only root can run containers here")
     with tempfile.TemporaryDirectory(prefix="groundwork-image-") as created:
         folder = Path(created)
         (folder / "storage").mkdir()
@@ -186,7 +187,7 @@ def container_engine() -> Iterator[Engine]:
             engine.run("rm", archive)
             tried = engine.outcome("podman", "run", "--rm", image, "python", "-c", "import ssl")
             if tried.returncode:
-                _impossible(f"no container runs here: {tried.stderr}")
+                impossible(f"no container runs here: {tried.stderr}")
             yield engine
 
 
@@ -196,7 +197,8 @@ def _free_memory() -> float:
     return int(found) * 1024
 
 
-def _impossible(reason: str) -> None:
+def impossible(reason: str) -> None:
+    """Skip the test, or fail it in CI."""
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
@@ -239,12 +241,30 @@ def namespaces(folder: Path, *more: str) -> Iterator[int]:
         assert process.stderr
         try:
             if process.stdout.readline() != b"\n":
-                _impossible(f"no namespaces here: {process.stderr.read().decode()}")
+                impossible(f"no namespaces here: {process.stderr.read().decode()}")
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
             yield int(children)
         finally:
             process.stdin.close()
             process.wait(60)
+
+
+@contextmanager
+def network_of(process: int) -> Iterator[None]:
+    """The network that a process is in, for this thread and for what it starts meanwhile."""
+    its_network = Path(f"/proc/{process}/ns/net")
+    with Path("/proc/thread-self/ns/net").open() as ours, its_network.open() as its:
+        _enter(its.fileno())
+        try:
+            yield
+        finally:
+            _enter(ours.fileno())
+
+
+def _enter(network: int) -> None:
+    """Move this thread, as `os.setns` does since Python 3.12."""
+    if ctypes.CDLL(None, use_errno=True).setns(network, 0):
+        raise OSError(ctypes.get_errno(), "setns")
 
 
 def _runtime_without_limits(folder: Path) -> Path:

@@ -4,7 +4,6 @@ Its network, mounts and processes are gone with the tests, however they end. No 
 images come from files.
 """
 
-import ctypes
 import shutil
 import subprocess
 import tempfile
@@ -22,8 +21,6 @@ ADDRESS = "10.77.0.1"
 CGROUPS = Path("/sys/fs/cgroup")
 """Where the Engine leaves empty folders for its containers' limits."""
 
-LIBC = ctypes.CDLL(None, use_errno=True)
-
 
 class Machine(Commands):
     """A machine that runs Docker; its files are those of this one."""
@@ -31,7 +28,7 @@ class Machine(Commands):
     def __init__(self, folder: Path, first: int) -> None:
         """Start the Engine inside of the namespaces of the process `first`."""
         self.folder = folder
-        self._network = Path(f"/proc/{first}/ns/net")
+        self.first = first
         enter = ["nsenter", f"--target={first}", "--mount", "--pid", "--net"]
         prepare = (
             'mount -t tmpfs none /run; ip link set lo up; ip address add $0/32 dev lo; exec "$@"'
@@ -61,16 +58,6 @@ class Machine(Commands):
         """Into the folder: the client finds the machine by its environment."""
         return ["env", f"--chdir={folder}"]
 
-    @contextmanager
-    def entered(self) -> Iterator[None]:
-        """The machine's network, for this thread and for what it starts meanwhile."""
-        with Path("/proc/thread-self/ns/net").open() as ours, self._network.open() as its:
-            _enter(its.fileno())
-            try:
-                yield
-            finally:
-                _enter(ours.fileno())
-
     def wait(self) -> None:
         """Wait for the end of the Engine, which that of the namespaces brings."""
         self._engine.wait(60)
@@ -82,12 +69,6 @@ def _compose() -> str:
     if found is None:
         raise FileNotFoundError("docker-compose is not on the path; `make setup` installs it")
     return found
-
-
-def _enter(network: int) -> None:
-    """Move this thread, as `os.setns` does since Python 3.12."""
-    if LIBC.setns(network, 0):
-        raise OSError(ctypes.get_errno(), "setns")
 
 
 @contextmanager

@@ -4,15 +4,12 @@ One machine, `tests/docker_machine.py`, on which the service is started once, us
 ended, in the order of the tests here. Its database and Redis are at another address than its own.
 """
 
-import http.client
 import json
 import re
 import secrets
 import shutil
 import socket
-import ssl
 import subprocess
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +22,8 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.built_image import EXTENSIONS_SETTINGS
-from tests.containers import PATIENCE, Engine
+from tests.callers import Callers
+from tests.containers import PATIENCE, Engine, network_of
 from tests.docker_machine import ADDRESS, Machine, docker_machine
 from tests.installed_servers import (
     free_port,
@@ -203,7 +201,7 @@ def machine(engine: Engine, image: str) -> Iterator[Machine]:
         archive.unlink()
         machine.run("docker", "tag", f"localhost/{image}", "one")
         machine.run("docker", "tag", "one", "next")
-        with machine.entered():
+        with network_of(machine.first):
             yield machine
 
 
@@ -472,51 +470,6 @@ class TestBehindAProxy:
         assert watched.complaints == []
 
 
-class Callers:
-    """Five clients of the site, each of which asks ten times a second."""
-
-    def __init__(self, proxy: Proxy, token: str) -> None:
-        """Prepare; nothing is asked."""
-        self.answers: Counter[int | str] = Counter()
-        self._headers = {"Host": NAME, "Authorization": f"Bearer {token}"}
-        self._context = ssl.create_default_context(cafile=proxy.certificate)
-        self._end = threading.Event()
-
-    def __enter__(self) -> "Callers":
-        """Begin."""
-        self._threads = [threading.Thread(target=self._call) for _ in range(5)]
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End."""
-        self._end.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _call(self) -> None:
-        count = 0
-        while not self._end.wait(0.1):
-            count += 1
-            # One in twenty sends a task.
-            method = "GET" if count % 20 else "POST"
-            try:
-                self.answers[self._answer(method)] += 1
-            except (OSError, http.client.HTTPException) as error:
-                self.answers[repr(error)] += 1
-
-    def _answer(self, method: str) -> int:
-        with (
-            socket.create_connection(("127.0.0.1", 443), timeout=PATIENCE) as plain,
-            self._context.wrap_socket(plain, server_hostname=NAME) as encrypted,
-        ):
-            connection = http.client.HTTPConnection(NAME)
-            connection.sock = encrypted
-            connection.request(method, "/api/naps/0.05", headers=self._headers)
-            return connection.getresponse().status
-
-
 @pytest.fixture(scope="module")
 def two_apis(composition: Composition, proxy: Proxy) -> None:
     """Two APIs behind the proxy, by the files of docs/stack/deployment.md."""
@@ -531,7 +484,7 @@ def two_apis(composition: Composition, proxy: Proxy) -> None:
 @pytest.fixture
 def callers(proxy: Proxy, token: str, two_apis: None) -> Iterator[None]:  # noqa: ARG001
     """Requests that arrive meanwhile, none of which may fail."""
-    with Callers(proxy, token) as callers:
+    with Callers(NAME, proxy.certificate, token) as callers:
         yield
     print(callers.answers)
     assert callers.answers[200] > 100

@@ -86,7 +86,10 @@ def main() -> int:
             Program(
                 "api",
                 (*API, str(listener.fileno())),
-                {"ALLOW_UNSAFE": ",".join([*settings.ALLOW_UNSAFE, LOCAL_WITH_REMOTE_SERVERS])},
+                {
+                    "ALLOW_UNSAFE": ",".join([*settings.ALLOW_UNSAFE, LOCAL_WITH_REMOTE_SERVERS]),
+                    "API_WORKERS": "1",  # started again sooner
+                },
                 url=f"{api_url}/health/live",
                 restarts=True,
                 listener=listener,

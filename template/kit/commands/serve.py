@@ -1,7 +1,7 @@
 """Serve the API: `python -m kit.commands.serve`.
 
-`--fd` serves on a socket that is open already, for `make dev`. `--check` starts it once without
-serving, and ends with status 1 when it cannot start.
+`--fd` serves on a socket that is open already: that of `make dev`, or 3 for that of a systemd unit.
+`--check` starts it once without serving, and ends with status 1 when it cannot start.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.fd is None:
         refuse_taken_port(settings.API_HOST, settings.API_PORT, setting="API_PORT")
     refuse_more_than_the_plan(settings)
-    if settings.API_WORKERS > 1 and options.fd is None:
+    if settings.API_WORKERS > 1:
         _refuse_failing_workers()
     uvicorn.run(
         APPLICATION,
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fd=options.fd,
         http=f"kit.commands.serve:{_LimitedProtocol.__name__}",
         ws_max_size=settings.API_MAX_BODY_SIZE,
-        workers=settings.API_WORKERS if options.fd is None else 1,
+        workers=settings.API_WORKERS,
         log_config=None,
         root_path=settings.API_ROOT_PATH,
         forwarded_allow_ips=settings.FORWARDED_ALLOW_IPS,
