@@ -32,6 +32,7 @@ DEMO = "tests/test_documented_commands.py::test_make_demo_starts_a_service_and_e
 COMPOSE = "tests/test_compose.py::"
 OPERATED = f"{COMPOSE}TestUp::test_it_is_operated_where_it_runs"
 RELEASED = f"{COMPOSE}TestRelease::test_one_that_gets_ready_replaces_each"
+DEPLOYED = "tests/test_server.py::TestRelease::test_no_request_fails_meanwhile"
 AUDIT = "tests/test_image.py::TestAudit::\
 test_a_vulnerability_fails_it_unless_accepted_until_a_day_to_come"
 TARGET = "tests/kit/test_makefile.py::test_a_target_runs"
@@ -77,6 +78,7 @@ RUN_BY = {
     "make token name=billing-job": WALK,
     "make up": f"{COMPOSE}TestUp::test_the_migration_ends_before_anything_else_starts",
     "make logs": TARGET,
+    "make deploy host=api.example.com": DEPLOYED,
     "make token name=billing-job in=compose": OPERATED,
     "make admin-password username=ada in=compose": OPERATED,
     "make doctor in=compose": OPERATED,

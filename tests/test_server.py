@@ -25,7 +25,7 @@ from tests.containers import PATIENCE, network_of
 from tests.debian_server import DebianServer, debian_server
 from tests.installed_servers import installed_postgres, installed_program, installed_redis
 from tests.repositories import commit_all, edit
-from tests.service import answer_of, open_folder
+from tests.service import open_folder
 from tests.test_compose import MIGRATION, MIGRATION_FILE
 from tests.test_deploy import DOCS, FILES, HIGHEST_EXPOSURE
 from tests.test_image import wait_until
@@ -71,11 +71,13 @@ class Site:
         self.project = project
         self.certificate = certificate
 
-    def release(self, seconds: int = 60) -> Released:
-        """Commit what changed and release it by the page's command."""
+    def release(self, command: str = "make deploy host=127.0.0.1") -> Released:
+        """Commit what changed and release it."""
         commit_all(self.project, "Change")
-        [command] = re.findall(r"`(git archive HEAD \| ssh .+?)`", PAGE)
-        command = command.replace("HOST release", f"127.0.0.1 SERVICE_SECONDS={seconds} release")
+        return self.run(command)
+
+    def run(self, command: str) -> Released:
+        """Run a command as the owner."""
         done = subprocess.run(
             ["env", f"PATH={self.server.path_of_client}", "sh", "-c", command],
             cwd=self.project,
@@ -99,18 +101,19 @@ class Site:
         """The units' main processes, as the server numbers them; 0 is none."""
         return {unit: int(self.server.ask(unit, "MainPID")) for unit in UNITS}
 
-    def answer(self, path: str, body: dict[str, str] | None = None, token: str = "") -> int:
-        """The status of what the site answers, over HTTPS."""
-        command = ["curl", "--silent", "--output", "/dev/null", "--write-out", "%{http_code}"]
+    def answer(self, path: str, token: str = "") -> tuple[int, str]:
+        """What the site answers over HTTPS: the status and the text."""
+        command = ["curl", "--silent", "--write-out", "\n%{http_code}"]
         command += ["--cacert", ROOT_CERTIFICATE, "--max-time", str(int(PATIENCE))]
         command += ["--header", f"Authorization: Bearer {token}"] if token else []
-        command += ["--json", json.dumps(body)] if body is not None else []
-        return int(self.server.outcome(*command, f"https://{NAME}{path}").stdout or 0)
+        said = self.server.outcome(*command, f"https://{NAME}{path}").stdout
+        text, _, status = said.rpartition("\n")
+        return int(status or 0), text
 
     def is_ready(self) -> bool:
         """Whether it says so, and all units run."""
         running = self.server.outcome("systemctl", "is-active", *UNITS).stdout.split()
-        return running == ["active"] * len(UNITS) and self.answer("/health/ready") == 200
+        return running == ["active"] * len(UNITS) and self.answer("/health/ready")[0] == 200
 
     def log(self) -> str:
         """What the units have written."""
@@ -165,14 +168,14 @@ def server(project: Path) -> Iterator[DebianServer]:
 @contextmanager
 def authority(server: DebianServer) -> Iterator[None]:
     """A certificate authority that speaks ACME, at the server's own address."""
-    folder = server.files / "root" / "authority"
+    folder = server.files / "srv" / "authority"
     folder.mkdir()
     shutil.copy2(installed_program("caddy", "caddy"), folder / "caddy")
     (folder / "Caddyfile").write_text(AUTHORITY)
-    root = folder / "caddy-data" / "caddy" / "pki" / "authorities" / "local" / "root.crt"
-    data = "XDG_DATA_HOME=/root/authority/caddy-data"
+    root = folder / "data" / "caddy" / "pki" / "authorities" / "local" / "root.crt"
+    data = "XDG_DATA_HOME=/srv/authority/data"
     with network_of(server.first), (folder / "log").open("w") as log:
-        command = [*server.prefix(Path("/root/authority")), "env", data, "./caddy", "run"]
+        command = [*server.prefix(Path("/srv/authority")), "env", data, "./caddy", "run"]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
         wait_until(root.exists, "the authority has a certificate", (folder / "log").read_text)
@@ -197,7 +200,7 @@ def site(server: DebianServer, project: Path) -> Iterator[Site]:
             "SECRET_KEY": secrets.token_urlsafe(32),
             "CORS_ORIGINS": "none",
             "FLOWER_PASSWORD": secrets.token_urlsafe(32),
-            "ALLOWED_HOSTS": f"{NAME},127.0.0.1",
+            "ALLOWED_HOSTS": NAME,
             "API_RATE_LIMIT": "0",
         }
         lines = [f"{name}='{value}'\n" for name, value in settings.items()]
@@ -221,7 +224,7 @@ def token(site: Site) -> str:
 
 class TestFirstRelease:
     def test_the_site_has_a_certificate_that_caddy_got(self, site: Site) -> None:
-        assert site.answer("/health/ready") == 200
+        assert site.answer("/health/ready")[0] == 200
         folder = "/var/lib/caddy/.local/share/caddy/certificates"
         [issuer] = site.server.run("ls", folder).split()
         assert issuer.startswith("authority.example.org-8443-acme")
@@ -277,7 +280,9 @@ class TestRelease:
         text = main.read_text(encoding="utf-8")
         main.write_text(f"{text}\nraise RuntimeError\n", encoding="utf-8")
         with site.called(token) as callers:
-            released = site.release(seconds=5)
+            [command] = re.findall(r"`(git archive HEAD \| ssh .+?)`", PAGE)
+            impatient = "127.0.0.1 SERVICE_SECONDS=5 release"
+            released = site.release(command.replace("HOST release", impatient))
         main.write_text(text, encoding="utf-8")
         assert released.status == 1
         assert f"not ready; back to releases/{before}, which is ready" in released.output
@@ -285,13 +290,26 @@ class TestRelease:
         assert site.is_ready()
         assert callers.answers.keys() == {200}
 
+    def test_what_is_not_committed_is_refused(self, site: Site) -> None:
+        forgotten = site.project / "app" / "forgotten.py"
+        forgotten.touch()
+        refused = site.run("make deploy host=127.0.0.1")
+        assert (refused.status, "?? app/forgotten.py\nerror" in refused.output) == (2, True)
+        forgotten.unlink()
+        lock = site.project / "uv.lock"
+        text = lock.read_text(encoding="utf-8")
+        lock.unlink()
+        refused = site.release()
+        assert (refused.status, "the last commit has no uv.lock" in refused.output) == (2, True)
+        lock.write_text(text, encoding="utf-8")
+
     def test_a_migration_that_fails_changes_nothing(self, site: Site) -> None:
         before, processes = site.current, site.processes()
         migration = site.project / MIGRATION_FILE
         migration.write_text(MIGRATION.format(statement="SELECT * FROM nowhere").lstrip())
         released = site.release()
         migration.unlink()
-        assert released.status not in {0, 1}
+        assert released.status != 0
         assert 'relation "nowhere" does not exist' in released.output
         assert (site.current, site.processes()) == (before, processes)
         assert released.name not in site.server.run("ls", "/srv/service/releases").split()
@@ -312,18 +330,17 @@ class TestLife:
     def test_they_end_in_time_and_what_is_under_way_is_answered(
         self, site: Site, token: str
     ) -> None:
-        answers: list[int] = []
+        answers: list[tuple[int, str]] = []
         thread = threading.Thread(
             target=lambda: answers.append(site.answer("/api/naps/2", token=token))
         )
         thread.start()
-        begun = "http://127.0.0.1:8000/api/naps"
-        wait_until(lambda: answer_of(begun, token=token)[1] != "0", "it has begun")
+        wait_until(lambda: site.answer("/api/naps", token)[1] != "0", "it has begun")
         asked = time.monotonic()
         site.server.run("systemctl", "stop", "service-api.socket", *UNITS)
         seconds = time.monotonic() - asked
         thread.join()
-        assert answers == [200]
+        assert answers == [(200, '"slept"')]
         assert seconds < 10
         results = {unit: site.server.ask(unit, "Result") for unit in UNITS}
         assert results == dict.fromkeys(UNITS, "success")

@@ -27,7 +27,7 @@ XDG_CACHE_HOME=/some/folder for downloads.' >&2; exit 1
 .PHONY: help setup dev test test-all lint format typecheck upgrade audit audit-image sbom \
 	doctor connections rehearse extension resource seed \
 	openapi routes db-migrate db-lint db-rehearse db-upgrade db-downgrade db-merge db-reset db-status db-stamp \
-	db-forget worker beat flower dead-letters up down logs token token-list token-revoke admin-password \
+	db-forget worker beat flower dead-letters up down logs deploy token token-list token-revoke admin-password \
 	admin-revoke
 
 help: ## list the targets
@@ -171,6 +171,14 @@ down: ## stop the containers
 
 logs: ## follow the containers' logs
 	docker compose logs --follow
+
+deploy: ## release the last commit on a Debian server that is set up for it: host=api.example.com
+	$(call need,host,api.example.com)
+	@changed=$$(git status --porcelain .) && [ -z "$$changed" ] || { printf '%s\n%s\n' "$$changed" \
+	'error: these changes would not be released, as they are in no commit: commit them, or put them aside with git stash -u.' >&2; exit 2; }
+	@git cat-file -e HEAD:./uv.lock 2>/dev/null || { \
+	echo 'error: the last commit has no uv.lock, which names the versions to install: make setup writes it. Commit it.' >&2; exit 2; }
+	git archive HEAD | ssh "root@$$host" release "$$(git rev-parse --short HEAD)"
 
 token: $(own_uv) ## make an API token: name=billing-job, expires=90d, scopes=orders:read,orders:write
 	$(call need,name,billing-job)

@@ -69,6 +69,9 @@ HEADERS_LIMIT = 65_536
 """Bytes of a request that are not its body, as in h11; nginx allows half of it."""
 
 SLOWEST_BYTES_PER_SECOND = 4_096
+FIRST_REQUEST_SECONDS = 1
+"""How long after the signal to stop a connection that is open may send its first request."""
+
 LINGER_SECONDS = 1
 """How long what a refused client still sends is dropped, so that it gets to read the answer."""
 
@@ -84,6 +87,7 @@ class _LimitedProtocol(HttpToolsProtocol):
     _body = 0
     _arriving: RequestResponseCycle | None = None  # what serves the body that is arriving
     _is_refused = False
+    _is_ending = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -102,7 +106,12 @@ class _LimitedProtocol(HttpToolsProtocol):
         cycle: RequestResponseCycle | None = self.cycle
         if cycle and cycle.scope["state"].get("ends_with_server"):
             self.transport.close()  # a stream, which would last until the grace period is over
-        super().shutdown()
+        if cycle or self._is_ending:
+            super().shutdown()
+            return
+        # A proxy that has just connected is about to ask, and could not send a POST again.
+        self._is_ending = True
+        self.loop.call_later(FIRST_REQUEST_SECONDS, self.shutdown)
 
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
@@ -121,6 +130,9 @@ class _LimitedProtocol(HttpToolsProtocol):
             raise ValueError  # so that the parser ends
         super().on_headers_complete()
         self._arriving = self.cycle
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle and self._is_ending:
+            cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         self._body += len(body)

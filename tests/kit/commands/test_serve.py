@@ -1,11 +1,13 @@
 """The API refuses to start with one line and status 1, and serves with what the settings say."""
 
+import http.client
 import os
 import re
 import secrets
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -156,6 +158,54 @@ def test_it_is_not_ready_before_it_ends() -> None:
     finally:
         process.terminate()  # once more, which ends it
         assert process.wait(15) in (0, -15)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("test_engine")
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_what_connects_before_the_end_is_answered_and_what_connects_after_waits(
+    workers: str,
+) -> None:
+    """On a socket of systemd's, which stays open from one process to the next."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        environment = os.environ | {"API_WORKERS": workers, "POSTGRES_CONNECTION_LIMIT": "60"}
+
+        def start() -> "subprocess.Popen[bytes]":
+            return subprocess.Popen(
+                [*SERVE, "--fd", str(listener.fileno())],
+                cwd=BASE_DIR,
+                env=environment,
+                pass_fds=[listener.fileno()],
+                stderr=subprocess.DEVNULL,
+            )
+
+        def ask(connection: http.client.HTTPConnection) -> None:
+            connection.request("POST", "/health/live", b"{}")
+
+        first, early, late = (
+            http.client.HTTPConnection("127.0.0.1", port, timeout=60) for _ in range(3)
+        )
+
+        process = start()
+        try:
+            ask(first)
+            assert first.getresponse().status == 405
+            early.connect()
+            time.sleep(0.5)  # until it is accepted
+            process.terminate()
+            time.sleep(0.3)  # until the signal has arrived
+            ask(early)
+            assert early.getresponse().status == 405
+            assert process.wait(15) in (0, -15)
+            ask(late)
+            process = start()
+            assert late.getresponse().status == 405
+        finally:
+            process.terminate()
+            process.wait(15)
+            for connection in (first, early, late):
+                connection.close()
 
 
 class Callers(Background):
