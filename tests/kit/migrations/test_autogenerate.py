@@ -154,7 +154,7 @@ def test_tables_that_refer_to_each_other_are_made_and_dropped(
     [dropped] = migrate(project, fresh_database)
 
     create, drop = made.read_text(), dropped.read_text()
-    assert create.count('op.create_foreign_key(') == 1
+    assert create.count("op.create_foreign_key(") == 1
     assert create.index('"player",') < create.index('op.f("fk_team_other_id_player"), "team"')
     assert "Fails" not in create + drop
 
