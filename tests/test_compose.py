@@ -484,7 +484,7 @@ def two_apis(composition: Composition, proxy: Proxy) -> None:
 @pytest.fixture
 def callers(proxy: Proxy, token: str, two_apis: None) -> Iterator[None]:  # noqa: ARG001
     """Requests that arrive meanwhile, none of which may fail."""
-    with Callers(NAME, proxy.certificate, token) as callers:
+    with Callers(NAME, proxy.certificate, token, body=b"{}") as callers:
         yield
     print(callers.answers)
     assert callers.answers[200] > 100
