@@ -39,10 +39,10 @@ from pydantic import BaseModel
 from sqlalchemy import Connection, Engine, Executable, TextClause, event, tuple_
 from sqlalchemy import inspect as inspect_model
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import DBAPIError, InvalidRequestError
+from sqlalchemy.exc import DBAPIError, InvalidRequestError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
-from sqlalchemy.orm import Mapper, ORMExecuteState
+from sqlalchemy.orm import Mapper, ORMExecuteState, configure_mappers
 from sqlalchemy.pool import NullPool, QueuePool
 from sqlalchemy.sql import visitors
 from sqlalchemy.util import greenlet_spawn
@@ -56,6 +56,18 @@ from kit.process import application_name, pool_use, this_process
 from kit.settings import StartupError, settings, where_set
 
 Row = TypeVar("Row")
+
+
+def resolve_relationships() -> None:
+    """Resolve the relationships of all models, which SQLAlchemy otherwise does at the first query.
+
+    Raises:
+        StartupError: when one is wrong, with SQLAlchemy's reason, which names model and attribute.
+    """
+    try:
+        configure_mappers()
+    except SQLAlchemyError as error:
+        raise StartupError(f"a relationship of the models is wrong: {error}") from error
 
 
 class SessionClosedError(InvalidRequestError):

@@ -23,6 +23,7 @@ from sqlalchemy.schema import sort_tables_and_constraints
 from sqlalchemy.types import TypeDecorator, TypeEngine
 from sqlmodel import SQLModel
 
+from kit.database import resolve_relationships
 from kit.extensions import enabled_extensions, extension_dir, load_extensions, present_extensions
 from kit.places import service
 from kit.settings import BASE_DIR, StartupError, settings
@@ -141,6 +142,7 @@ def load_metadata() -> MetaData:
     """Import the models of core and of the enabled extensions, and return their tables."""
     service.module("models")  # declares the tables
     load_extensions("models")
+    resolve_relationships()
     with suppress(NoReferencedTableError):  # of an extension that is off; whoever needs it says so
         _open_circles(SQLModel.metadata)
     return SQLModel.metadata
