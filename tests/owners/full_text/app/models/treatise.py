@@ -1,4 +1,4 @@
-"""Essays, which are found by their words."""
+"""Treatises, which are found by their words."""
 
 from typing import Any, ClassVar
 
@@ -13,7 +13,7 @@ WORDS = (
 )
 
 
-class EssayInput(SQLModel):
+class TreatiseInput(SQLModel):
     """What an author sends."""
 
     title: str = Field(min_length=1, max_length=200)
@@ -21,12 +21,12 @@ class EssayInput(SQLModel):
     author: str = Field(min_length=1, max_length=80)
 
 
-class Essay(EssayInput, table=True):
-    """An essay; of those that are not withdrawn each title is there once."""
+class Treatise(TreatiseInput, table=True):
+    """A treatise; of those that are not withdrawn each title is there once."""
 
     __table_args__: ClassVar[Any] = (
-        Index("ix_essay_words", "words", postgresql_using="gin"),
-        Index("uq_essay_title", "title", unique=True, postgresql_where=text("NOT is_withdrawn")),
+        Index("ix_treatise_words", "words", postgresql_using="gin"),
+        Index("uq_treatise_title", "title", unique=True, postgresql_where=text("NOT is_withdrawn")),
     )
 
     id: int | None = Field(default=None, primary_key=True)
