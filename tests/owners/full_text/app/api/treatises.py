@@ -57,7 +57,8 @@ async def search_treatises(
     )
     if author is not None:
         statement = statement.where(Treatise.author == author)
-    order = func.ts_rank(col(Treatise.words), query).desc() if sort == "rank" else col(Treatise.title)
+    rank = func.ts_rank(col(Treatise.words), query)
+    order = rank.desc() if sort == "rank" else col(Treatise.title)
     statement = statement.order_by(order, col(Treatise.id)).offset((page - 1) * size).limit(size)
     found = await session.exec(statement)
     return [TreatiseOutput.model_validate(treatise, from_attributes=True) for treatise in found]
