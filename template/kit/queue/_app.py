@@ -7,6 +7,8 @@ it first needs it. At the end: Flower's receiver of events, and the protection o
 import inspect
 import logging
 import os
+import re
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -239,14 +241,22 @@ def _begin_worker(sender: Any, **_: Any) -> None:
                 f"{place_of(task.run)}: the task {name} is `async def`, which Celery does not "
                 "await. Write `def`, and for the database `with sync_session_maker() as session`."
             )
+    if re.search(r"(--pool|-P)[ =]?prefork", " ".join(sys.argv)) and not _is_prefork(sender):
+        raise StartupError(
+            "Celery takes `--pool prefork` for its default, which `worker_pool` replaces by "
+            f"{service.celery_app.conf.worker_pool}: write `--pool processes`."
+        )
     begin_process("worker", children=_children(sender))
     setup_message_handlers()
 
 
+def _is_prefork(worker: Any) -> bool:
+    return get_implementation(worker.pool_cls).__module__ == "celery.concurrency.prefork"
+
+
 def _children(worker: Any) -> int:
     """Number of processes that a worker will fork, by its command line or configuration."""
-    pool = get_implementation(worker.pool_cls)
-    if pool.__module__ != "celery.concurrency.prefork":
+    if not _is_prefork(worker):
         return 0
     if autoscale := worker.options.get("autoscale"):
         return int(max(autoscale))

@@ -80,6 +80,23 @@ def test_a_worker_does_not_start_with_a_task_that_is_async(tmp_path: Path) -> No
     assert "Traceback" not in answer.stderr
 
 
+@pytest.mark.slow
+def test_a_worker_does_not_run_solo_where_prefork_is_asked_for() -> None:
+    command = "celery --app app.core.celery:celery_app worker --pool prefork --concurrency 2"
+
+    answer = subprocess.run(
+        [sys.executable, "-m", *command.split()],
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert answer.returncode == 1
+    assert "replaces by solo: write `--pool processes`" in answer.stderr
+
+
 def test_a_sender_gets_an_id_and_a_state() -> None:
     task = ping.apply_async(("hello",), queue="nobody")
     assert celery_app.AsyncResult(task.id).state == "PENDING"
