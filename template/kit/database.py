@@ -51,6 +51,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
 from kit.conventions import TABLES_WITHOUT_ROW_SECURITY, tables_without_row_security  # noqa: F401 (also this room's)
+from kit.extensions import load_extensions
 from kit.places import service
 from kit.process import application_name, pool_use, this_process
 from kit.settings import StartupError, settings, where_set
@@ -58,12 +59,14 @@ from kit.settings import StartupError, settings, where_set
 Row = TypeVar("Row")
 
 
-def resolve_relationships() -> None:
-    """Resolve the relationships of all models, which SQLAlchemy otherwise does at the first query.
+def load_models() -> None:
+    """Import all models and resolve their relationships, as SQLAlchemy does at the first query.
 
     Raises:
         StartupError: when one is wrong, with SQLAlchemy's reason, which names model and attribute.
     """
+    service.module("models")
+    load_extensions("models")
     try:
         configure_mappers()
     except SQLAlchemyError as error:

@@ -11,7 +11,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIWebSocketRoute, iter_route_contexts
 
 from kit.connections import begin_process
-from kit.database import resolve_relationships
+from kit.database import load_models
 from kit.discovery import place
 from kit.messages import setup_message_handlers
 from kit.migrations import init_db
@@ -34,7 +34,7 @@ async def kit_lifespan() -> AsyncIterator[None]:
     service.load()
     for finding in unknown_settings():  # the service's own classes are known once it is loaded
         logger.warning("%s", finding)
-    resolve_relationships()
+    load_models()
     refuse_lasting_sessions()
     refuse_rows_of_others()
     # Sessions that are opened by hand: once closed, they are not opened again without a word.

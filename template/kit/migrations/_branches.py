@@ -23,9 +23,8 @@ from sqlalchemy.schema import sort_tables_and_constraints
 from sqlalchemy.types import TypeDecorator, TypeEngine
 from sqlmodel import SQLModel
 
-from kit.database import resolve_relationships
-from kit.extensions import enabled_extensions, extension_dir, load_extensions, present_extensions
-from kit.places import service
+from kit.database import load_models
+from kit.extensions import enabled_extensions, extension_dir, present_extensions
 from kit.settings import BASE_DIR, StartupError, settings
 
 CORE = "core"
@@ -140,9 +139,7 @@ def explain_fork(branch: str, heads: Collection[Script]) -> str:
 
 def load_metadata() -> MetaData:
     """Import the models of core and of the enabled extensions, and return their tables."""
-    service.module("models")  # declares the tables
-    load_extensions("models")
-    resolve_relationships()
+    load_models()
     with suppress(NoReferencedTableError):  # of an extension that is off; whoever needs it says so
         _open_circles(SQLModel.metadata)
     return SQLModel.metadata

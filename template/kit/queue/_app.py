@@ -32,7 +32,7 @@ from kit.context import (
     unbind_request_id,
     unbind_task_id,
 )
-from kit.database import resolve_relationships
+from kit.database import load_models
 from kit.discovery import place_of
 from kit.messages import setup_message_handlers
 from kit.places import service
@@ -234,7 +234,7 @@ def _prepare_worker(**_: Any) -> None:
 
 @signals.worker_init.connect
 def _begin_worker(sender: Any, **_: Any) -> None:
-    resolve_relationships()
+    load_models()
     for name, task in service.celery_app.tasks.items():
         if inspect.iscoroutinefunction(task.run):
             raise StartupError(
