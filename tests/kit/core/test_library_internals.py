@@ -39,6 +39,7 @@ from redbeat.schedulers import (  # type: ignore[import-untyped]
     get_redis,
 )
 from redis.exceptions import LockError
+from sqlalchemy.exc import OperationalError
 
 from app.core.celery import celery_app
 from app.core.config import settings
@@ -80,7 +81,8 @@ OVERRIDDEN: list[tuple[type, type, set[str]]] = [
     (
         redis_transport.Backend,
         RedisBackend,
-        {"_get_pool", "on_task_call", "encode", "connection_errors", "_set", "_set_with_state"},
+        {"_get_pool", "on_task_call", "encode", "connection_errors", "_set", "_set_with_state"}
+        | {"prepare_exception"},
     ),
     (redis_transport.Backend, SyncBackendMixin, {"wait_for"}),
     (redis_pool.BlockingPool, redis.BlockingConnectionPool, {"get_connection"}),
@@ -561,6 +563,11 @@ class TestBackend:
         assert stock.exception_safe_to_retry(busy)
         ours = redis_transport.Backend(app=celery_app, url=settings.REDIS_URL)
         assert ours.exception_safe_to_retry(busy)
+
+    def test_celery_stores_an_error_by_its_arguments_alone(self, stock_app: Celery) -> None:
+        error = OperationalError("SELECT 1", {}, ValueError("gone"))
+        stored = stock_app.backend.prepare_exception(error, "json")
+        assert type(stock_app.backend.exception_to_python(stored)) is Exception
 
     def test_celery_encodes_a_result_as_a_dictionary_with_its_status(
         self, monkeypatch: pytest.MonkeyPatch
