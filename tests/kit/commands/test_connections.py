@@ -60,7 +60,9 @@ def connections(*options: str, **environment: str) -> "subprocess.CompletedProce
 class TestCommand:
     def test_a_worker_and_its_children_are_shown(self, tmp_path: Path) -> None:
         with RedisServer(tmp_path) as server:
-            environment = {"REDIS_URL": server.url, "REDIS_KEY_PREFIX": ""}
+            # Tests that run beside this one use the same PostgreSQL, under the service's name.
+            own = {"PROJECT_NAME": "Counted"}
+            environment = {"REDIS_URL": server.url, "REDIS_KEY_PREFIX": "", **own}
             pool = ("--pool", "processes", "--concurrency", "1")
             with QueueProcess("worker", *pool, **environment) as worker:
                 worker.wait_for("ready.")
@@ -75,8 +77,8 @@ class TestCommand:
         assert redis["worker-child"]["connections"] <= redis["worker-child"]["allowance"] == 2
         assert redis["command"]["connections"] == 1
         assert told["Redis"]["limit"] == 1000
-        roles = [each["role"] for each in told["PostgreSQL"]["holders"]]
-        assert "command" in roles
+        [command] = (each for each in told["PostgreSQL"]["holders"] if each["pid"])
+        assert (command["role"], command["connections"]) == ("command", 1)
 
     @pytest.mark.parametrize("pool", [("solo",), ("threads", "--concurrency", "4")])
     def test_a_worker_without_children_is_one_process(
