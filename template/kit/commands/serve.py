@@ -62,8 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         forwarded_allow_ips=settings.FORWARDED_ALLOW_IPS,
         server_header=False,
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
+        timeout_worker_healthcheck=WORKER_SILENT_SECONDS,
     )
 
+
+WORKER_SILENT_SECONDS = 60
+"""After which one of `API_WORKERS` is replaced. With uvicorn's 5 none starts on a slow machine."""
 
 HEADERS_LIMIT = 65_536
 """Bytes of a request that are not its body, as in h11; nginx allows half of it."""

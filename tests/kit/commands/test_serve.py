@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from contextlib import ExitStack
+from pathlib import Path
 
 import httpx
 import pytest
@@ -93,6 +94,27 @@ def serving(port: int, **environment: str) -> "subprocess.Popen[bytes]":
         process.wait()
         raise
     return process
+
+
+SLOW_START = """
+import sys, time
+if any("spawn_main" in each for each in sys.orig_argv):
+    time.sleep(12)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("test_engine")
+def test_several_workers_start_on_a_machine_that_takes_its_time(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SLOW_START)
+    slowly = {"API_WORKERS": "2", "POSTGRES_CONNECTION_LIMIT": "60", "PYTHONPATH": str(tmp_path)}
+    port = free_port()
+    with serving(port, API_PORT=str(port), **slowly) as process:
+        try:
+            answer = httpx.get(f"http://127.0.0.1:{port}/health/live", timeout=60)
+        finally:
+            process.terminate()
+    assert answer.status_code == 200
 
 
 @pytest.mark.slow
