@@ -67,8 +67,9 @@ def service(pooler: str) -> Iterator[Service]:
         link = stack.enter_context(CountingLink(environment["DATABASE_URL"]))
         environment["DATABASE_URL"] = link.url.render_as_string(hide_password=False)
         environment |= {"POSTGRES_POOLER": pooler, "POSTGRES_POOL_SIZE": str(POOL_SIZE)}
+        environment["POSTGRES_POOL_TIMEOUT"] = "60"  # it is about who waits, not for how long
         address = stack.enter_context(run_api(environment))
-        client = stack.enter_context(httpx.Client(base_url=address))
+        client = stack.enter_context(httpx.Client(base_url=address, timeout=60))
         yield Service(client, link, direct.render_as_string(hide_password=False))
 
 
@@ -110,7 +111,7 @@ def test_a_write_is_one_transaction(service: Service, pooler: str) -> None:
 
 def test_many_callers_share_the_pool(service: Service, note: str) -> None:
     made_before = service.link.connections
-    with ThreadPoolExecutor(32) as callers:
+    with ThreadPoolExecutor(4 * POOL_SIZE) as callers:
         answers = list(callers.map(lambda _: service.client.get(note), range(200)))
     assert {answer.status_code for answer in answers} == {200}
     assert service.link.connections - made_before < POOL_SIZE

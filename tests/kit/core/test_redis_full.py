@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 
 CONNECTIONS = 30
 """What the free plan gives."""
-REFUSED_SECONDS = 1
-"""Within which a request that needs Redis is answered when no connection can be opened."""
+REFUSED_SECONDS = 3
+"""Within which one that needs Redis is answered; one that waited for its turn would take five."""
 RECOVERY_SECONDS = 20
 """Within which every process works again; a worker's pauses grow with the outage, to 30 s."""
 UNHARMED_SECONDS = 3

@@ -88,7 +88,7 @@ def scratch_databases() -> set[str]:
 def assert_scratch_databases_pass() -> None:
     """Those there now are gone soon; tests that run beside this one may have some for a moment."""
     found = scratch_databases()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while left := found & scratch_databases():
         assert time.monotonic() < deadline, left
         time.sleep(0.1)
