@@ -55,7 +55,7 @@ async def status() -> None:
         print(f"{mark:<8} {', '.join(sorted(head.branch_labels)):<16} {head.revision}: {head.doc}")
     for fork in explain_forks(script):
         print(fork)
-    if state.missing:
+    if state.missing and not state.is_ahead:
         print("Run `make db-upgrade` to apply the missing ones.")
     for extension in state.orphans:
         print(explain_orphan(extension))

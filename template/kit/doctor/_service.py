@@ -503,9 +503,9 @@ def judge_migrations(state: MigrationState) -> Iterator[Finding]:
     for message in [*map(explain_orphan, state.orphans), *ahead]:
         what, _, remedy = message.partition(". ")
         yield warning(f"{what}.", remedy)
-    if state.missing and not ahead:
+    if state.missing:
         lacks = f"the database lacks {', '.join(state.missing)}"
-        yield problem(lacks, "Run `make db-upgrade`.")
+        yield problem(lacks, "See the warning." if ahead else "Run `make db-upgrade`.")
 
 
 @check("row-security", "row level security is on for every table of the schema public", "database")

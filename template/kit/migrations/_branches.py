@@ -2,7 +2,8 @@
 
 Alembic stores only the revisions that no other applied revision depends on. Once an extension's
 files are removed, it is unknown which of core's revisions its row implied. So the newest applied
-revision of every branch is also noted in the comment of the table `alembic_version`.
+revision of every branch is also noted in the comment of the table `alembic_version`, and so are all
+that were applied before: once the code was rolled back, nothing else can say what it lacks.
 """
 
 import json
@@ -318,11 +319,16 @@ def read_state(
     rows = read_rows(connection)
     known = {revision.revision for revision in script.walk_revisions()}
     unknown = sorted(set(rows) - known)
-    noted = read_note(connection).get("applied", []) if unknown else []
+    note = read_note(connection) if unknown else {}
+    noted = note.get("applied", [])
     applied = applied_tips(script, [row for row in (*rows, *noted) if row in known])
+    heads = set(script.get_heads())
+    is_ahead = any(extension_of(revision) is None for revision in unknown)
+    # Where they are not noted, nobody knows what an unknown revision's ancestors are.
+    history = note.get("history", heads if is_ahead else ())
     return MigrationState(
         applied=frozenset(applied),
-        missing=sorted(set(script.get_heads()) - set(applied)),
+        missing=sorted(heads.difference(applied, history)),
         unknown=unknown,
         has_tables=bool(set(inspect(connection).get_table_names()) & set(metadata.tables)),
     )
@@ -379,7 +385,9 @@ def _with_applied(
     for tip in set(note.get("applied", [])) - known:
         if extension := extension_of(tip):
             forgotten[extension] = [tip]
-    complete = note | {"applied": applied_tips(script, rows)}
+    lacking = script.iterate_revisions("heads", tuple(rows), implicit_base=True)
+    history = known.difference(each.revision for each in lacking)
+    complete = note | {"applied": applied_tips(script, rows), "history": sorted(history)}
     return complete | {"forgotten": forgotten} if forgotten else complete
 
 
@@ -431,6 +439,13 @@ def explain_orphan(extension: str) -> str:
 
 def explain_ahead(state: MigrationState) -> str:
     """Explain a database that has revisions unknown to the code, with the remedies."""
+    if state.missing:
+        return (
+            f"the database is ahead of this code: it has {', '.join(state.unknown)}, which no file "
+            f"here defines; and behind it, too: it lacks {', '.join(state.missing)}. Bring back "
+            "the migration of the release that was rolled back and run `make db-merge`, or "
+            "downgrade the database with that release's code first."
+        )
     return (
         f"the database is ahead of this code: it has {', '.join(state.unknown)}, which no file "
         "here defines. Deploy the code that has it, or downgrade the database with that code."

@@ -144,7 +144,8 @@ class AlembicCommand:
     def run_locked(self, connection: Connection) -> None:
         """Run the command while no other process migrates."""
         state = read_state(connection, self.script, self.metadata)
-        if self.command is command.upgrade and state.is_ahead and "leave-ahead" in self.x_arguments:
+        leaves_ahead = self.command is command.upgrade and "leave-ahead" in self.x_arguments
+        if leaves_ahead and state.is_ahead and not state.missing:
             # Code that was rolled back has nothing to apply, and has to start nevertheless.
             logging.getLogger("alembic").warning("%s", explain_ahead(state))
             complete_note(connection, self.script)

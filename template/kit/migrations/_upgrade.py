@@ -253,8 +253,8 @@ async def init_db() -> None:
 
     On an empty database of a developer it runs all migrations, so that the next `make db-upgrade`
     continues from there; several processes may start at once. Any other database has to have the
-    revisions of the code. One that has more, because the code was rolled back, only causes a
-    warning.
+    revisions of the code. One that has all of these and more, because the code was rolled back,
+    only causes a warning.
 
     Raises:
         StartupError: when the database cannot be reached, is behind the code, or is empty outside
@@ -273,8 +273,9 @@ async def init_db() -> None:
 def _judge(state: MigrationState) -> None:
     for extension in state.orphans:
         logger.warning("%s", explain_orphan(extension))
+    if state.is_ahead and state.missing:
+        raise StartupError(explain_ahead(state))
     if state.is_ahead:
-        # The ancestors of an unknown revision are unknown, so missing revisions are too.
         logger.warning("%s", explain_ahead(state))
     elif state.missing:
         raise StartupError(_explain_behind(state))

@@ -69,3 +69,41 @@ def test_a_branch_that_begins_twice_is_told_with_the_remedy_which_mends_it(
     path.write_text(first.replace("down_revision = None", f"down_revision = {found[2]}"))
     outcome = run_module(fresh_database, "alembic", "history", project=project)
     assert outcome.status == 0, outcome.output
+
+
+def test_a_release_after_a_rollback_with_a_migration_of_its_own_is_refused(
+    tmp_path: Path, fresh_database: str
+) -> None:
+    """Left ahead, it would serve without its migration."""
+    project = write_project(tmp_path, leaving="")
+    release = ("alembic", "-x", "leave-ahead", "upgrade", "heads")
+    models, last = project / "app/models/probes.py", project / "alembic/versions/last.py"
+    new_models, new_last = models.read_text(), last.read_text()
+
+    def run(*arguments: str, status: int = 0) -> str:
+        outcome = run_module(fresh_database, *arguments, project=project)
+        assert outcome.status == status, outcome.output
+        return outcome.output
+
+    run(*release)
+    models.write_text(new_models.partition("\n\n\nclass ProbeLast")[0])
+    last.unlink()  # rolled back
+    assert "the database is ahead of this code: it has probe_last" in run(*release)
+    assert "missing" not in run("kit.commands.db", "status")
+    table = {"name": "other", "before": '"probe_middle"', "labels": None, "leaving": ""}
+    other = project / "alembic/versions/other.py"
+    other.write_text(REVISION.format(**table))
+
+    for command in (release, ("kit.commands.serve", "--check"), ("kit.commands.doctor",)):
+        said = " ".join(run(*command, status=1).split())
+        assert "it has probe_last, which no file here defines" in said
+        assert "it lacks probe_other" in said
+        assert "run `make db-merge`" in said
+
+    last.write_text(new_last)  # the remedy
+    models.write_text(new_models)
+    run("alembic", "merge", "--message", "join", "service@heads")
+    run(*release)
+    status = run("kit.commands.db", "status")
+    assert "missing" not in status
+    assert "ahead" not in status
