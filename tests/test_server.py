@@ -24,7 +24,8 @@ from tests.conftest import copy_template
 from tests.containers import PATIENCE, network_of
 from tests.debian_server import DebianServer, debian_server
 from tests.installed_servers import installed_postgres, installed_program, installed_redis
-from tests.repositories import commit_all, edit
+from tests.releases import released_versions
+from tests.repositories import REPOSITORY, commit_all, edit, git
 from tests.service import open_folder
 from tests.test_compose import MIGRATION, MIGRATION_FILE
 from tests.test_deploy import DOCS, FILES, HIGHEST_EXPOSURE
@@ -351,3 +352,37 @@ class TestLife:
         assert set(site.processes().values()) == {0}
         site.server.run("systemctl", "start", "default.target")
         wait_until(site.is_ready, "the site is ready", site.log)
+
+
+class TestOlderServer:
+    """As the recipe of 0.11.0 set it up, where the API itself listens."""
+
+    def test_a_release_crosses_to_the_socket(self, site: Site, tmp_path: Path) -> None:
+        units = Path("/etc/systemd/system")
+        site.server.run("systemctl", "disable", "--now", "service-api.socket", *UNITS)
+        site.server.run("rm", str(units / "service-api.socket"))
+        archive = tmp_path / "older.tar"
+        recipe = f"{released_versions()['0.11.0']}:docs/deploy/files/server"
+        git(REPOSITORY, "archive", "--output", str(archive), recipe)
+        shutil.unpack_archive(archive, site.server.files / "root" / "older")
+        self.set_up(site, "older")
+        assert site.release().status == 0
+        assert site.server.ask("service-api.socket", "LoadState") == "not-found"
+
+        self.set_up(site, "recipe")
+        released = site.release()
+
+        assert released.status == 0
+        assert site.current == released.name
+        assert site.is_ready()
+        assert site.server.ask("service-api.socket", "ActiveState") == "active"
+
+    @staticmethod
+    def set_up(site: Site, folder: str) -> None:
+        """Run `setup`, but for the packages, which are there."""
+        site.server.run(
+            "sh",
+            "-c",
+            "sed -n '/^install -m 755/,$p' setup | sh -eux",
+            folder=Path("/root", folder),
+        )
