@@ -11,7 +11,7 @@ base of the views that an owner writes.
 import functools
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from enum import Enum
 from http import HTTPStatus
@@ -36,7 +36,11 @@ from sqladmin.fields import (
     SelectField,
     TimezoneAwareDateTimeField,
 )
-from sqladmin.filters import AllUniqueStringValuesFilter, OperationColumnFilter
+from sqladmin.filters import (
+    AllUniqueStringValuesFilter,
+    ForeignKeyFilter,
+    OperationColumnFilter,
+)
 from sqladmin.formatters import BASE_FORMATTERS
 from sqladmin.forms import WTFORMS_ATTRS_REVERSED, ModelConverter, converts
 from sqladmin.helpers import object_identifier_values, parse_interval
@@ -574,6 +578,54 @@ def service_view(view: type[ModelView]) -> type[ModelView]:
     bases = (BatchedExports, ServiceView, view) if is_plain else (ServiceView, view)
     made: type[ModelView] = type(view.__name__, bases, names)
     return made
+
+
+def refuse_unknown_names(view: ModelView) -> None:
+    """Refuse a view that names what its model does not have: SQLAdmin only notices in a request.
+
+    Raises:
+        StartupError: names the view, the option and the name.
+    """
+    computed = {*view.column_formatters, *view.column_formatters_detail}
+    named = {
+        option: getattr(view, option, ())
+        for option in dir(view)
+        if re.fullmatch(r"(column|form)_(\w+_)?(list|columns)|form_overrides", option)
+    }
+    order = view.column_default_sort
+    named["column_default_sort"] = [
+        each[0] if isinstance(each, tuple) else each
+        for each in (order if isinstance(order, list) else [order])
+    ]
+    for option, names in named.items():
+        if not isinstance(names, str):  # "__all__"
+            known = computed if option.endswith("_list") else ()
+            _refuse_unknown(view, option, [each for each in names if each not in known])
+    for each in view.get_filters():
+        # A filter of the owner's own need not name a column.
+        if type(each).get_filtered_query.__module__ in ("sqladmin.filters", "kit.admin._lists"):
+            key = "foreign_key" if isinstance(each, ForeignKeyFilter) else "column"
+            _refuse_unknown(view, "column_filters", [getattr(each, key)])
+        if isinstance(each, ForeignKeyFilter) and each.foreign_model:
+            shown = [each.foreign_display_field]
+            _refuse_unknown(view, "column_filters", shown, each.foreign_model)
+
+
+def _refuse_unknown(view: ModelView, option: str, names: Iterable[Any], of: Any = None) -> None:
+    for name in names:
+        model = of or view.model
+        for part in name.split(".") if isinstance(name, str) else ():
+            mapper: Mapper[Any] = inspect_model(model)
+            if not hasattr(model, part):
+                raise StartupError(
+                    f"the admin view {type(view).__name__} has {name!r} in {option}, but "
+                    f"{model.__name__} has no {part!r}. Write one of "
+                    f"{', '.join(mapper.attrs.keys())}, or a property of the class."
+                )
+            prop = mapper.attrs.get(part)
+            if not isinstance(prop, RelationshipProperty):
+                break  # what follows is a value's own
+            model = prop.mapper.class_
 
 
 def refuse_unusable_columns(view: ModelView) -> None:

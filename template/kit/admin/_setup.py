@@ -35,7 +35,7 @@ from starlette.staticfiles import StaticFiles
 
 from kit.admin._audit import admin_session_maker
 from kit.admin._authentication import AdminAuthentication, AdminAuthorization, AdminRequestGuard
-from kit.admin._forms import refuse_unusable_columns, service_view
+from kit.admin._forms import refuse_unknown_names, refuse_unusable_columns, service_view
 from kit.admin._lists import (
     DateRangeFilter,
     EnumFilterBase,
@@ -140,17 +140,21 @@ class ServiceAdmin(Admin):
         """Add the view, with the kit's forms and readable labels for columns that have none.
 
         Raises:
-            StartupError: when it would show a column that is marked as sensitive, or has one that
-                its form or list cannot serve.
+            StartupError: when it would show a column that is marked as sensitive, has one that its
+                form or list cannot serve, or names one that there is not.
         """
         view = service_view(view)
         mapper: Mapper[Any] = inspect_model(view.model)
         names = mapper.all_orm_descriptors.keys()
         labels: dict[Any, str] = {name: name.replace("_", " ").capitalize() for name in names}
         view.column_labels = labels | dict(view.column_labels)
-        super().add_model_view(view)
+        try:
+            super().add_model_view(view)
+        except ValueError as error:  # an option that SQLAdmin checks itself
+            raise StartupError(f"the admin view {view.__name__} is refused: {error}") from error
         instance = self.views[-1]
         if isinstance(instance, ModelView):
+            refuse_unknown_names(instance)
             _refuse_sensitive_columns(instance)
             refuse_unusable_columns(instance)
             # SQLAdmin 0.32 runs the filters' own queries in the event loop when sessions are sync.

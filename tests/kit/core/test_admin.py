@@ -10,16 +10,17 @@ import pytest
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from sqladmin import BaseView, ModelView, expose
-from sqladmin.filters import AllUniqueStringValuesFilter
+from sqladmin.filters import AllUniqueStringValuesFilter, BooleanFilter, ForeignKeyFilter
 from sqlalchemy import create_engine, event
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 from starlette.requests import Request
 from starlette.responses import Response
+from wtforms import StringField
 
 from app.core.config import BASE_DIR, StartupError, settings
 from kit import extensions, pages
-from kit.admin import _setup
+from kit.admin import IsSetFilter, _setup, short_time
 from kit.admin._audit import admin_session_maker
 from kit.admin._setup import ServiceAdmin, register_views
 from kit.extensions import ExtensionError
@@ -75,6 +76,57 @@ class TestSensitiveColumns:
 
         with pytest.raises(StartupError, match="ApiToken marks as sensitive"):
             admin.add_view(EverythingView)
+
+
+class TestUnknownNames:
+    @pytest.mark.parametrize(
+        ("option", "value", "name"),
+        [
+            ("column_list", ("name", "nmae"), "nmae"),
+            ("column_import_exclude_list", ("nmae",), "nmae"),
+            ("column_sortable_list", ("nmae",), "nmae"),
+            ("column_searchable_list", ("nmae",), "nmae"),
+            ("column_default_sort", [("name", True), ("nmae", True)], "nmae"),
+            ("column_default_sort", "nmae", "nmae"),
+            ("form_columns", ("nmae",), "nmae"),
+            ("form_excluded_columns", ("nmae",), "nmae"),
+            ("form_overrides", {"nmae": StringField}, "nmae"),
+            ("column_filters", [BooleanFilter("nmae")], "nmae"),
+            ("column_filters", [IsSetFilter("nmae")], "nmae"),
+            ("column_filters", [ForeignKeyFilter("id", "nmae", AdminUser)], "nmae"),
+        ],
+    )
+    def test_are_refused_where_they_stand(
+        self, admin: ServiceAdmin, option: str, value: Any, name: str
+    ) -> None:
+        message = rf"LooseView has '{name}' in {option}, but \w+ has no '{name}'. Write one of id, "
+        with pytest.raises(StartupError, match=message):
+            admin.add_view(token_view(**{option: value}))
+
+    def test_what_sqladmin_refuses_is_said_of_the_view(self, admin: ServiceAdmin) -> None:
+        view = token_view(form_ajax_refs={"owner": {"fields": ("name",)}}, can_create=True)
+        with pytest.raises(StartupError, match="LooseView is refused: .*owner is not a relation"):
+            admin.add_view(view)
+
+    def test_what_is_computed_and_own_filters_are_none(self, admin: ServiceAdmin) -> None:
+        class Recent(BooleanFilter):
+            async def get_filtered_query(self, query: Any, value: Any, model: Any) -> Any:
+                return query
+
+        admin.add_view(
+            token_view(
+                column_list=("name", "age", ApiToken.expires_at),
+                column_formatters={"age": short_time},
+                column_export_list=("name",),
+                column_filters=[Recent("recent")],
+            )
+        )
+
+
+def token_view(**options: Any) -> Any:
+    harmless = {"column_details_list": ("name",), "can_create": False, "can_edit": False}
+    metaclass: Any = type(ModelView)
+    return metaclass("LooseView", (ModelView,), harmless | options, model=ApiToken)
 
 
 class TestRegisterViews:
