@@ -545,12 +545,16 @@ class ServiceView(BoundedCounts):
         """
         try:
             return await super().list(request)
-        except StatementError as error:
-            if _is_about_a_value(error):
-                raise HTTPException(
-                    HTTPStatus.BAD_REQUEST, "The search or a filter does not fit its column."
-                ) from error
-            raise
+        except (StatementError, ValueError) as error:
+            names = [each.parameter_name for each in self.get_filters()]
+            if isinstance(error, StatementError):
+                is_refused = _is_about_a_value(error)
+            else:  # of a filter, such as ForeignKeyFilter, that converts what the address says
+                is_refused = any(map(request.query_params.get, names))
+            if not is_refused:
+                raise
+            message = "The search or a filter does not fit its column."
+            raise HTTPException(HTTPStatus.BAD_REQUEST, message) from error
 
     def _stmt_by_identifier(self, identifier: str) -> Select[Any]:
         try:
