@@ -15,7 +15,7 @@ from kit.status import ServiceStatus, read_status
 
 
 @pytest.fixture
-async def busy() -> ServiceStatus:
+async def busy(test_database: str) -> ServiceStatus:
     """The state of this service, with something of everything."""
     status = await read_status(max_age=0)
     assert status.redis

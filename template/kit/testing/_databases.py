@@ -27,7 +27,7 @@ from fastapi.routing import RouteContext
 from fastapi.testclient import TestClient
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
-from sqlalchemy import Connection, Engine, MetaData, create_engine, inspect, text
+from sqlalchemy import Connection, Engine, MetaData, create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -133,6 +133,35 @@ async def test_database() -> AsyncIterator[str]:
     await service.engine.dispose()
     yield settings.DATABASE_URL
     empty_database(settings.POSTGRES_DB)
+
+
+UNASKED = (
+    "this test uses the database and has no fixture of it, so what it writes would stay for the "
+    "tests after it. Take `sync_db_session` for a task or the admin, `client` for a route, or "
+    "`session_makers` for other async code; tests/README.md has them all"
+)
+
+
+@pytest.fixture(autouse=True)
+def no_database_unasked(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Refuse the service's engines to a test without a fixture of a database."""
+    if {"test_database", "database_for_migrations"} & set(request.fixturenames):
+        yield
+        return
+
+    def refuse(*_: Any) -> None:
+        pytest.fail(UNASKED)  # which no `except Exception` of the code under test catches
+
+    listeners = [
+        (engine, name, refuse)
+        for engine in (service.engine.sync_engine, service.sync_engine)
+        for name in ("do_connect", "checkout")
+    ]
+    for listener in listeners:
+        event.listen(*listener)
+    yield
+    for listener in listeners:
+        event.remove(*listener)
 
 
 @pytest.fixture(scope="session")
@@ -310,11 +339,19 @@ def session_makers(connection: AsyncConnection, monkeypatch: pytest.MonkeyPatch)
 
     For code before an endpoint or in the background; such sessions must not run concurrently.
     """
+
+    def refuse_start(**_: Any) -> None:
+        raise RuntimeError(
+            "this test's sessions are in its own event loop, and a TestClient that starts the "
+            "service has another. Use `client`, or a test with `sync_client` alone"
+        )
+
     makers = {
         "async_session_maker": partial(session_on, connection),
         "read_session_maker": partial(read_session_on, connection),
     }
     for name, maker in makers.items():
+        vars(maker)["configure"] = refuse_start
         monkeypatch.setattr(service.module("core.database"), name, maker)
     one: Any = connection.sync_connection
     monkeypatch.setattr(database, "connect_for_reading", partial(nullcontext, one))

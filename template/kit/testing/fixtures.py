@@ -8,6 +8,7 @@ from kit.testing._databases import (
     database_for_migrations,
     emptied_engine,
     fresh_database,
+    no_database_unasked,
     one_connection,
     quick_password_hashes,
     session_makers,

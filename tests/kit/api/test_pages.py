@@ -4,6 +4,7 @@ from html import unescape
 
 import httpx
 import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.api import pages
 from app.core.config import BASE_DIR, settings
@@ -71,7 +72,9 @@ class TestBelowARootPath:
         assert len(addresses) > 3
         assert [each for each in addresses if not each.startswith("/shop/")] == []
 
-    async def test_its_pages_are_found(self, http: httpx.AsyncClient) -> None:
+    async def test_its_pages_are_found(
+        self, http: httpx.AsyncClient, emptied_engine: AsyncEngine
+    ) -> None:
         page = (await http.get("/shop/")).text
         for link in re.findall(r'<a [^>]*href="(/[^"]*)"', page):
             assert (await http.get(link, follow_redirects=True)).status_code == 200, link

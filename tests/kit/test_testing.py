@@ -1,0 +1,41 @@
+"""What tests are refused that would disturb others, or cannot work."""
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlmodel import Session, text
+
+from app.core.celery import celery_app
+from app.core.database import engine, sync_session_maker
+from app.main import app
+
+FAILED: type[BaseException] = pytest.fail.Exception
+
+
+class TestWithoutAFixture:
+    def test_a_sync_session_is_refused(self) -> None:
+        with sync_session_maker() as session, pytest.raises(FAILED, match="has no fixture"):
+            session.connection()
+
+    async def test_an_async_connection_is_refused(self) -> None:
+        with pytest.raises(FAILED, match="Take `sync_db_session` for a task"):
+            async with engine.connect():
+                pass
+
+
+def test_with_one_a_session_is_in_its_transaction(sync_db_session: Session) -> None:
+    own = text("SELECT pg_current_xact_id()::text")
+    expected = sync_db_session.execute(own).one()
+    with sync_session_maker() as session:
+        assert session.execute(own).one() == expected
+
+
+def test_a_started_service_beside_the_test_s_sessions_is_refused(session_makers: None) -> None:
+    with pytest.raises(RuntimeError, match="a TestClient that starts"), TestClient(app):
+        pass
+
+
+def test_a_setting_of_celery_is_taken_back() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(celery_app.conf, "task_always_eager", True)
+        assert celery_app.conf.task_always_eager
+    assert not celery_app.conf.task_always_eager
