@@ -52,18 +52,34 @@ LocalTime = Annotated[
 
 
 TABLES_WITHOUT_ROW_SECURITY = """
-    SELECT relation.oid::regclass::text
+    SELECT relation.oid::regclass::text AS name,
+      CASE relation.relkind
+        WHEN 'v' THEN format('ALTER VIEW %s SET (security_invoker = true);', relation.oid::regclass)
+        WHEN 'm' THEN format('REVOKE ALL ON %s FROM anon, authenticated;', relation.oid::regclass)
+        ELSE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY;', relation.oid::regclass)
+      END AS remedy
     FROM pg_class AS relation
-    WHERE relation.relkind IN ('r', 'p')
-      AND relation.relnamespace = 'public'::regnamespace
-      AND NOT relation.relrowsecurity
+    WHERE relation.relnamespace = 'public'::regnamespace
+      AND CASE relation.relkind
+        WHEN 'v' THEN NOT EXISTS (
+          SELECT FROM pg_options_to_table(relation.reloptions)
+          WHERE option_name = 'security_invoker' AND option_value::boolean
+        )
+        WHEN 'm' THEN EXISTS (
+          SELECT FROM pg_roles WHERE rolname IN ('anon', 'authenticated')
+          AND has_any_column_privilege(pg_roles.oid, relation.oid, 'SELECT')
+        )
+        ELSE relation.relkind IN ('r', 'p') AND NOT relation.relrowsecurity
+      END
       AND NOT EXISTS (
         SELECT FROM pg_depend
         WHERE classid = 'pg_class'::regclass AND objid = relation.oid AND deptype = 'e'
       )
     ORDER BY 1
 """
-"""Without the tables of PostgreSQL extensions, which this service cannot alter."""
+"""And views that read past it: one reads as its owner unless it says otherwise, and a materialised
+one has none, so there Supabase's two roles must have no right to read it. Without those of
+PostgreSQL extensions, which this service cannot alter."""
 
 _ENABLE = DDL("ALTER TABLE %(fullname)s ENABLE ROW LEVEL SECURITY")  # type: ignore[no-untyped-call]
 
@@ -82,6 +98,12 @@ def _create_schemas(
         connection.execute(CreateSchema(schema, if_not_exists=True))
 
 
+def row_security_remedies(connection: Connection) -> dict[str, str]:
+    """The statement that covers each table and view of `public` that Supabase would publish."""
+    rows = connection.execute(text(TABLES_WITHOUT_ROW_SECURITY))
+    return {row.name: row.remedy for row in rows}
+
+
 def tables_without_row_security(connection: Connection) -> list[str]:
-    """Names of the tables of the schema `public` that lack row level security."""
-    return list(connection.scalars(text(TABLES_WITHOUT_ROW_SECURITY)))
+    """Names of the tables of the schema `public` that lack row level security, and such views."""
+    return list(row_security_remedies(connection))

@@ -50,7 +50,7 @@ from sqlmodel import Session
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
-from kit.conventions import TABLES_WITHOUT_ROW_SECURITY, tables_without_row_security  # noqa: F401 (also this room's)
+from kit.conventions import row_security_remedies, tables_without_row_security  # noqa: F401 (also this room's)
 from kit.extensions import load_extensions
 from kit.places import service
 from kit.process import application_name, pool_use, this_process

@@ -23,7 +23,7 @@ from starlette.types import Message
 
 from kit.admin import ADMIN_PATH, model_views
 from kit.connections import postgres_budget, postgres_remedy, redis_budget, redis_remedy
-from kit.database import tables_without_row_security
+from kit.database import row_security_remedies
 from kit.doctor._checks import Finding, check, fine, problem, warning
 from kit.migrations import (
     MigrationState,
@@ -508,14 +508,13 @@ def judge_migrations(state: MigrationState) -> Iterator[Finding]:
         yield problem(lacks, "See the warning." if ahead else "Run `make db-upgrade`.")
 
 
-@check("row-security", "row level security is on for every table of the schema public", "database")
+@check("row-security", "row level security covers all tables and views of public", "database")
 def _row_security(connection: Connection) -> Iterator[Finding]:
-    if bare := tables_without_row_security(connection):
+    if remedies := row_security_remedies(connection):
         yield problem(
-            f"row level security is off for {', '.join(bare)}: on Supabase, anyone with the "
-            "project's URL and public key can read them",
-            "In a migration: "
-            + " ".join(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;" for table in bare),
+            f"row level security does not cover {', '.join(remedies)}: on Supabase, anyone with "
+            "the project's URL and public key can read them",
+            f"In a migration: {' '.join(remedies.values())}",
         )
 
 

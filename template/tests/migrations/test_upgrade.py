@@ -2,7 +2,7 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlmodel import SQLModel
 
-from kit.database import connect, tables_without_row_security
+from kit.database import connect, row_security_remedies
 from kit.migrations import (
     explain_forks,
     load_metadata,
@@ -64,7 +64,7 @@ async def test_every_migrated_table_has_row_security(fresh_database: str) -> Non
         tables = await connection.run_sync(_all_tables)
 
         assert {"alembic_version", *MODEL_TABLES} <= tables
-        assert await connection.run_sync(tables_without_row_security) == []
+        assert await connection.run_sync(row_security_remedies) == {}
 
 
 def _all_tables(connection: Connection) -> set[str]:

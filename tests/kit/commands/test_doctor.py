@@ -278,6 +278,33 @@ async def test_a_table_without_row_level_security(connection: AsyncConnection) -
     assert 'ALTER TABLE "open to all" ENABLE ROW LEVEL SECURITY;' in found.remedy
 
 
+@pytest.mark.parametrize(
+    "made",
+    [
+        'CREATE VIEW "all tokens" AS SELECT * FROM api_token',
+        'CREATE VIEW "all tokens" WITH (security_invoker = off) AS SELECT * FROM api_token',
+        'CREATE MATERIALIZED VIEW "all tokens" AS SELECT * FROM api_token',
+    ],
+)
+async def test_a_view_that_is_read_past_row_level_security(
+    connection: AsyncConnection, made: str
+) -> None:
+    # As Supabase has it.
+    await connection.execute(text("CREATE ROLE anon"))
+    await connection.execute(text("CREATE ROLE authenticated"))
+    await connection.execute(
+        text("ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON TABLES TO anon, authenticated")
+    )
+    await connection.execute(text(made))
+
+    [found] = await connection.run_sync(lambda sync: wrong("row-security", sync))
+
+    assert found.level is Level.PROBLEM
+    assert 'does not cover "all tokens":' in found.message
+    await connection.execute(text(found.remedy.removeprefix("In a migration: ")))
+    assert await connection.run_sync(lambda sync: wrong("row-security", sync)) == []
+
+
 @pytest.mark.slow
 def test_doctor_on_the_servers_of_this_run(test_database: str) -> None:
     result = subprocess.run(
