@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from sqlmodel.ext.asyncio.session import AsyncSession
 
 
-def pytest_configure(config: pytest.Config) -> None:
+@pytest.hookimpl(trylast=True)  # importing the service is measured by pytest-cov, which starts here
+def pytest_sessionstart(session: pytest.Session) -> None:
     """Load the kit's fixtures, except in a process that only distributes tests to others."""
+    config = session.config
     is_controller = config.getoption("numprocesses", None) and not hasattr(config, "workerinput")
     if not is_controller:
         config.pluginmanager.import_plugin("kit.testing.fixtures")

@@ -1,10 +1,16 @@
 """What tests are refused that would disturb others, or cannot work."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import Session, text
 
 from app.core.celery import celery_app
+from app.core.config import BASE_DIR
 from app.core.database import engine, sync_session_maker
 from app.main import app
 
@@ -39,3 +45,27 @@ def test_a_setting_of_celery_is_taken_back() -> None:
         patch.setitem(celery_app.conf, "task_always_eager", True)
         assert celery_app.conf.task_always_eager
     assert not celery_app.conf.task_always_eager
+
+
+PROBE = """
+import sys
+
+import pytest
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart():
+    assert "app.main" not in sys.modules
+"""
+
+
+@pytest.mark.slow
+def test_the_service_is_imported_after_pytest_cov_has_begun(tmp_path: Path) -> None:
+    """Which begins with the session in a process that runs tests for another."""
+    (tmp_path / "probe.py").write_text(PROBE)
+    command = [sys.executable, "-m", "pytest", "-p", "probe", "--collect-only", "-q", "tests/api"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    run = subprocess.run(
+        command, cwd=BASE_DIR, env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
