@@ -118,23 +118,30 @@ class SecurityMiddleware:
                 message["headers"] = [*message.get("headers", ()), *missing]
             await send(message)
 
-        host, refusal = b"", None
-        for name, value in scope["headers"]:
-            if name == b"host":
-                host = value
-            elif name == b"content-type" and _ODD_FORM.match(value):
-                refusal = Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Send the form in UTF-8.")
-            elif name == b"x-forwarded-for":
-                self._report_proxy(scope)
-        is_allowed = len(host) <= _LONGEST_HOST and self._is_allowed(host)
-        if not is_allowed and not _path(scope).startswith("/health/"):
-            refusal = Problem(HTTPStatus.BAD_REQUEST, "ALLOWED_HOSTS does not list this host.")
+        refusal = self._refusal(scope)
         if refusal is None:
             await self.app(scope, receive, send_with_headers)
         else:
             # Without the request's headers, so that no page with links to that host is made of it.
             response = problem_response(HTTPConnection({**scope, "headers": []}), refusal)
             await response(scope, receive, send_with_headers)
+
+    def _refusal(self, scope: Scope) -> Problem | None:
+        host, refusal = None, None
+        for name, value in scope["headers"]:
+            if name == b"host":
+                if host is not None:  # Starlette takes the first, others the last
+                    refusal = Problem(HTTPStatus.BAD_REQUEST, "Send one `Host` header, not two.")
+                host = value
+            elif name == b"content-type" and _ODD_FORM.match(value):
+                refusal = Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Send the form in UTF-8.")
+            elif name == b"x-forwarded-for":
+                self._report_proxy(scope)
+        host = host or b""
+        is_allowed = len(host) <= _LONGEST_HOST and self._is_allowed(host)
+        if not is_allowed and not _path(scope).startswith("/health/"):
+            refusal = Problem(HTTPStatus.BAD_REQUEST, "ALLOWED_HOSTS does not list this host.")
+        return refusal
 
     def _report_proxy(self, scope: Scope) -> None:
         peer = scope["client"][0] if scope.get("client") else "a Unix socket"

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
+from itertools import permutations
 
 import httpx
 import pytest
@@ -133,6 +134,14 @@ async def test_hosts(
         assert answer.headers["Content-Type"] == "application/problem+json"
         assert "ALLOWED_HOSTS" in answer.json()["detail"]
         assert "nosniff" in answer.headers["X-Content-Type-Options"]
+
+
+async def test_two_hosts_are_refused(served: Served) -> None:
+    """Otherwise one would be checked, and a redirection made of the other."""
+    async with served(ENVIRONMENT="production", ALLOWED_HOSTS=["api.example.com"]) as http:
+        for hosts in permutations(("api.example.com", "evil.example")):
+            answer = await http.get("/page", headers=[("Host", host) for host in hosts])
+            assert answer.status_code == 400
 
 
 @pytest.mark.parametrize("wrong", ["https://api.example.com", "api.example.com:443", "a b", "/"])
