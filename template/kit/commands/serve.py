@@ -105,6 +105,9 @@ class _LimitedProtocol(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         self._timer.cancel()
         super().handle_websocket_upgrade()
+        if not getattr(self.transport.get_protocol(), "handshake_initiated", True):
+            # Of one with a body, or with longer headers than it reads, it says and ends nothing.
+            self._refuse(HTTPStatus.BAD_REQUEST)
 
     def shutdown(self) -> None:
         cycle: RequestResponseCycle | None = self.cycle
@@ -188,7 +191,7 @@ class _LimitedProtocol(HttpToolsProtocol):
 
 
 REFUSALS = {
-    HTTPStatus.BAD_REQUEST: "This is no request of HTTP.",
+    HTTPStatus.BAD_REQUEST: "This is no request of HTTP, or of a WebSocket.",
     HTTPStatus.REQUEST_TIMEOUT: "The request did not arrive in time.",
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: f"Send at most {HEADERS_LIMIT:,} bytes of headers.",
 }

@@ -233,6 +233,16 @@ HEADERS = {
 }
 """Requests of 40 MB that are not in their bodies."""
 
+UPGRADE = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+OPENINGS = {
+    "a body": b"content-length: 5\r\n\r\nabcde",
+    "a body that stays away": b"content-length: 5\r\n\r\n",
+    "chunks": b"transfer-encoding: chunked\r\n\r\n",
+    "a long header": b"x: " + BLOB[:20_000] + b"\r\n\r\n",
+    "many headers": b"x: y\r\n" * 500 + b"\r\n",
+}
+"""Ends of an opening request of a WebSocket that the library does not read."""
+
 BEGINNINGS = [
     b"",
     b"P",
@@ -294,6 +304,13 @@ class TestServer:
             time.sleep(RECEIVE_TIMEOUT + 1)
             socket.send("x")
             assert socket.recv() == "x"
+
+    @pytest.mark.parametrize("name", OPENINGS)
+    def test_an_opening_of_a_websocket_that_none_can_be_is_a_400(
+        self, stranger: Stranger, name: str
+    ) -> None:
+        """On any address; without an answer it would keep its connection for good."""
+        assert stranger.talk([UPGRADE + OPENINGS[name]]) == Answer(400, PROBLEM)
 
     def test_a_large_message_closes_its_websocket(self, address: str) -> None:
         with connect(f"{address.replace('http', 'ws', 1)}{OPEN_ECHO}") as socket:
