@@ -9,11 +9,15 @@ import asyncio
 import errno
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
+from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from http import HTTPStatus
+from typing import ClassVar
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -49,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     refuse_more_than_the_plan(settings)
     if settings.API_WORKERS > 1:
         _refuse_failing_workers()
+    _allow_open_files()
     uvicorn.run(
         APPLICATION,
         host=settings.API_HOST,
@@ -68,11 +73,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 WORKER_SILENT_SECONDS = 60
 """After which one of `API_WORKERS` is replaced. With uvicorn's 5 none starts on a slow machine."""
+OPEN_FILES = 8_192
+"""Connections that one process can have; each whose client does not read takes some 120 kB."""
 
 HEADERS_LIMIT = 65_536
 """Bytes of a request that are not its body, as in h11; nginx allows half of it."""
 
 SLOWEST_BYTES_PER_SECOND = 4_096
+
+MOST_ARRIVING = 2_048
+"""Requests that may be arriving at one process, some 40 kB each; beyond, the oldest is refused. One
+that is not cut off arrives within milliseconds, so those of others are served meanwhile."""
+
 FIRST_REQUEST_SECONDS = 1
 """How long after the signal to stop a connection that is open may send its first request."""
 
@@ -92,17 +104,21 @@ class _LimitedProtocol(HttpToolsProtocol):
     _arriving: RequestResponseCycle | None = None  # what serves the body that is arriving
     _is_refused = False
     _is_ending = False
+    _all_arriving: ClassVar[OrderedDict["_LimitedProtocol", None]] = OrderedDict()
+    """Connections with a request that is arriving, the oldest first."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._began = self.loop.time()  # a client that sends nothing is late, too
+        self._begin()  # a client that sends nothing is late, too
         self._refuse_when_late()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._end()
         self._timer.cancel()
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self) -> None:
+        self._end()
         self._timer.cancel()
         super().handle_websocket_upgrade()
         if not getattr(self.transport.get_protocol(), "handshake_initiated", True):
@@ -124,7 +140,7 @@ class _LimitedProtocol(HttpToolsProtocol):
         if self._is_refused:
             return
         if self._began is None:
-            self._began = self.loop.time()
+            self._begin()
         self._received += len(data)
         super().data_received(data)
         # Trailers and the framing of chunks count as headers, beyond as many bytes as the body has.
@@ -146,12 +162,23 @@ class _LimitedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._began = self._arriving = None
+        self._end()
+        self._arriving = None
         self._received = self._body = 0
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 (the base class's signature)
         self._refuse(HTTPStatus.BAD_REQUEST)
+
+    def _begin(self) -> None:
+        self._began = self.loop.time()
+        self._all_arriving[self] = None
+        if len(self._all_arriving) > MOST_ARRIVING:
+            next(iter(self._all_arriving))._refuse(HTTPStatus.REQUEST_TIMEOUT)  # noqa: SLF001
+
+    def _end(self) -> None:
+        self._began = None
+        self._all_arriving.pop(self, None)
 
     def _refuse_when_late(self) -> None:
         now, cycle, seconds = self.loop.time(), self._arriving, settings.API_RECEIVE_TIMEOUT
@@ -166,6 +193,7 @@ class _LimitedProtocol(HttpToolsProtocol):
             self._refuse(HTTPStatus.REQUEST_TIMEOUT)
 
     def _refuse(self, status: HTTPStatus) -> None:
+        self._all_arriving.pop(self, None)
         if self._is_refused or self.transport.is_closing():
             return
         self._is_refused = True
@@ -227,6 +255,15 @@ def _explain(error: OSError, host: str, port: int, setting: str) -> str:
             f"before. End that program, or set {setting} to another port."
         )
     return f"cannot listen on port {port} of {host} ({error.strerror}): set {setting} to another."
+
+
+def _allow_open_files() -> None:
+    # Each connection is one. With the usual 1,024, as many silent ones would keep all others out.
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if most == resource.RLIM_INFINITY else min(most, OPEN_FILES)
+    if resource.RLIM_INFINITY != now < wanted:
+        with suppress(OSError, ValueError):  # macOS has a limit beside this one
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def _refuse_failing_workers() -> None:

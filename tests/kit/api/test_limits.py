@@ -1,13 +1,14 @@
 """What callers send is limited before it is read, and who they are is asked first."""
 
 import os
+import resource
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from itertools import cycle, islice, product, repeat
 
@@ -19,7 +20,7 @@ from websockets.sync.client import connect
 
 from app.core.config import BASE_DIR, settings
 from app.main import app
-from kit.commands.serve import HEADERS_LIMIT
+from kit.commands.serve import HEADERS_LIMIT, MOST_ARRIVING
 from kit.http._routers import BYTES_OF_A_VALUE, FEW_VALUES
 from kit.security import require_principal
 from kit.testing import own_database, run_api
@@ -317,6 +318,44 @@ class TestServer:
             socket.send("x" * (LIMIT + 1))
             with pytest.raises(ConnectionClosedError, match="1009"):
                 socket.recv()
+
+
+@pytest.fixture
+def with_few_files(test_database: str) -> Iterator[str]:
+    """Address of a service whose starter allowed it 256 open files, as systemd does 1,024."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with own_database() as environment:
+        subprocess.run(
+            [sys.executable, "-m", "alembic", "upgrade", "heads"],
+            cwd=BASE_DIR,
+            env={**os.environ, **environment},
+            check=True,
+        )
+        patient = environment | PRODUCTION | {"API_RECEIVE_TIMEOUT": "120"}
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+            with run_api(patient) as address:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
+                yield address
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.slow
+def test_others_are_served_beside_thousands_of_half_sent_requests(with_few_files: str) -> None:
+    stranger = Stranger(with_few_files)
+    with ExitStack() as stack:
+        connections = [
+            stack.enter_context(closing(stranger.connect())) for _ in range(MOST_ARRIVING + 100)
+        ]
+        for connection, beginning in zip(connections, cycle(BEGINNINGS[1:]), strict=False):
+            with suppress(ConnectionError):  # the first are refused already
+                connection.sendall(beginning)
+        assert stranger.send("/health/live", b"", method="GET").status == 200
+        assert b"408" in connections[0].recv(100)
+        connections[-1].settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            connections[-1].recv(100)
 
 
 @pytest.mark.slow
