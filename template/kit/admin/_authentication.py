@@ -247,8 +247,9 @@ SESSION_COOKIE = "admin_session"
 DEVICE_COOKIE = "admin_device"
 DEVICE_SECONDS = 180 * 24 * 3600
 READS_ONLY = "You may read here, and not change anything: ask an administrator who is an editor."
-CONCURRENT_LOGINS = 2
-"""Limit for one process: a verification takes 64 MiB and a processor, waiting costs nothing."""
+CONCURRENT_LOGINS = 1
+"""Limit for one process, of known browsers and of all others: a verification takes 64 MiB and a
+processor, waiting costs nothing. So known ones do not wait behind a thousand guesses."""
 
 
 class AdminAuthentication(AuthenticationBackend):
@@ -269,7 +270,8 @@ class AdminAuthentication(AuthenticationBackend):
         self._read_session = SessionMiddleware(_no_app, **cookie)
         self._session_maker = session_maker
         self._devices = URLSafeTimedSerializer(derived_key("admin device"))
-        self._login_limiter = CapacityLimiter(CONCURRENT_LOGINS)
+        self._known_limiter = CapacityLimiter(CONCURRENT_LOGINS)
+        self._others_limiter = CapacityLimiter(CONCURRENT_LOGINS)
 
     async def login(self, request: Request) -> Response | bool:
         """Log in with the form's username and password.
@@ -279,14 +281,15 @@ class AdminAuthentication(AuthenticationBackend):
             many attempts; otherwise false, for which SQLAdmin shows the form again.
         """
         form = await request.form()
+        known = self._known_browser(request.cookies.get(DEVICE_COOKIE, ""))
         try:
             user = await anyio.to_thread.run_sync(
                 self._log_in,
                 str(form.get("username", "")),
                 str(form.get("password", "")),
                 request.scope,
-                request.cookies.get(DEVICE_COOKIE, ""),
-                limiter=self._login_limiter,
+                known,
+                limiter=self._known_limiter if known else self._others_limiter,
             )
         except TooManyAttemptsError as error:
             return await self._too_many_attempts(request, error.retry_after)
@@ -345,7 +348,9 @@ class AdminAuthentication(AuthenticationBackend):
             return None
         return await anyio.to_thread.run_sync(self._session_user, session_data)
 
-    def _log_in(self, username: str, password: str, scope: Scope, device: str) -> AdminUser | None:
+    def _log_in(
+        self, username: str, password: str, scope: Scope, known: tuple[int, str] | None
+    ) -> AdminUser | None:
         client = client_address(scope)
         with self._session_maker() as session:
             user = _user_named(session, username)
@@ -353,7 +358,7 @@ class AdminAuthentication(AuthenticationBackend):
                 username=username.strip().lower(),
                 user=user,
                 client=client_network(client)[:64],
-                device=self._known_device(device, user),
+                device=known[1] if known and user and user.id == known[0] else "",
                 is_shared=is_public(client) and reported_client(scope) is not None,
             )
             entry_id = reserve_attempt(session, attempt)
@@ -405,13 +410,13 @@ class AdminAuthentication(AuthenticationBackend):
         with self._session_maker.begin() as session:
             session.add_all([entry] if entry else [])
 
-    def _known_device(self, cookie: str, user: AdminUser | None) -> str:
-        """Id of the browser if this user has logged in with it before, otherwise empty."""
+    def _known_browser(self, cookie: str) -> tuple[int, str] | None:
+        """Id of the last user who has logged in with the browser, and the browser's."""
         try:
             user_id, device = self._devices.loads(cookie, max_age=DEVICE_SECONDS)
         except (BadSignature, TypeError, ValueError):
-            return ""
-        return str(device) if user is not None and user.id == user_id else ""
+            return None
+        return user_id, str(device)
 
     def _remember_device(self, request: Request, response: Response, user: AdminUser) -> None:
         response.set_cookie(

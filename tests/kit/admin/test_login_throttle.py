@@ -1,13 +1,18 @@
+import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
+from select import select as select_ready
 
 import httpx
 import pytest
 from sqlalchemy.orm import sessionmaker
 from sqlmodel import Session, select
 
-from app.core.config import settings
+from app.core.config import BASE_DIR, settings
 from app.main import app
 from kit.admin._audit import AuditedSession
 from kit.admin._authentication import (
@@ -19,6 +24,8 @@ from kit.admin._authentication import (
 from kit.context import client_address, client_network
 from kit.models import AdminUser, AuditAction, AuditEntry
 from kit.security import set_admin_password
+from kit.testing import own_database, run_api
+from kit.tests.strangers import ANSWER_SECONDS, Stranger
 
 PASSWORD = "correct horse battery staple"
 LIMIT = settings.ADMIN_LOGIN_ATTEMPTS
@@ -203,6 +210,39 @@ def test_attempts_at_the_same_time_count_each_other(
     with ThreadPoolExecutor(count) as pool:
         admitted = list(pool.map(try_once, range(count)))
     assert sum(admitted) == LIMIT
+
+
+STRANGERS = 300
+
+
+@pytest.mark.slow
+def test_a_known_browser_does_not_wait_behind_guesses(test_database: str) -> None:
+    with own_database() as environment, ExitStack() as stack:
+
+        def run(*command: str) -> str:
+            command = (sys.executable, "-m", *command)
+            all_of_it = {**os.environ, **environment}
+            return subprocess.run(
+                command, cwd=BASE_DIR, env=all_of_it, check=True, stdout=subprocess.PIPE, text=True
+            ).stdout
+
+        run("alembic", "upgrade", "heads")
+        password = run("kit.commands.admin_password", "set", "ada").split()[-1]
+        form = {"username": "ada", "password": password}
+        address = stack.enter_context(run_api(environment | {"API_WORKERS": "1"}))
+        http = stack.enter_context(httpx.Client(base_url=address, timeout=ANSWER_SECONDS))
+        assert http.post("/admin/login", data=form).status_code == 302
+        guess = b"username=ada&password=wrong"
+        head = f"POST /admin/login HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(guess)}\r\n"
+        kind = "content-type: application/x-www-form-urlencoded\r\n\r\n"
+        strangers = [
+            stack.enter_context(closing(Stranger(address).connect())) for _ in range(STRANGERS)
+        ]
+        for each in strangers:
+            each.sendall(f"{head}{kind}".encode() + guess)
+        assert http.post("/admin/login", data=form).status_code == 302
+        answered, _, _ = select_ready(strangers, [], [], 0)
+        assert len(answered) < STRANGERS / 2
 
 
 @pytest.mark.parametrize(
