@@ -187,6 +187,7 @@ LOG_IN_BODY_LIMIT = 16_384
 class AdminRequestGuard:
     """ASGI middleware: answers 403 to a request from another site that would change data.
 
+    A HEAD is answered as a GET is, since SQLAdmin takes any other method for a form that was sent.
     A NUL, which no text of PostgreSQL can hold, is answered with 400 wherever it is in the address.
     """
 
@@ -199,6 +200,8 @@ class AdminRequestGuard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}  # a copy: the server has to send no body
         if _changes_something(scope) and not is_from_our_pages(Headers(scope=scope)):
             refusal = PlainTextResponse(
                 "Refused: the request comes from another site.", HTTPStatus.FORBIDDEN

@@ -4,8 +4,8 @@ import httpx
 import pytest
 from sqlmodel import Session, select
 
-from kit.models import ApiToken
-from kit.security import create_api_token
+from kit.models import ApiToken, AuditEntry
+from kit.security import create_api_token, set_admin_password
 
 FORM = {"username": "tester", "password": "correct horse battery staple"}
 CROSS_SITE = [
@@ -55,6 +55,23 @@ class TestAnotherSite:
         answer = await admin_client.request(method, path, data={"username": "x"}, headers=headers)
         assert answer.status_code == 403
         assert (await admin_client.get("/admin/")).status_code == 200
+
+    @pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "same-site"}, {}])
+    async def test_a_head_is_no_form_that_was_sent(
+        self,
+        admin_client: httpx.AsyncClient,
+        sync_db_session: Session,
+        headers: dict[str, str],
+    ) -> None:
+        """SQLAdmin would save an empty one, in which the account is not active."""
+        ada = set_admin_password(sync_db_session, "ada", FORM["password"])
+        sync_db_session.commit()
+        before = len(sync_db_session.exec(select(AuditEntry)).all())
+        for path in (f"/admin/admin-user/edit/{ada.id}", "/admin/login"):
+            assert (await admin_client.head(path, headers=headers)).status_code == 200
+        sync_db_session.refresh(ada)
+        assert ada.is_active
+        assert len(sync_db_session.exec(select(AuditEntry)).all()) == before
 
     @pytest.mark.parametrize("headers", CROSS_SITE)
     async def test_runs_no_action_although_it_is_a_get(
