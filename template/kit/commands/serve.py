@@ -73,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 WORKER_SILENT_SECONDS = 60
 """After which one of `API_WORKERS` is replaced. With uvicorn's 5 none starts on a slow machine."""
+
 OPEN_FILES = 8_192
 """Connections that one process can have; each whose client does not read takes some 120 kB."""
 
