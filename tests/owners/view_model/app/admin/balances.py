@@ -1,13 +1,13 @@
-"""Charges and balances in the admin."""
+"""Debits and balances in the admin."""
 
 from sqladmin import ModelView
 
 from app.models.balance import Balance
-from app.models.charge import Charge
+from app.models.debit import Debit
 
 
-class ChargeAdmin(ModelView, model=Charge):
-    """Charges."""
+class DebitAdmin(ModelView, model=Debit):
+    """Debits."""
 
     column_list = ("id", "customer_id", "total")
 

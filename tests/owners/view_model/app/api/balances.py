@@ -8,7 +8,7 @@ from sqlmodel import select
 
 from app.core.dependencies import ReadSessionDep, SessionDep
 from app.models.balance import Balance
-from app.models.charge import Charge
+from app.models.debit import Debit
 from kit.listing import ListQuery, Page, read_page
 
 router = APIRouter(prefix="/balances", tags=["Balances"])
@@ -28,10 +28,10 @@ async def list_balances(
     return await read_page(session, select(Balance), query, Balance)
 
 
-@router.post("/{customer_id}/charges", status_code=HTTPStatus.CREATED)
-async def charge_customer(session: SessionDep, customer_id: int, total: int) -> Charge:
-    """Charge a customer."""
-    charge = Charge.model_validate({"customer_id": customer_id, "total": total})
-    session.add(charge)
+@router.post("/{customer_id}/debits", status_code=HTTPStatus.CREATED)
+async def debit_customer(session: SessionDep, customer_id: int, total: int) -> Debit:
+    """Debit a customer."""
+    debit = Debit.model_validate({"customer_id": customer_id, "total": total})
+    session.add(debit)
     await session.commit()
-    return charge
+    return debit

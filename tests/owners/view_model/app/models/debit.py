@@ -1,11 +1,11 @@
-"""Charges."""
+"""Debits."""
 
 from decimal import Decimal
 
 from sqlmodel import Field, SQLModel
 
 
-class Charge(SQLModel, table=True):
+class Debit(SQLModel, table=True):
     """What a customer owes for one thing."""
 
     id: int | None = Field(default=None, primary_key=True)
