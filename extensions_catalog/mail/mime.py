@@ -34,9 +34,10 @@ def compose(mail: MailMessage, settings: MailSettings) -> EmailMessage:
 
 def _set_header(message: EmailMessage, name: str, text: str, address: str = "") -> None:
     message[name] = Address(text, addr_spec=address) if address else text
-    if not text.isascii():
+    if not text.isascii() or "=?" in text:
         # Folding by the policy loses spaces between encoded words, in some releases of Python
-        # (https://github.com/python/cpython/issues/144156). This encodes all of the text.
+        # (https://github.com/python/cpython/issues/144156), and where somebody entered an encoded
+        # word it is decoded, line breaks too (CVE-2024-6923). This encodes all of the text.
         words = Header(text, "utf-8", header_name=name).encode()
         del message[name]
         message.set_raw(name, f"{words}\n <{address}>" if address else words)

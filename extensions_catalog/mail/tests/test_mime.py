@@ -98,11 +98,13 @@ def test_it_is_the_same_in_each_attempt() -> None:
 
 
 LONG = "0" * 14 + "\xa1" * 8 + "\U00010000" * 3
+ENCODED = "=?utf-8?q?Hi=0D=0ABcc:_eve@example.com=0D=0A=0D=0AThe_end?="
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=120)
 
 
 @given(name=text, subject=text, body=text)
 @example(name=f"{LONG} \xa1", subject=f"{LONG} \xa1 \xa1", body="").via("lost a space")
+@example(name=ENCODED, subject=f"Order {ENCODED}", body="").via("was decoded, and made a header")
 @settings(max_examples=100, deadline=None)
 def test_whatever_is_entered_arrives_and_makes_no_header(
     name: str, subject: str, body: str
