@@ -148,8 +148,7 @@ async def find_token(token: str) -> KnownToken | None:
     if not token.startswith(TOKEN_PREFIX):
         return None
     digest = hash_token(token)
-    known = token_cache.get(digest)
-    if known is None:
+    if (known := token_cache.get(digest)) is None:
         known = await write_row(_note_use, KnownToken, digest=digest)
         if known is None:
             return None

@@ -118,8 +118,12 @@ async def require_principal(request: HTTPConnection) -> Principal:
     if (known := request.scope.get(_IDENTIFIED)) is not None:  # before the body was read
         return cast("Principal", known)
     for provider in _providers:
-        if principal := await provider(request):
-            break
+        try:
+            if principal := await provider(request):
+                break
+        except (HTTPException, Problem):  # for credentials of its kind, which it refuses
+            await limit_address(request)
+            raise
     else:
         await limit_address(request)
         principal = _without_credentials(request)
@@ -295,9 +299,7 @@ async def api_token_principal(request: HTTPConnection) -> Principal | None:
     """The principal of the API token in the request; None without a valid one."""
     token = bearer_token(request)
     found = await find_token(token) if token else None
-    if found is None:
-        return None
-    return Principal(PROGRAMS, str(found.id), found.name, scopes=found.scopes)
+    return Principal(PROGRAMS, str(found.id), found.name, scopes=found.scopes) if found else None
 
 
 WINDOW = 60

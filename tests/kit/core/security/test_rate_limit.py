@@ -211,6 +211,10 @@ class TestService:
         another = TestClient(app, client=("2001:db8::1", 1))
         assert another.get(ROUTE).status_code == 401
 
+    def test_limits_an_address_whose_credentials_a_provider_refuses(self, http: TestClient) -> None:
+        answers = [http.get(ROUTE, headers={"X-Caller": "expired"}) for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [401, 401, 401, 429]
+
     def test_no_stranger_can_use_up_what_a_principal_has(self, http: TestClient) -> None:
         for _ in range(5):
             http.get(ROUTE)
@@ -234,6 +238,8 @@ class TestService:
 
 async def provider(request: object) -> Principal | None:
     name = request.headers.get("X-Caller")  # type: ignore[attr-defined]
+    if name == "expired":
+        raise Problem(401, "The token has expired.")
     return name and Principal("api-token", name, name, scopes=frozenset({"*"}))
 
 
