@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from enum import Enum
 from http import HTTPStatus
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from fastapi import HTTPException
@@ -36,14 +37,10 @@ from sqladmin.fields import (
     SelectField,
     TimezoneAwareDateTimeField,
 )
-from sqladmin.filters import (
-    AllUniqueStringValuesFilter,
-    ForeignKeyFilter,
-    OperationColumnFilter,
-)
+from sqladmin.filters import AllUniqueStringValuesFilter, ForeignKeyFilter, OperationColumnFilter
 from sqladmin.formatters import BASE_FORMATTERS
 from sqladmin.forms import WTFORMS_ATTRS_REVERSED, ModelConverter, converts
-from sqladmin.helpers import object_identifier_values, parse_interval
+from sqladmin.helpers import get_column_storage_roots, object_identifier_values, parse_interval
 from sqlalchemy import JSON, Column, LargeBinary, Select, String
 from sqlalchemy import inspect as inspect_model
 from sqlalchemy import types as sql
@@ -555,6 +552,13 @@ class ServiceView(BoundedCounts):
                 raise
             message = "The search or a filter does not fit its column."
             raise HTTPException(HTTPStatus.BAD_REQUEST, message) from error
+
+    async def get_object_filepath(self, identifier: str, column_name: str) -> Path:
+        """The file of a row, of a column of files: SQLAdmin takes any text for one, as `.env`."""
+        column = self._mapper.columns.get(column_name)
+        if column is None or not get_column_storage_roots(column):
+            raise HTTPException(HTTPStatus.NOT_FOUND)
+        return await super().get_object_filepath(identifier, column_name)
 
     def _stmt_by_identifier(self, identifier: str) -> Select[Any]:
         try:

@@ -241,11 +241,7 @@ class AdminUserAdmin(ModelView, model=AdminUser):
     category = "Access"
     category_icon = "fa-solid fa-lock"
     column_list = ("username", "role", "is_active", "last_login_at", "created_at")
-    column_labels = {
-        "is_active": "Active",
-        "last_login_at": "Last log-in",
-        "created_at": "Since",
-    }
+    column_labels = {"is_active": "Active", "last_login_at": "Last log-in", "created_at": "Since"}
     column_details_list = (*column_list, "password_changed_at")
     column_searchable_list = ("username",)
     column_sortable_list = ("username", "last_login_at", "created_at")

@@ -1,11 +1,17 @@
 """What no page of the admin sends: malformed addresses and forms are 4xx, never a failure."""
 
+from types import SimpleNamespace
+
 import httpx
 import pytest
 from sqladmin import ModelView
+from sqlalchemy import inspect
+from sqlmodel import Session
 
 from app.main import app
 from kit.admin import model_views
+from kit.models import AuditAction, AuditEntry
+from kit.settings import BASE_DIR
 
 ODD = [
     "%00",
@@ -79,3 +85,31 @@ async def test_a_nul_in_an_address_is_explained(admin_client: httpx.AsyncClient)
     answer = await admin_client.get("/admin/api-token/action/revoke?pks=%00")
     assert answer.status_code == 400
     assert "NUL" in answer.text
+
+
+class TestAFile:
+    """SQLAdmin serves whatever file of the service's folder the text of a row names."""
+
+    @pytest.fixture
+    def pages(self, sync_db_session: Session) -> str:
+        entry = AuditEntry(action=AuditAction.ACTION, actor="pyproject.toml")
+        sync_db_session.add(entry)
+        sync_db_session.commit()
+        return f"/admin/audit-entry/{entry.id}"
+
+    @pytest.mark.parametrize("page", ["download", "preview"])
+    @pytest.mark.parametrize("column", ["actor", "details", "id", "nothing"])
+    async def test_is_named_by_no_text(
+        self, admin_client: httpx.AsyncClient, pages: str, column: str, page: str
+    ) -> None:
+        answer = await admin_client.get(f"{pages}/{column}/{page}/")
+        assert answer.status_code == 404
+
+    async def test_of_a_column_of_files_is_served(
+        self, admin_client: httpx.AsyncClient, pages: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        storage = SimpleNamespace(_path=BASE_DIR)
+        column = inspect(AuditEntry).columns["actor"]
+        monkeypatch.setattr(column.type, "storage", storage, raising=False)
+        answer = await admin_client.get(f"{pages}/actor/download/")
+        assert answer.text.startswith("[project]")
