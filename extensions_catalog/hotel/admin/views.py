@@ -118,7 +118,7 @@ class HotelBookingAdmin(ModelView, model=HotelBooking):
 
     async def _change(self, request: Request, status: BookingStatus) -> RedirectResponse:
         keys = [key for key in request.query_params.get("pks", "").split(",") if key]
-        if not all(key.isdecimal() for key in keys):
+        if not all(key.isdecimal() and not key[19:] for key in keys):
             raise HTTPException(HTTPStatus.BAD_REQUEST, "pks has to be numbers separated by commas")
         ids = [int(key) for key in keys]
         count = await anyio.to_thread.run_sync(_change_status, ids, status)

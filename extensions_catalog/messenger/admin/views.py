@@ -77,7 +77,7 @@ class MessengerMessageAdmin(ModelView, model=MessengerMessage):
     async def send_again(self, request: Request) -> RedirectResponse:
         """Queue the chosen replies anew, but for those that are sent or about to be."""
         keys = [key for key in request.query_params.get("pks", "").split(",") if key]
-        if not all(key.isdecimal() for key in keys):
+        if not all(key.isdecimal() and not key[19:] for key in keys):
             raise HTTPException(HTTPStatus.BAD_REQUEST, "pks has to be numbers with commas between")
         states = await anyio.to_thread.run_sync(self._queue_again, [int(key) for key in keys])
         told = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))

@@ -152,7 +152,7 @@ class WebhookDeliveryAdmin(ModelView, model=WebhookDelivery):
     async def replay(self, request: Request) -> RedirectResponse:
         """Send the chosen messages once more, from the first attempt on."""
         keys = [key for key in request.query_params.get("pks", "").split(",") if key]
-        if not all(key.isdecimal() for key in keys):
+        if not all(key.isdecimal() and not key[19:] for key in keys):
             raise HTTPException(HTTPStatus.BAD_REQUEST, "pks has to be numbers with commas between")
         count = await anyio.to_thread.run_sync(_replay, [int(key) for key in keys])
         Flash.success(request, f"{count} will be sent again")

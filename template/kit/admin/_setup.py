@@ -352,7 +352,7 @@ class ApiTokenAdmin(ModelView, model=ApiToken):
     async def revoke(self, request: Request) -> RedirectResponse:
         """Revoke the chosen tokens; other processes follow within a minute."""
         keys = [key for key in request.query_params.get("pks", "").split(",") if key]
-        if not all(key.isdecimal() for key in keys):
+        if not all(key.isdecimal() and not key[19:] for key in keys):
             raise HTTPException(HTTPStatus.BAD_REQUEST, "pks has to be numbers separated by commas")
         count = await anyio.to_thread.run_sync(self._revoke, [int(key) for key in keys])
         Flash.success(request, f"{count} revoked")
