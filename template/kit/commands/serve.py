@@ -61,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fd=options.fd,
         http=f"kit.commands.serve:{_LimitedProtocol.__name__}",
         ws_max_size=settings.API_MAX_BODY_SIZE,
+        ws_per_message_deflate=False,  # of 64 kB it makes 64 messages of the largest size, at once
         workers=settings.API_WORKERS,
         log_config=None,
         root_path=settings.API_ROOT_PATH,

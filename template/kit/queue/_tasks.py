@@ -111,10 +111,7 @@ SCHEDULES: dict[str, dict[str, Any]] = {
         # Without a worker they would pile up, all of them out of date.
         "options": {"expires": HEARTBEAT_SECONDS},
     },
-    "delete-old-audit": {
-        "task": delete_old_audit.name,
-        "schedule": crontab(hour="4", minute="0"),
-    },
+    "delete-old-audit": {"task": delete_old_audit.name, "schedule": crontab(hour="4", minute="0")},
 }
 
 

@@ -313,6 +313,14 @@ class TestServer:
         """On any address; without an answer it would keep its connection for good."""
         assert stranger.talk([UPGRADE + OPENINGS[name]]) == Answer(400, PROBLEM)
 
+    def test_a_websocket_is_not_compressed(self, address: str) -> None:
+        """64 kB would become 64 messages of 1 MiB, all of which wait in memory."""
+        with connect(f"{address.replace('http', 'ws', 1)}{OPEN_ECHO}") as socket:
+            assert socket.request is not None
+            assert socket.response is not None
+            assert "Sec-WebSocket-Extensions" in socket.request.headers
+            assert "Sec-WebSocket-Extensions" not in socket.response.headers
+
     def test_a_large_message_closes_its_websocket(self, address: str) -> None:
         with connect(f"{address.replace('http', 'ws', 1)}{OPEN_ECHO}") as socket:
             socket.send("x" * (LIMIT + 1))
