@@ -90,8 +90,9 @@ def _first_bytes(response: httpcore2.Response) -> str:
                 break
     except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException):
         pass  # the status counts, not what follows it
-    # PostgreSQL's text holds everything but NUL.
-    return received[:LONGEST_ANSWER].decode(errors="replace").replace("\0", "")
+    text = received[:LONGEST_ANSWER].decode(errors="replace")
+    # A line of the log holds it, and PostgreSQL's text holds no NUL.
+    return "".join(each if each.isprintable() else " " for each in text)
 
 
 def _retry_after(response: httpcore2.Response) -> float | None:

@@ -167,7 +167,7 @@ class TestFailure:
         ("answer", "error"),
         [
             (status(302, location="/elsewhere"), "answered 302: "),
-            (status(400, b"no\x00 \xff such event"), "answered 400: no \ufffd such event"),
+            (status(400, b"no\x00\xff\x1b[2J\r\nsuch"), "answered 400: no \ufffd [2J  such"),
             (status(404), "answered 404: "),
             (status(503, b"x" * 1000), "answered 503: " + "x" * 200),
             (nonsense, "RemoteProtocolError: "),
