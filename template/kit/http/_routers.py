@@ -28,7 +28,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from anyio import CapacityLimiter, to_thread
-from celery.result import AsyncResult
+from celery.states import ALL_STATES
 from fastapi import APIRouter, Depends, Response, params
 from fastapi._compat.v2 import ModelField
 from fastapi.exceptions import DependencyScopeError
@@ -332,14 +332,15 @@ class TaskStatus(BaseModel):
     id: UUID
     state: str = Field(
         description="PENDING, RETRY, SUCCESS, FAILURE or REVOKED; STARTED too, of a task that is "
-        "declared with `track_started=True`. Celery keeps no list of ids: an unknown task, or one "
-        "whose result has expired, is PENDING too."
+        "declared with `track_started=True`, and one that the task itself has set. Celery keeps no "
+        "list of ids: an unknown task, or one whose result has expired, is PENDING too."
     )
     ready: bool = Field(description="Whether the task has ended, successfully or not.")
     result: Any = Field(
         None,
-        description="The task's result, once it has succeeded. Bytes are URL-safe base64, decimals "
-        "and moments are text, and a float that is no number is null.",
+        description="The task's result, once it has succeeded; before, the `meta` of a state that "
+        "the task has set. Bytes are URL-safe base64, decimals and moments are text, and a float "
+        "that is no number is null.",
     )
     error: TaskError | None = Field(None, description="Why it failed, once it has.")
 
@@ -363,15 +364,13 @@ async def read_task(task_id: UUID) -> TaskStatus:
 
 
 def _status(task_id: UUID) -> TaskStatus:
-    task: AsyncResult[Any] = AsyncResult(str(task_id), app=service.celery_app)
-    state = task.state
-    # An ended task's result came with its state and is cached; `task.ready()` before the end would
-    # ask Redis once more, and might contradict the state.
-    ready = state in service.celery_app.backend.READY_STATES
-    status = TaskStatus(id=task_id, state=state, ready=ready)
-    if not ready:
+    backend = service.celery_app.backend
+    # Read once: an `AsyncResult` would ask again before the end, and might contradict the state.
+    meta = backend.get_task_meta(str(task_id))
+    state, outcome = meta["status"], meta["result"]
+    status = TaskStatus(id=task_id, state=state, ready=state in backend.READY_STATES)
+    if not status.ready and state in ALL_STATES:  # of Celery's own: RETRY has an error, for one
         return status
-    outcome = task.result
     if isinstance(outcome, BaseException):
         # Celery wraps an exception that cannot be made again, as one with keyword arguments.
         name = getattr(outcome, "exc_cls_name", type(outcome).__name__)

@@ -99,6 +99,26 @@ class TestReadTask:
         assert task["result"] is None
         assert task["error"] == {"type": "ValueError", "message": "no such room"}
 
+    async def test_progress_of_a_task_that_reports_it(
+        self, client: AsyncClient, stored: str
+    ) -> None:
+        celery_app.backend.store_result(stored, {"rows": 2000, "of": Decimal("1e4")}, "IMPORTING")
+        task = (await client.get(f"/api/tasks/{stored}")).json()
+        assert (task["state"], task["ready"]) == ("IMPORTING", False)
+        assert task["result"] == {"rows": 2000, "of": "1E+4"}
+
+    @pytest.mark.parametrize(
+        ("state", "meta"),
+        [("STARTED", {"hostname": "web-1"}), ("RETRY", ValueError("the database's password"))],
+    )
+    async def test_what_celery_keeps_before_the_end_is_not_shown(
+        self, client: AsyncClient, stored: str, state: str, meta: object
+    ) -> None:
+        celery_app.backend.store_result(stored, meta, state)
+        task = (await client.get(f"/api/tasks/{stored}")).json()
+        shown = [task[key] for key in ("state", "ready", "result", "error")]
+        assert shown == [state, False, None, None]
+
     async def test_a_result_that_json_does_not_know_is_given_as_text(
         self, client: AsyncClient, stored: str
     ) -> None:
