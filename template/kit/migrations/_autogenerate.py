@@ -443,9 +443,9 @@ def _complete(
         for each in created:
             if _column_names(each) == _column_names(operation.reverse()):
                 yield Note(
-                    f"The rows of {operation.table_name} are lost. If it is called "
-                    f"{each.table_name} now, write op.rename_table(…) instead, and rename its "
-                    "primary key with ALTER TABLE … RENAME CONSTRAINT."
+                    f"The rows of {operation.table_name} are lost. If its model is called "
+                    f"{each.table_name} now, keep the table by __tablename__ = "
+                    f"{operation.table_name!r}, or rename it as in the docs: Rename a table."
                 )
     if isinstance(operation, ops.ModifyTableOps):
         dropped = [each for each in operation.ops if isinstance(each, ops.DropColumnOp)]

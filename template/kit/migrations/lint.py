@@ -28,7 +28,7 @@ NEW_COLUMN = "add a column, write both, back-fill, read the new one, drop the ol
 RULES = {
     "drop-table": ("is used by the running release", NEXT_RELEASE),
     "drop-column": ("is used by the running release", NEXT_RELEASE),
-    "rename-table": (OLD_NAME, "Keep it, with __tablename__"),
+    "rename-table": (OLD_NAME, "Keep it, with __tablename__; or leave a view of that name"),
     "rename-column": (OLD_NAME, f"Keep it, with sa_column=Column(…); or {NEW_COLUMN}"),
     "rename-member": (OLD_NAME, "Add a member, write that alone, change the rows in batches"),
     "required-column": (

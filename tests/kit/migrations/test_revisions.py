@@ -359,7 +359,7 @@ class TestRows:
             probe(world, table=table, fields={"title": (str, Field())})
             world.migrate()
             world.up_down_up()
-        assert "If it is called other now" in world.said
+        assert "called other now, keep the table by __tablename__ = 'probe'" in world.said
 
     def test_an_index_on_a_table_that_is_there(self, world: World) -> None:
         world.base()
