@@ -43,6 +43,7 @@ DOCTORS_FILE = "tests/kit/commands/test_doctor_production.py::TestCommand::\
 test_a_file_takes_the_place_of_dotenv"
 RESOURCE = "tests/test_resource.py::test_from_nothing_to_invoices_in_five_minutes"
 FORMAT = "tests/kit/test_makefile.py::test_format_mends_what_it_can_and_fails_for_what_is_left"
+MOVED = "tests/kit/migrations/test_move.py::test_rows_fit_the_tables_that_the_migrations_make"
 PROCESS = "tests/kit/test_makefile.py::test_one_process_alone_is_the_one_of_make_dev"
 
 # What each printed command is run by.
@@ -138,6 +139,10 @@ RUN_BY = {
     "uvx copier recopy": RECOPY,
     "uvx copier update": UPDATE,
     "uvx copier update --vcs-ref :current:": UPDATE,
+    'DATABASE_URL="$NEW" make db-upgrade': MOVED,
+    'pg_dump "$OLD" --data-only --schema=public --exclude-table=alembic_version '
+    "--file=rows.sql": MOVED,
+    'psql "$NEW" --single-transaction --set=ON_ERROR_STOP=1 --file=rows.sql': MOVED,
     "make demo": DEMO,
     "make seed": DEMO,
     "make seed rows=50": "tests/test_resource.py::test_seed_makes_rows_that_the_routes_accept",
