@@ -253,7 +253,7 @@ class Board:
         while True:
             try:
                 await self.refresh()
-                self._page = template.render(request=request)
+                self._page = template.render(request=request, board=self)
             except Exception:
                 logger.exception("The start page's state cannot be read")
             turned, self._turned = self._turned, asyncio.Event()

@@ -27,7 +27,7 @@ from kit.redis import _pool as redis_pool
 from kit.settings import BASE_DIR, settings
 from kit.testing._databases import create_database, drop_database
 
-START_SECONDS = 60
+START_SECONDS = 120
 """Timeout of a start, much longer than it takes, for a busy machine."""
 
 

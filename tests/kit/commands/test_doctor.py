@@ -318,7 +318,7 @@ def test_doctor_on_the_servers_of_this_run(test_database: str) -> None:
 
     assert result.returncode == 0, result.stdout + result.stderr
     assert "at the code's heads" in result.stdout
-    assert "row level security is on for every table" in result.stdout
+    assert "row level security covers all tables and views" in result.stdout
     assert "0 problems" in result.stdout
     for secret in (settings.DATABASE_URL, settings.REDIS_URL):
         assert secret not in result.stdout

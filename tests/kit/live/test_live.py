@@ -37,7 +37,7 @@ REQUEST = Request({"type": "http", "headers": [], "path": "/", "root_path": ""})
 
 
 @pytest.fixture(autouse=True)
-def no_earlier_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_earlier_reading(test_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status_module, "_reader", StatusReader())
 
 
@@ -211,7 +211,7 @@ class TestViewers:
         record = logging.makeLogRecord({"name": "app.access", "msg": "", **seen})
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("kit.live.get_request_id", lambda: "f00")
-            memory.handle(record)
+            board.memory.handle(record)
         after = await asyncio.wait_for(asyncio.gather(*map(anext, viewers)), 20)
         assert "/orders" not in before[0]
         assert all("/orders" in page for page in after)
