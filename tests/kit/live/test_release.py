@@ -36,6 +36,7 @@ def look_up() -> None:
 
 
 @pytest.mark.usefixtures("answers")
+@pytest.mark.usefixtures("test_database")
 async def test_a_newer_one_is_on_the_board() -> None:
     assert live.newer_release() == ""
     look_up()
