@@ -35,8 +35,7 @@ def look_up() -> None:
         thread.join(60)
 
 
-@pytest.mark.usefixtures("answers")
-@pytest.mark.usefixtures("test_database")
+@pytest.mark.usefixtures("answers", "test_database")
 async def test_a_newer_one_is_on_the_board() -> None:
     assert live.newer_release() == ""
     look_up()
