@@ -1,7 +1,8 @@
 """Copies and updates in a fraction of the time, for those who make thousands of them.
 
 What is left out is what Copier does again and again with the same result. That nothing but the time
-differs is held by `test_fast_rendering_gives_the_same` and `test_a_fast_update_gives_the_same`.
+differs is held by `test_fast_rendering_gives_the_same`, `test_a_fast_update_gives_the_same` and
+`test_a_fast_update_with_a_script_gives_the_same`.
 """
 
 import atexit
@@ -20,12 +21,17 @@ from unittest.mock import patch
 
 import yaml
 from copier import _main, _template, _user_data, _vcs
+from copier._cli import CopierApp
 from jinja2 import Environment
+from plumbum import local
+
+from tests.kept_renderings.copier.__main__ import KEPT
 
 _SHARED = Path("/dev/shm")  # noqa: S108 (folders in it get random names)
 MEMORY = _SHARED if os.access(_SHARED, os.W_OK) else None
 """Where Linux keeps files in memory, for small ones that come and go by the thousand."""
 
+_COPIER_FOR_SCRIPTS = str(Path(__file__).parent / "kept_renderings")
 _TEMPORARY = tempfile.gettempdir()  # which a test may change for itself
 
 
@@ -37,7 +43,7 @@ def fast_copier() -> Iterator[None]:
     repository, or whether a folder is a bundle or a repository without `.git`; nor does it render a
     text that holds no template, or collect the answers anew for each that does. YAML is read by
     libyaml. All environments of Jinja have the same options here, so a compiled text is good for
-    all.
+    all. The template's scripts render each release once.
     """
     worker = _main.Worker
     with (
@@ -45,6 +51,7 @@ def fast_copier() -> Iterator[None]:
         patch.object(worker, "_render_string", _render_where_needed),
         patch.object(_user_data.Question, "render_value", _render_value_where_needed),
         patch.object(worker, "_render_template", _render_in_one_context),
+        patch.object(worker, "_execute_tasks", _execute_with_kept_renderings),
         patch.object(worker, "_path_matcher", lambda _worker, patterns: _matcher(tuple(patterns))),
         patch.object(worker, "answers_relpath", property(_answers_relpath)),
         patch.object(_vcs, "is_git_bundle", lambda path: path.is_file() and _is_bundle(path)),
@@ -62,6 +69,7 @@ def fast_copier() -> Iterator[None]:
 _render_string = _main.Worker._render_string  # noqa: SLF001
 _render_template = _main.Worker._render_template  # noqa: SLF001
 _path_matcher = _main.Worker._path_matcher  # noqa: SLF001
+_execute_tasks = _main.Worker._execute_tasks  # noqa: SLF001
 _render_value = _user_data.Question.render_value
 _is_bundle = _vcs.is_git_bundle
 _is_root = _vcs.is_git_repo_root
@@ -90,6 +98,11 @@ def _render_in_one_context(worker: Any) -> None:  # noqa: ANN401
     context = worker._render_context()  # noqa: SLF001
     with patch.object(_main.Worker, "_render_context", lambda _worker: context):
         _render_template(worker)
+
+
+def _execute_with_kept_renderings(worker: Any, tasks: Any) -> None:  # noqa: ANN401
+    with local.env(PYTHONPATH=_COPIER_FOR_SCRIPTS, **{KEPT: _folder_of_clones()}):
+        _execute_tasks(worker, tasks)
 
 
 @cache
@@ -164,3 +177,8 @@ def part_that_answers_reach(template: Path, destination: Path) -> Path:
     (destination / link).parent.mkdir(parents=True, exist_ok=True)
     (destination / link).symlink_to((template / link).readlink())
     return destination
+
+
+if __name__ == "__main__":
+    with fast_copier():
+        CopierApp.run()

@@ -13,6 +13,7 @@ import re
 import select
 import shutil
 import socket
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -310,6 +311,20 @@ def test_work_stays_beside_what_the_release_brings(  # noqa: PLR0917 (fixtures)
         update(project, answers)
         assert git(project, "status", "--porcelain") == "", "a second update changes nothing"
     assert not any(was_called(server) for server in servers), "an update asks no server"
+
+
+@pytest.mark.full
+def test_a_fast_update_with_a_script_gives_the_same(releases: Path, tmp_path: Path) -> None:
+    """As Copier's own command, by which the script then renders the releases too."""
+    before = max(filter(needs_trust, released_versions()), key=Version)
+    projects = [start(releases, before, {}, tmp_path / name) for name in ("fast", "usual")]
+    for project in projects:
+        work(project, [])
+    update(projects[0], {})
+    command = ["copier", "update", "--quiet", "--defaults", "--trust"]
+    subprocess.run(command, cwd=projects[1], check=True)
+    assert git(projects[0], "status", "--porcelain") == git(projects[1], "status", "--porcelain")
+    assert tree(projects[0]) == tree(projects[1])
 
 
 @pytest.fixture
