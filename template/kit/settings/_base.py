@@ -97,7 +97,7 @@ CertificateFile = Annotated[Path, AfterValidator(_in_project)]
 
 @cache
 def service_table() -> Mapping[str, Any]:
-    """The table `[tool.service]` of `pyproject.toml`, or nothing where there is none.
+    """The table `[tool.service]` of `pyproject.toml`; a blank value counts as unset.
 
     Raises:
         StartupError: when `pyproject.toml` is not valid TOML.
@@ -108,8 +108,8 @@ def service_table() -> Mapping[str, Any]:
         return {}
     except tomllib.TOMLDecodeError as error:
         raise StartupError(f"pyproject.toml is not valid TOML: {error}.") from None
-    table: Mapping[str, Any] = document.get("tool", {}).get("service", {})
-    return table
+    table = document.get("tool", {}).get("service", {})
+    return {key.lower(): value for key, value in table.items() if value != ""}
 
 
 @cache
@@ -169,19 +169,21 @@ def environment_table() -> Mapping[str, str]:
 
 
 class TextSource(EnvSettingsSource):
-    """Reads a settings class's fields from a table of texts: the environment's, or that of `.env`.
+    """Reads a settings class's fields from a table: the environment's, or that of `.env`.
 
     A list is separated by commas, or written as JSON. A text that is neither reaches the field as
     it is, so that its error is reported like any other.
     """
 
-    def __init__(self, settings_cls: type[BaseSettings], table: Mapping[str, str]) -> None:
+    def __init__(self, settings_cls: type[BaseSettings], table: Mapping[str, Any]) -> None:
         super().__init__(settings_cls)
         self.env_vars = {key.lower(): value for key, value in table.items()}
 
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
         """The value of a field that holds more than a text."""
-        is_json = isinstance(value, str) and value.lstrip().startswith(("[", "{"))
+        if not isinstance(value, str):
+            return value
+        is_json = value.lstrip().startswith(("[", "{"))
         if not is_json and _is_sequence(getattr(field, "annotation", None)):
             return _split_commas(value)
         try:
@@ -198,40 +200,26 @@ def _is_sequence(annotation: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, list | set | frozenset | tuple)
 
 
-class ServiceTableSource(PydanticBaseSettingsSource):
-    """Reads a settings class's fields from `[tool.service]`, where keys are in lower case."""
+class ServiceTableSource(TextSource):
+    """Reads them from `[tool.service]`, whose values need not be texts.
 
-    def get_field_value(
-        self,
-        field: FieldInfo,
-        field_name: str,
-    ) -> tuple[Any, str, bool]:
-        """The table's value of a field; a blank string means unset."""
-        key = setting_name(self.settings_cls, field_name).lower()
-        value = service_table().get(key)
-        if _is_sequence(field.annotation):
-            value = _split_commas(value)
-        return (None if value == "" else value), field_name, False
+    Raises:
+        StartupError: when the table holds a secret.
+    """
 
-    def __call__(self) -> dict[str, Any]:
-        """All values that the table holds for this settings class.
+    def __init__(self, settings_cls: type[BaseSettings]) -> None:
+        super().__init__(settings_cls, service_table())
 
-        Raises:
-            StartupError: when the table holds a secret.
-        """
-        values = {}
-        for name, field in self.settings_cls.model_fields.items():
-            value, _, _ = self.get_field_value(field, name)
-            if value is None:
-                continue
-            setting = setting_name(self.settings_cls, name)
-            if SecretStr in (field.annotation, *get_args(field.annotation)):
-                raise StartupError(
-                    f"{setting.lower()} is set in [tool.service] of pyproject.toml, which is "
-                    f"committed. Remove it there and set {setting} in .env or the environment."
-                )
-            values[str(field.validation_alias or name)] = value
-        return values
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """The table's value of a field."""
+        value, key, is_complex = super().get_field_value(field, field_name)
+        if value is not None and SecretStr in (field.annotation, *get_args(field.annotation)):
+            name = setting_name(self.settings_cls, field_name)
+            raise StartupError(
+                f"{name.lower()} is set in [tool.service] of pyproject.toml, which is committed. "
+                f"Remove it there and set {name} in .env or the environment."
+            )
+        return value, key, is_complex
 
 
 known_secrets: set[str] = set()
@@ -370,7 +358,7 @@ def where_set(name: str) -> str:
         return f"set in {dotenv_file().name}"
     if value:
         return "set in the environment"
-    if service_table().get(name.lower()) not in (None, ""):
+    if name.lower() in service_table():
         return "set in [tool.service] of pyproject.toml"
     return NOT_SET
 

@@ -434,6 +434,17 @@ class TestOwners:
         assert (["a", "b"], {5, 6}, ("a,b",)) == (loaded.TAGS, loaded.SIZES, loaded.PAIR)
         assert (loaded.PRICES, loaded.SMTP.PORTS, loaded.TOKEN) == ({"a": 1}, [25, 465], "t")
 
+    def test_the_table_has_every_name_and_whole_models(
+        self, project: Path, owners: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        set_table(project, 'old_token = "t"\nTAGS = "a,b"\nsmtp = { host = "h", PORTS = [25] }')
+        set_environment(monkeypatch, SMTP__HOST="mail")
+
+        loaded = owners.load()
+
+        assert (loaded.TOKEN, loaded.TAGS) == ("t", ["a", "b"])
+        assert (loaded.SMTP.HOST, loaded.SMTP.PORTS) == ("mail", [25])
+
     def test_one_value_is_a_list(
         self, project: Path, monkeypatch: pytest.MonkeyPatch, owners: Any
     ) -> None:
