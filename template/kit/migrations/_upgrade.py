@@ -273,12 +273,10 @@ async def init_db() -> None:
 def _judge(state: MigrationState) -> None:
     for extension in state.orphans:
         logger.warning("%s", explain_orphan(extension))
-    if state.is_ahead and state.missing:
-        raise StartupError(explain_ahead(state))
+    if state.missing:
+        raise StartupError(explain_ahead(state) if state.is_ahead else _explain_behind(state))
     if state.is_ahead:
         logger.warning("%s", explain_ahead(state))
-    elif state.missing:
-        raise StartupError(_explain_behind(state))
 
 
 def _explain_behind(state: MigrationState) -> str:
