@@ -318,33 +318,16 @@ def _explain_ambiguity(script: ScriptDirectory, rows: Collection[str]) -> str:
     )
 
 
-# Not the schema itself: on Supabase that would remove its grants, which nothing would restore. The
-# objects of a PostgreSQL extension belong to that extension, the sequence of an identity column to
-# its table.
+# Not the schema itself: on Supabase that would remove its grants, which nothing would restore. A
+# PostgreSQL extension stays with all that belongs to it, and what belongs to a table goes with it.
 DROP_STATEMENTS = """
-    WITH of_others AS (
-        SELECT classid, objid FROM pg_depend WHERE deptype IN ('e', 'i')
-    ), objects AS (
-        SELECT 'pg_class'::regclass AS classid, oid, relnamespace AS namespace,
-            CASE relkind
-                WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE'
-                WHEN 'f' THEN 'FOREIGN TABLE' WHEN 'c' THEN 'TYPE' ELSE 'TABLE'
-            END AS kind, oid::regclass::text AS name
-        FROM pg_class WHERE relkind IN ('r', 'p', 'v', 'm', 'S', 'f', 'c')
-        UNION ALL
-        SELECT 'pg_type'::regclass, oid, typnamespace,
-            CASE typtype WHEN 'd' THEN 'DOMAIN' ELSE 'TYPE' END, oid::regtype::text
-        FROM pg_type WHERE typtype IN ('d', 'e')
-        UNION ALL
-        SELECT 'pg_proc'::regclass, oid, pronamespace, 'ROUTINE', oid::regprocedure::text
-        FROM pg_proc
-    )
-    SELECT format('DROP %s IF EXISTS %s CASCADE', kind, name)
-    FROM objects
-    WHERE namespace IN (
+    SELECT format('DROP %s IF EXISTS %s CASCADE', it.type, it.identity)
+    FROM pg_depend CROSS JOIN pg_identify_object(classid, objid, 0) AS it
+    WHERE refclassid = 'pg_namespace'::regclass AND deptype = 'n' AND refobjid IN (
         SELECT oid FROM pg_namespace WHERE nspname = ANY(CAST(:schemas AS text[]))
-      )
-      AND (classid, oid) NOT IN (SELECT classid, objid FROM of_others)
+    ) AND classid <> 'pg_extension'::regclass AND (classid, objid) NOT IN (
+        SELECT classid, objid FROM pg_depend WHERE objsubid = 0 AND deptype IN ('a', 'e', 'i')
+    )
 """
 
 

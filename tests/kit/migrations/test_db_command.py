@@ -70,14 +70,28 @@ class TestReset:
 
     async def test_drops_everything_and_builds_it_anew(self, fresh_database: str) -> None:
         await init_db()
+        await execute("CREATE EXTENSION citext SCHEMA public")
         async with connect() as connection:
             expected = await connection.run_sync(catalogue)
-        await execute("CREATE TYPE mood AS ENUM ('calm')")
-        await execute("CREATE TABLE stray (mood mood, api_token_id int REFERENCES api_token)")
-        await execute("CREATE VIEW seen AS SELECT * FROM stray")
-        await execute("CREATE MATERIALIZED VIEW kept AS SELECT * FROM stray")
-        await execute("CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1'")
-        await execute("CREATE SEQUENCE counter")
+        by_hand = (
+            "CREATE TYPE mood AS ENUM ('calm')",
+            "CREATE TABLE stray (mood mood, api_token_id int REFERENCES api_token)",
+            "CREATE VIEW seen AS SELECT * FROM stray",
+            "CREATE MATERIALIZED VIEW kept AS SELECT * FROM stray",
+            "CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+            "CREATE AGGREGATE total (int) (sfunc = int4pl, stype = int, initcond = 0)",
+            "CREATE SEQUENCE counter",
+            "CREATE DOMAIN positive AS int CHECK (VALUE > 0)",
+            "CREATE TYPE pair AS (a int, b positive)",
+            "CREATE TYPE span AS RANGE (subtype = float8)",
+            'CREATE COLLATION plainly FROM "C"',
+            "CREATE TEXT SEARCH CONFIGURATION plain (COPY = simple)",
+            "CREATE TABLE parted (id serial, at int) PARTITION BY RANGE (at)",
+            "CREATE TABLE part PARTITION OF parted DEFAULT",
+            "CREATE STATISTICS related ON id, at FROM parted",
+        )
+        for statement in by_hand:
+            await execute(statement)
         await execute("INSERT INTO admin_user (username, password_hash) VALUES ('a', 'b')")
 
         await self.reset()
@@ -85,6 +99,8 @@ class TestReset:
         async with connect() as connection:
             assert await connection.run_sync(catalogue) == expected
             assert await connection.scalar(text("SELECT count(*) FROM admin_user")) == 0
+        for statement in by_hand:
+            await execute(statement)  # of none is anything left
 
     @pytest.mark.parametrize("answer", ["", "y\n"])
     async def test_asks_first(
