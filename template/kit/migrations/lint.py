@@ -5,6 +5,7 @@ each statement. So it knows what is new, and what PostgreSQL rewrites, however i
 """
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -155,14 +156,14 @@ def revisions_since(script: ScriptDirectory, commit: str = "") -> tuple[list[Scr
     revisions = missing_revisions(script, [])
     if commit.strip("0") == "" != commit:  # what CI calls the commit before the first
         commit = "base"
-    for each in [commit] if commit else MAIN:
-        ls_tree = ["git", "ls-tree", "-r", "--name-only", each]
+    for main in [commit] if commit else MAIN:
+        ls_tree = ["git", "ls-tree", "-rz", "--name-only", main]  # z: names as they are
         try:
             files = subprocess.check_output(ls_tree, cwd=BASE_DIR, stderr=subprocess.DEVNULL)
         except (OSError, subprocess.CalledProcessError):
             continue
-        known = {BASE_DIR / name for name in files.decode().splitlines()}
-        return [each for each in revisions if Path(each.path) not in known], each
+        known = {BASE_DIR / os.fsdecode(name) for name in files.split(b"\0")}
+        return [each for each in revisions if Path(each.path) not in known], main
     if commit not in ("", "base"):
         raise StartupError(f"git does not know the commit {commit}: fetch it, or name another.")
     return revisions, "base"

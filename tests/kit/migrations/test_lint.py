@@ -276,8 +276,10 @@ def git(folder: Path, *arguments: str) -> None:
 def test_what_main_has_is_judged_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lint, "BASE_DIR", tmp_path)
     script = write_revisions(tmp_path, "pass", "pass")
+    begun = '000_füge_"an".py'
+    (tmp_path / "000.py").rename(tmp_path / begun)
     every = {path.name for folder in version_locations()[:-1] for path in folder.glob("*.py")}
-    every |= {"000.py", "001.py"}
+    every |= {begun, "001.py"}
 
     def judged(since: str = "") -> tuple[set[str], str]:
         revisions, commit = revisions_since(script, since)
@@ -285,12 +287,12 @@ def test_what_main_has_is_judged_no_more(tmp_path: Path, monkeypatch: pytest.Mon
 
     assert judged() == (every, "base")
     git(tmp_path, "init")
-    git(tmp_path, "add", "000.py")
+    git(tmp_path, "add", begun)
     git(tmp_path, "commit", "-m", "Begin")
     assert judged() == (every, "base")
-    assert judged("HEAD") == (every - {"000.py"}, "HEAD")
+    assert judged("HEAD") == (every - {begun}, "HEAD")
     git(tmp_path, "update-ref", "refs/remotes/origin/main", "HEAD")
-    assert judged() == (every - {"000.py"}, "origin/main")
+    assert judged() == (every - {begun}, "origin/main")
     assert judged("base") == (every, "base")
     assert judged("0" * 40) == (every, "base")
     with pytest.raises(StartupError, match="git does not know the commit abcd1234"):
