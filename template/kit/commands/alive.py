@@ -9,7 +9,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from typing import Any
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
 from kit.process import parse_process_name
 from kit.settings import settings, tls_options
@@ -21,7 +21,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("role", choices=["api", "worker", "beat"])
     role = parser.parse_args(arguments).role
     try:
-        if answers() if role == "api" else is_connected(role, socket.gethostname()):
+        if role == "api":
+            # Whatever proxy the environment names, it is for other machines.
+            build_opener(ProxyHandler({})).open(f"{api_url()}/health/live", timeout=5).close()
+            return 0
+        if is_connected(role, socket.gethostname()):
             return 0
         problem = f"no {role} on this machine is connected to Redis"
     except OSError as error:
@@ -30,12 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1
 
 
-def answers() -> bool:
-    """Whether the API answers where it listens; raises `OSError` where it does not."""
+def api_url() -> str:
+    """The URL at which this machine reaches the API."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.API_HOST, settings.API_HOST)  # noqa: S104
-    host = f"[{host}]" if ":" in host else host
-    with urlopen(f"http://{host}:{settings.API_PORT}/health/live", timeout=5):
-        return True
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.API_PORT}"
 
 
 def is_connected(role: str, host: str) -> bool:

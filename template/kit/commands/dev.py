@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from watchfiles import Change, PythonFilter, awatch
 
 from kit.commands import run_command
+from kit.commands.alive import api_url
 from kit.commands.serve import refuse_taken_port
 from kit.connections import refuse_more_than_the_plan
 from kit.database import connect
@@ -77,7 +78,6 @@ def main() -> int:
         "", host=settings.API_HOST, port=settings.API_PORT, log_config=None
     ).bind_socket()
     listener.listen()
-    api_url = f"http://{_reachable(settings.API_HOST)}:{settings.API_PORT}"
     flower_url = f"http://127.0.0.1:{settings.FLOWER_PORT}"
     password = settings.FLOWER_PASSWORD
     flower_password = password.get_secret_value() if password else credentials.flower_password
@@ -90,7 +90,7 @@ def main() -> int:
                     "ALLOW_UNSAFE": ",".join([*settings.ALLOW_UNSAFE, LOCAL_WITH_REMOTE_SERVERS]),
                     "API_WORKERS": "1",  # started again sooner
                 },
-                url=f"{api_url}/health/live",
+                url=f"{api_url()}/health/live",
                 restarts=True,
                 listener=listener,
             ),
@@ -107,7 +107,6 @@ def main() -> int:
         ],
         lease=lease,
         announcement=_announcement(
-            api_url,
             flower_url,
             admin=(credentials.admin_username, credentials.admin_password),
             flower=(settings.FLOWER_USERNAME, flower_password),
@@ -141,7 +140,10 @@ async def changed_code() -> AsyncIterator[str]:
     is_python = PythonFilter()
     folders = [folder for name in WATCHED if (folder := BASE_DIR / name).is_dir()]
     async for changes in awatch(
-        *folders, watch_filter=lambda kind, path: is_python(kind, path) and "/tests/" not in path
+        *folders,
+        watch_filter=lambda kind, path: (
+            is_python(kind, path) and "tests" not in Path(path).relative_to(BASE_DIR).parts
+        ),
     ):
         yield _names(changes)
 
@@ -176,7 +178,6 @@ def owns_database() -> bool:
 
 
 def _announcement(
-    api_url: str,
     flower_url: str,
     *,
     admin: tuple[str, str],
@@ -185,9 +186,9 @@ def _announcement(
 ) -> str:
     own = owns_database()
     rows = [
-        ("Service", api_url, ""),
-        ("API docs", f"{api_url}/scalar", ""),
-        ("Admin", f"{api_url}/admin", " / ".join(admin) if own else "`make admin-password`"),
+        ("Service", api_url(), ""),
+        ("API docs", f"{api_url()}/scalar", ""),
+        ("Admin", f"{api_url()}/admin", " / ".join(admin) if own else "`make admin-password`"),
         ("Flower", flower_url, " / ".join(flower)),
         ("API token", token if own else "`make token` makes one", ""),
         ("PostgreSQL", _place(settings.DATABASE_URL, embedded=settings.uses_local_postgres), ""),
@@ -214,10 +215,6 @@ def _place(url: str, *, embedded: bool) -> str:
         return url.replace("postgresql+asyncpg", "postgresql", 1)
     split = urlsplit(url)
     return f"{split.hostname or 'local socket'}:{split.port or ''}{split.path}"
-
-
-def _reachable(host: str) -> str:
-    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 (looked up)
 
 
 if __name__ == "__main__":

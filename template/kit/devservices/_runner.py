@@ -365,9 +365,11 @@ def _ancestors_up_to_make() -> list[int]:
 
 async def _answers(url: str) -> None:
     """Wait until the URL answers, with a status that is no server's error."""
+    # A proxy that the environment names is for other machines.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while True:
         try:
-            await asyncio.to_thread(urllib.request.urlopen, url, timeout=2)
+            await asyncio.to_thread(opener.open, url, timeout=2)
         except urllib.error.HTTPError as error:
             if error.code < HTTPStatus.INTERNAL_SERVER_ERROR:
                 return

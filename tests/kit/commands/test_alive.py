@@ -65,6 +65,7 @@ def test_redis_out_of_reach_fails_and_says_so(
 def test_the_api_is_asked_where_it_listens(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], host: str, status: int
 ) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")  # as Docker's client may set it
     with HTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
         monkeypatch.setattr(SimpleHTTPRequestHandler, "do_GET", answer_healthy)
         there = {"API_HOST": host, "API_PORT": server.server_port}

@@ -22,7 +22,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from app.core.config import BASE_DIR, Settings
-from kit.commands import dev
+from kit.commands import alive, dev
 from kit.tests.background import Background
 from kit.tests.command_lines import CommandLines
 from kit.tests.devservices.project import wait_until
@@ -46,9 +46,9 @@ CTRL_C_SECONDS = 15
 def project() -> Iterator[Path]:
     """A fresh copy of this project: no `.env`, no `.data/`."""
     with tempfile.TemporaryDirectory(prefix="dev-") as directory:
-        copy = Path(directory, "service")
+        copy = Path(directory, "tests", "service")  # what is called so above it is none of its own
         shutil.copytree(BASE_DIR, copy, ignore=NOT_COPIED)
-        copy.parent.chmod(0o755)
+        Path(directory).chmod(0o755)
         yield copy
 
 
@@ -349,11 +349,14 @@ def test_a_reset_keeps_the_printed_login_and_token(project: Path) -> None:
 
 
 def test_a_database_elsewhere_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    changed = Settings(DATABASE_URL="postgresql://u:hunter2@db.example.com/app", REDIS_URL=None)
+    url = "postgresql://u:hunter2@db.example.com/app"
+    changed = Settings(DATABASE_URL=url, REDIS_URL=None, API_HOST="::1")
     monkeypatch.setattr(dev, "settings", changed)
+    monkeypatch.setattr(alive, "settings", changed)
 
-    told = dev._announcement("http://a", "http://f", admin=("a", "b"), flower=("c", "d"), token="t")
+    told = dev._announcement("http://f", admin=("a", "b"), flower=("c", "d"), token="t")
 
+    assert "http://[::1]:8000/scalar" in told
     assert "PostgreSQL is not on this machine" in told
     assert "hunter2" not in told
 

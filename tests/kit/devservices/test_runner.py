@@ -185,7 +185,10 @@ def url_that_refuses() -> Iterator[str]:
         thread.join()
 
 
-def test_the_announcement_comes_when_the_url_answers(start: Start, url_that_refuses: str) -> None:
+def test_the_announcement_comes_when_the_url_answers(
+    start: Start, url_that_refuses: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     run = start(WAIT, url=url_that_refuses)
     run.wait_for("all is up")
     run.process.send_signal(signal.SIGINT)
