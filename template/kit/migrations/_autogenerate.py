@@ -1,7 +1,6 @@
 """Completes the revision that `alembic revision --autogenerate` writes, and tries it."""
 
 import logging
-import re
 import secrets
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -36,6 +35,7 @@ from kit.migrations._upgrade import (
     NOT_OF_MODELS,
     compare_with_models,
     constant_default,
+    escaped,
     read_objects,
 )
 
@@ -136,9 +136,6 @@ def render_item(kind: str, item: object, context: AutogenContext) -> str | Liter
     of its own: Alembic creates it with a table alone, once for each column, and drops none. For any
     other type that is not SQLAlchemy's, the revision imports its module.
     """
-    if isinstance(default := getattr(item, "arg", None), sa.TextClause):
-        escaped = re.sub(r"(?<![:\\]):(?!:)", r"\\:", default.text)  # Alembic leaves that out
-        return f"sa.text({escaped!r})"
     if kind != "type":
         return False
     if isinstance(item, sa.Enum) and item.native_enum:
@@ -353,7 +350,7 @@ def _create_enumeration(name: str, members: Sequence[str]) -> str:
 
 
 def _sql(statement: str) -> ops.ExecuteSQLOp:
-    return ops.ExecuteSQLOp(statement)
+    return ops.ExecuteSQLOp(escaped(statement))
 
 
 def _literal(value: str) -> str:

@@ -5,6 +5,7 @@ happens to have, made by hand or by another branch of the code, would end up in 
 """
 
 import logging
+import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
@@ -473,13 +474,25 @@ def constant_default(column: Column[Any]) -> TextClause | None:
         default = value.compile(dialect=DIALECT, compile_kwargs={"literal_binds": True})
     except CompileError:
         return None
-    return text(str(default).replace(":", r"\:"))
+    return text(escaped(str(default)))
+
+
+def escaped(sql: str) -> str:
+    """SQL for `text()`, which takes a word after a colon for a parameter, unless it has `\\:`."""
+    return re.sub(r"(?<![:\\]):(?!:)", r"\\:", sql)
 
 
 class PostgresqlImpl(postgresql.PostgresqlImpl):
     """Compares defaults of JSON, which has no `=`, and of enumerations, whose member may be new."""
 
     __dialect__ = "postgresql"  # Alembic uses the last class that says so, and logs its name
+
+    def render_ddl_sql_expr(self, expr: Any, *_: Any, is_index: bool = False, **kw: Any) -> str:
+        """SQL as a revision has it, with the colons that Alembic leaves bare."""
+        if isinstance(expr, TextClause) and not is_index:
+            return escaped(expr.text)
+        sql = super().render_ddl_sql_expr(expr, is_index=is_index, **kw)
+        return sql if is_index else escaped(sql)  # Alembic writes it as a `literal_column`
 
     def compare_server_default(
         self, inspector_column: Any, metadata_column: Any, declared: Any, stored: Any

@@ -237,7 +237,7 @@ class TestEnumerations:
     def test_in_another_schema_and_added_to_rows(self, world: World) -> None:
         probe_with_a_row(world)
         world.base()
-        mood = enumeration("Mood", "it's", "calm")
+        mood = enumeration("Mood", "it's :off", "calm")
         type_ = sa.Enum(mood, name="Mood Of", schema="ledger")
         probe(world, fields={"mood": (mood, Field(sa_type=type_, default=mood.calm))})
         world.migrate()
@@ -585,6 +585,21 @@ class Decorated(TypeDecorator[int]):
 
     impl = sa.BigInteger
     cache_ok = True
+
+
+def test_a_word_after_a_colon_is_no_parameter(world: World) -> None:
+    for has_check in (True, False):
+        rules: list[Any] = [
+            sa.Index("ix_title", "title", postgresql_where=sa.text(r"title <> '\:off'"))
+        ]
+        if has_check:
+            rules.append(sa.CheckConstraint(r"title ~ '^(?\:AB|CD)'", name="title"))
+        world.base()
+        probe(world, fields={"title": (str, Field())}, __table_args__=tuple(rules))
+        world.migrate()
+        world.up_down_up()
+        found = [each for each in world.objects() if "?:AB" in each or "':off'" in each]
+        assert len(found) == len(rules)
 
 
 def test_types_of_others_are_imported(world: World) -> None:
