@@ -194,42 +194,16 @@ SPECIAL_FOLDERS = {
 """Names of folders that tools treat specially, each with the reason for a refusal."""
 
 RESERVED = {
-    **dict.fromkeys(
-        ("_live", "api", "admin", "health", "openapi", "scalar", "static", "tasks"), "routes"
-    ),
-    **dict.fromkeys(
-        (
-            *("admin", "allow", "allowed", "api", "celery", "cors", "database", "enabled"),
-            *(
-                "environment",
-                "flower",
-                "forwarded",
-                "log",
-                "platform",
-                "postgres",
-                "project",
-                "redis",
-                "secret",
-            ),
-        ),
-        "settings",
-    ),
-    **dict.fromkeys(("admin", "alembic", "api", "audit"), "tables"),
-    **dict.fromkeys(
-        (
-            "base",
-            "core",
-            "core_0001",
-            "core_0002",
-            "core_0003",
-            "current",
-            "head",
-            "heads",
-            "service",
-        ),
-        "migrations",
-    ),
-    **dict.fromkeys(("live", "partials", "sqladmin"), "templates"),
+    name: kind
+    for kind, names in {
+        "routes": "_live api admin health openapi scalar static tasks",
+        "settings": "admin allow allowed api celery cors database enabled environment flower "
+        "forwarded log platform postgres project redis secret",
+        "tables": "admin alembic api audit",
+        "migrations": "base core current head heads service",
+        "templates": "live partials sqladmin",
+    }.items()
+    for name in names.split()
 }
 """Prefixes that the kit uses itself, each with the kind of names that would collide."""
 
@@ -264,8 +238,8 @@ def _reason_against(name: str) -> str | None:
         reason = f"names a folder that {SPECIAL_FOLDERS[name]}"
     elif name in present or (EXTENSIONS_DIR / name).exists():
         reason = f"is taken by app/extensions/{present.get(name, name)}"
-    elif name in RESERVED:
-        reason = f"would name its {RESERVED[name]} like the kit's"
+    elif kind := "migrations" if re.fullmatch(r"core_\d+", name) else RESERVED.get(name):
+        reason = f"would name its {kind} like the kit's"
     return reason
 
 

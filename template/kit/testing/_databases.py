@@ -68,13 +68,12 @@ from kit.testing.rehearsal import RowMaker, fill_tables
 TEST_SUFFIX = "_test"
 
 
-def refuse_other_databases(url: str) -> None:
+def refuse_other_databases(name: str) -> None:
     """Guard every test run against other databases.
 
     Raises:
-        RuntimeError: when the URL's database is not a test database, which tests may drop.
+        RuntimeError: when it is not the name of a test database, which tests may drop.
     """
-    name = make_url(url).database or ""
     if not name.endswith(TEST_SUFFIX):
         raise RuntimeError(
             f"the tests are configured for the database {name!r}, but they may only use databases "
@@ -95,7 +94,7 @@ def database_engine(database: str) -> Engine:
 
 def create_database(name: str) -> None:
     """Create a test database unless it exists, with a connection to the configured one."""
-    refuse_other_databases(str(database_engine(name).url))
+    refuse_other_databases(name)
     with database_engine(os.environ[BASE_DATABASE]).connect() as connection:
         exists = connection.scalar(
             text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": name}
@@ -107,7 +106,7 @@ def create_database(name: str) -> None:
 
 def drop_database(name: str) -> None:
     """Drop a test database, and end the connections to it."""
-    refuse_other_databases(str(database_engine(name).url))
+    refuse_other_databases(name)
     with database_engine(os.environ[BASE_DATABASE]).connect() as connection:
         quoted = connection.dialect.identifier_preparer.quote_identifier(name)
         connection.execute(text(f"DROP DATABASE IF EXISTS {quoted} WITH (FORCE)"))
@@ -115,7 +114,7 @@ def drop_database(name: str) -> None:
 
 def empty_database(name: str) -> None:
     """Empty a test database, by dropping its schemas."""
-    refuse_other_databases(str(database_engine(name).url))
+    refuse_other_databases(name)
     with database_engine(name).connect() as connection:
         for schema in inspect(connection).get_schema_names():
             if schema != "information_schema":
@@ -126,7 +125,6 @@ def empty_database(name: str) -> None:
 @pytest.fixture(scope="session")
 async def test_database() -> AsyncIterator[str]:
     """URL of the test database; its tables exist for the session and are dropped at its end."""
-    refuse_other_databases(settings.SYNC_DATABASE_URL)
     create_database(settings.POSTGRES_DB)
     empty_database(settings.POSTGRES_DB)
     await init_db()
@@ -237,9 +235,7 @@ def _compare(revision: Script, problem: str, expected: set[str], found: set[str]
         pytest.fail("\n".join([f"{revision.path}: {problem}", *lines]), pytrace=False)
 
 
-def catalogue(connection: Connection) -> set[str]:
-    """List every table, column, constraint, index and so on, a line each; without Alembic's own."""
-    return set(read_objects(connection))
+catalogue = read_objects
 
 
 def differences(connection: Connection) -> list[str]:
