@@ -25,7 +25,6 @@ from kit.settings import (
     BASE_DIR,
     LOCAL_WITH_REMOTE_SERVERS,
     StartupError,
-    is_remote,
     local_credentials,
     settings,
 )
@@ -126,7 +125,7 @@ def create_local_logins() -> None:
     """
     from kit.security import ensure_admin, ensure_api_token  # noqa: PLC0415
 
-    if not owns_database():
+    if "PostgreSQL" in settings.remote_servers:
         return
     credentials = local_credentials()
     with service.sync_session_maker.begin() as session:
@@ -172,11 +171,6 @@ async def applied_revisions() -> list[str] | None:
         return None
 
 
-def owns_database() -> bool:
-    """Whether the database is on this machine."""
-    return settings.uses_local_postgres or not is_remote(settings.POSTGRES_HOST)
-
-
 def _announcement(
     flower_url: str,
     *,
@@ -184,7 +178,8 @@ def _announcement(
     flower: tuple[str, str],
     token: str,
 ) -> str:
-    own = owns_database()
+    remote = settings.remote_servers
+    own = "PostgreSQL" not in remote
     rows = [
         ("Service", api_url(), ""),
         ("API docs", f"{api_url()}/scalar", ""),
@@ -196,7 +191,7 @@ def _announcement(
     ]
     width = max(len(where) for _, where, login in rows if login)
     lines = [f"  {name:<11}{where:<{width}}  {login}".rstrip() for name, where, login in rows]
-    if remote := settings.remote_servers:
+    if remote:
         lines += [
             "",
             f"  {' and '.join(remote)} is not on this machine: what you do here, is done there.",

@@ -42,7 +42,7 @@ from kit.migrations._branches import (
     undecorated,
 )
 from kit.process import temporary_postgres
-from kit.settings import StartupError, is_remote, settings
+from kit.settings import StartupError, settings
 
 logger = logging.getLogger(__name__)
 
@@ -401,7 +401,8 @@ async def scratch_database() -> AsyncIterator[AsyncConnection]:
         StartupError: when neither is available.
     """
     name = f"scratch_{secrets.token_hex(8)}"
-    if _server_is_on_this_machine() and await _create_database(name):
+    is_near = settings.pooler_mode == "none" and "PostgreSQL" not in settings.remote_servers
+    if is_near and await _create_database(name):
         try:
             url = make_url(settings.DATABASE_URL).set(database=name)
             async with connect(url.render_as_string(hide_password=False)) as connection:
@@ -412,13 +413,6 @@ async def scratch_database() -> AsyncIterator[AsyncConnection]:
         with temporary_postgres() as url_of_temporary:
             async with connect(url_of_temporary, connect_args={}) as connection:
                 yield connection
-
-
-def _server_is_on_this_machine() -> bool:
-    if settings.uses_local_postgres:
-        return True
-    host = settings.POSTGRES_HOST
-    return settings.pooler_mode == "none" and bool(host) and not is_remote(host)
 
 
 async def _create_database(name: str) -> bool:
