@@ -200,7 +200,8 @@ class _Examination:
 
     def ask_database(self) -> None:
         async def ask() -> None:
-            async with connect() as connection:
+            # Unlike a migration, this does not wait for whoever has locked a table.
+            async with connect(connect_args=settings.database_connect_args) as connection:
                 await connection.execution_options(isolation_level="AUTOCOMMIT")
                 await connection.run_sync(lambda sync: self.run("database", sync))
 
@@ -208,6 +209,15 @@ class _Examination:
             asyncio.run(ask())
         except StartupError as error:
             self.found["database"] = [_problem(error.message)]
+        except TimeoutError:  # the checks that come after are not made
+            seconds = settings.POSTGRES_COMMAND_TIMEOUT
+            self.found["database"] = [
+                problem(
+                    f"the database did not answer within {seconds:g} s",
+                    "See what works in it, or has locked a table: "
+                    "`SELECT * FROM pg_stat_activity WHERE state <> 'idle'`",
+                )
+            ]
 
     def ask_redis(self) -> None:
         try:

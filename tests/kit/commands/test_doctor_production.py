@@ -687,6 +687,19 @@ def the_database_is_old(production: Production) -> Fault:
     production.monkeypatch.setattr(_service, "OLDEST_POSTGRES", 15)
 
 
+@fault("database")
+def a_table_is_locked(production: Production) -> Fault:
+    production.set(POSTGRES_COMMAND_TIMEOUT=0.5)
+    with production.engine.connect() as connection:
+        connection.execution_options(isolation_level="READ COMMITTED")
+        connection.execute(text("LOCK TABLE api_token"))
+        finding = yield
+        assert finding.message == "the database did not answer within 0.5 s"
+        [statement] = commands(finding)
+        assert connection.execute(text(statement)).all()
+    production.set(POSTGRES_COMMAND_TIMEOUT=10.0)
+
+
 @fault("database-writable")
 def the_database_is_read_only(production: Production) -> Fault:
     name = settings.POSTGRES_DB
