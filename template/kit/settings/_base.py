@@ -210,16 +210,31 @@ class ServiceTableSource(TextSource):
     def __init__(self, settings_cls: type[BaseSettings]) -> None:
         super().__init__(settings_cls, service_table())
 
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+    def prepare_field_value(
+        self, field_name: str, field: FieldInfo, value: Any, value_is_complex: bool
+    ) -> Any:
         """The table's value of a field."""
-        value, key, is_complex = super().get_field_value(field, field_name)
-        if value is not None and SecretStr in (field.annotation, *get_args(field.annotation)):
-            name = setting_name(self.settings_cls, field_name)
+        prepared = super().prepare_field_value(field_name, field, value, value_is_complex)
+        name = setting_name(self.settings_cls, field_name)
+        for secret in _secrets_set(name, field.annotation, prepared):
             raise StartupError(
-                f"{name.lower()} is set in [tool.service] of pyproject.toml, which is committed. "
-                f"Remove it there and set {name} in .env or the environment."
+                f"{secret.lower()} is set in [tool.service] of pyproject.toml, which is committed. "
+                f"Remove it there and set {secret} in .env or the environment."
             )
-        return value, key, is_complex
+        return prepared
+
+
+def _secrets_set(name: str, annotation: Any, value: Any) -> Iterator[str]:
+    """Names of the secrets that a value sets, those in a model included."""
+    kinds = (annotation, *get_args(annotation))
+    if value is not None and SecretStr in kinds:
+        yield name
+    given = {key.lower(): each for key, each in value.items()} if isinstance(value, dict) else {}
+    for kind in kinds:
+        if given and isinstance(kind, type) and issubclass(kind, BaseModel):
+            for inner, field in kind.model_fields.items():
+                each = given.get(inner.lower())
+                yield from _secrets_set(f"{name}__{inner.upper()}", field.annotation, each)
 
 
 known_secrets: set[str] = set()

@@ -5,7 +5,7 @@ from typing import Any
 
 import certifi
 import pytest
-from pydantic import AliasChoices, BaseModel, Field
+from pydantic import AliasChoices, BaseModel, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.core.config import Settings, StartupError
@@ -405,6 +405,7 @@ class TestPlatforms:
 class Smtp(BaseModel):
     HOST: str = "localhost"
     PORTS: list[int] = []
+    PASSWORD: SecretStr | None = None
 
 
 class TestOwners:
@@ -444,6 +445,14 @@ class TestOwners:
 
         assert (loaded.TOKEN, loaded.TAGS) == ("t", ["a", "b"])
         assert (loaded.SMTP.HOST, loaded.SMTP.PORTS) == ("mail", [25])
+
+    @pytest.mark.parametrize("line", ['smtp = { password = "x" }', 'smtp__password = "x"'])
+    def test_a_secret_in_a_model_is_refused_in_the_table(
+        self, project: Path, owners: Any, line: str
+    ) -> None:
+        set_table(project, line)
+        with pytest.raises(StartupError, match="Remove it there and set SMTP__PASSWORD in"):
+            owners.load()
 
     def test_one_value_is_a_list(
         self, project: Path, monkeypatch: pytest.MonkeyPatch, owners: Any
