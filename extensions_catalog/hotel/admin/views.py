@@ -1,13 +1,11 @@
 """Views of the extension's tables."""
 
 from collections.abc import Collection
-from http import HTTPStatus
 from typing import Any, ClassVar
 
 import anyio.to_thread
-from fastapi import HTTPException
 from pydantic import ValidationError
-from sqladmin import Flash, ModelView, action
+from sqladmin import ModelView, action
 from sqlmodel import SQLModel
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
@@ -21,7 +19,7 @@ from app.extensions.hotel.models import (
     HotelRoom,
     HotelRoomInput,
 )
-from kit.admin import EnumFilterBase, admin_session_maker
+from kit.admin import EnumFilterBase, admin_session_maker, chosen_keys, return_to_list
 from kit.messages import publish_sync
 
 
@@ -117,15 +115,9 @@ class HotelBookingAdmin(ModelView, model=HotelBooking):
         return await self._change(request, BookingStatus.CANCELLED)
 
     async def _change(self, request: Request, status: BookingStatus) -> RedirectResponse:
-        keys = [key for key in request.query_params.get("pks", "").split(",") if key]
-        if not all(key.isdecimal() and not key[19:] for key in keys):
-            raise HTTPException(HTTPStatus.BAD_REQUEST, "pks has to be numbers separated by commas")
-        ids = [int(key) for key in keys]
+        ids = chosen_keys(request)
         count = await anyio.to_thread.run_sync(_change_status, ids, status)
-        Flash.success(request, f"{count} of {len(ids)} {status}")
-        return RedirectResponse(
-            request.url_for("admin:list", identity=self.identity), HTTPStatus.SEE_OTHER
-        )
+        return return_to_list(self, request, f"{count} of {len(ids)} {status}")
 
 
 def _change_status(ids: Collection[int], status: BookingStatus) -> int:

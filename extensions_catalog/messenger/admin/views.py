@@ -1,18 +1,22 @@
 """The view of what people wrote and what they were answered."""
 
 import textwrap
-from http import HTTPStatus
 
 import anyio.to_thread
-from fastapi import HTTPException
-from sqladmin import Flash, ModelView, action
+from sqladmin import ModelView, action
 from sqlmodel import col, select
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
 from app.extensions.messenger.models import Direction, MessageState, MessengerMessage
 from app.extensions.messenger.outbox import queue_again
-from kit.admin import DateRangeFilter, EnumFilterBase, short_time
+from kit.admin import (
+    DateRangeFilter,
+    EnumFilterBase,
+    chosen_keys,
+    return_to_list,
+    short_time,
+)
 
 LIST_CHARACTERS = 40
 """Of a text, in the list; the details have all of it."""
@@ -76,15 +80,9 @@ class MessengerMessageAdmin(ModelView, model=MessengerMessage):
     )
     async def send_again(self, request: Request) -> RedirectResponse:
         """Queue the chosen replies anew, but for those that are sent or about to be."""
-        keys = [key for key in request.query_params.get("pks", "").split(",") if key]
-        if not all(key.isdecimal() and not key[19:] for key in keys):
-            raise HTTPException(HTTPStatus.BAD_REQUEST, "pks has to be numbers with commas between")
-        states = await anyio.to_thread.run_sync(self._queue_again, [int(key) for key in keys])
+        states = await anyio.to_thread.run_sync(self._queue_again, chosen_keys(request))
         told = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-        Flash.success(request, told or "None of them can be sent again")
-        return RedirectResponse(
-            request.url_for("admin:list", identity=self.identity), HTTPStatus.SEE_OTHER
-        )
+        return return_to_list(self, request, told or "None of them can be sent again")
 
     def _queue_again(self, ids: list[int]) -> list[str]:
         """States of the replies afterwards."""

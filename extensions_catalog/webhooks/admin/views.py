@@ -1,13 +1,11 @@
 """Views of the extension's tables."""
 
-from http import HTTPStatus
 from typing import Any
 
 import anyio.to_thread
-from fastapi import HTTPException
 from markupsafe import Markup
 from pydantic import ValidationError
-from sqladmin import Flash, ModelView, action
+from sqladmin import ModelView, action
 from sqladmin.filters import BooleanFilter
 from sqladmin.secret import Secret
 from sqlmodel import col, select
@@ -23,7 +21,15 @@ from app.extensions.webhooks.models import (
 from app.extensions.webhooks.outbox import DELIVERIES_WAITING, replay
 from app.extensions.webhooks.signatures import generate_secret
 from app.extensions.webhooks.subscriptions import switch_on
-from kit.admin import DateRangeFilter, EnumFilterBase, admin_session_maker, exact_time, short_time
+from kit.admin import (
+    DateRangeFilter,
+    EnumFilterBase,
+    admin_session_maker,
+    chosen_keys,
+    exact_time,
+    return_to_list,
+    short_time,
+)
 from kit.messages import publish_sync
 
 
@@ -151,14 +157,8 @@ class WebhookDeliveryAdmin(ModelView, model=WebhookDelivery):
     )
     async def replay(self, request: Request) -> RedirectResponse:
         """Send the chosen messages once more, from the first attempt on."""
-        keys = [key for key in request.query_params.get("pks", "").split(",") if key]
-        if not all(key.isdecimal() and not key[19:] for key in keys):
-            raise HTTPException(HTTPStatus.BAD_REQUEST, "pks has to be numbers with commas between")
-        count = await anyio.to_thread.run_sync(_replay, [int(key) for key in keys])
-        Flash.success(request, f"{count} will be sent again")
-        return RedirectResponse(
-            request.url_for("admin:list", identity=self.identity), HTTPStatus.SEE_OTHER
-        )
+        count = await anyio.to_thread.run_sync(_replay, chosen_keys(request))
+        return return_to_list(self, request, f"{count} will be sent again")
 
 
 def _replay(ids: list[int]) -> int:

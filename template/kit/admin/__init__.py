@@ -16,7 +16,9 @@ from kit.admin._setup import (
     ApiTokenAdmin,
     AuditEntryAdmin,
     ServiceAdmin,
+    chosen_keys,
     model_views,
     register_views,
+    return_to_list,
     setup_admin,
 )

@@ -117,6 +117,26 @@ def model_views(app: FastAPI) -> list[ModelView]:
     return [view for view in app.state.admin.views if isinstance(view, ModelView)]
 
 
+def chosen_keys(request: Request) -> list[int]:
+    """The keys of the rows that an action is asked for, where they are numbers.
+
+    Raises:
+        HTTPException: 400 when one is none.
+    """
+    keys = [key for key in request.query_params.get("pks", "").split(",") if key]
+    if not all(key.isdecimal() and not key[19:] for key in keys):
+        raise HTTPException(HTTPStatus.BAD_REQUEST, "pks has to be numbers separated by commas")
+    return [int(key) for key in keys]
+
+
+def return_to_list(view: ModelView, request: Request, message: str) -> RedirectResponse:
+    """Return from an action to the view's list, which shows the message."""
+    Flash.success(request, message)
+    return RedirectResponse(
+        request.url_for("admin:list", identity=view.identity), HTTPStatus.SEE_OTHER
+    )
+
+
 class ServiceAdmin(Admin):
     """SQLAdmin's `Admin` with our template search order, error page and checks of views."""
 
@@ -351,14 +371,8 @@ class ApiTokenAdmin(ModelView, model=ApiToken):
     )
     async def revoke(self, request: Request) -> RedirectResponse:
         """Revoke the chosen tokens; other processes follow within a minute."""
-        keys = [key for key in request.query_params.get("pks", "").split(",") if key]
-        if not all(key.isdecimal() and not key[19:] for key in keys):
-            raise HTTPException(HTTPStatus.BAD_REQUEST, "pks has to be numbers separated by commas")
-        count = await anyio.to_thread.run_sync(self._revoke, [int(key) for key in keys])
-        Flash.success(request, f"{count} revoked")
-        return RedirectResponse(
-            request.url_for("admin:list", identity=self.identity), HTTPStatus.SEE_OTHER
-        )
+        count = await anyio.to_thread.run_sync(self._revoke, chosen_keys(request))
+        return return_to_list(self, request, f"{count} revoked")
 
     def _revoke(self, ids: list[int]) -> int:
         statement = select(ApiToken).where(
