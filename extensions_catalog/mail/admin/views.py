@@ -6,7 +6,7 @@ from typing import Any
 import anyio.to_thread
 from fastapi import HTTPException
 from markupsafe import Markup
-from sqladmin import Flash, ModelView, action, expose
+from sqladmin import ModelView, action, expose
 from sqlmodel import col, select
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -15,7 +15,13 @@ from app.extensions.mail.addresses import parse_address
 from app.extensions.mail.models import MailMessage, MailState, MailSuppression
 from app.extensions.mail.outbox import queue_again
 from app.extensions.mail.preview import html_preview
-from kit.admin import DateRangeFilter, EnumFilterBase, short_time
+from kit.admin import (
+    DateRangeFilter,
+    EnumFilterBase,
+    chosen_keys,
+    return_to_list,
+    short_time,
+)
 
 SENT_OR_ABOUT_TO_BE = (MailState.QUEUED, MailState.SENDING, MailState.SENT)
 
@@ -81,20 +87,14 @@ class MailMessageAdmin(ModelView, model=MailMessage):
     )
     async def send_again(self, request: Request) -> RedirectResponse:
         """Queue the chosen mails anew, but for those that are sent or about to be."""
-        keys = [key for key in request.query_params.get("pks", "").split(",") if key]
-        if not all(key.isdecimal() and not key[19:] for key in keys):
-            raise HTTPException(HTTPStatus.BAD_REQUEST, "pks has to be numbers with commas between")
-        states = await anyio.to_thread.run_sync(self._queue_again, [int(key) for key in keys])
+        states = await anyio.to_thread.run_sync(self._queue_again, chosen_keys(request))
         told = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-        Flash.success(request, told or "None of them can be sent again")
-        return RedirectResponse(
-            request.url_for("admin:list", identity=self.identity), HTTPStatus.SEE_OTHER
-        )
+        return return_to_list(self, request, told or "None of them can be sent again")
 
-    @expose("/html/{pk:int}", include_in_schema=False)
+    @expose("/html/{pk}", include_in_schema=False)
     async def show_html(self, request: Request) -> Response:
         """The HTML of one mail, for the frame among its details."""
-        mail = await anyio.to_thread.run_sync(self._get, request.path_params["pk"])
+        mail = await self.get_object_for_details(request)
         if mail is None:
             raise HTTPException(HTTPStatus.NOT_FOUND)
         return html_preview(mail)
@@ -110,11 +110,6 @@ class MailMessageAdmin(ModelView, model=MailMessage):
                 queue_again(session, mail)
             session.commit()
             return [mail.state for mail in mails]
-
-    def _get(self, mail_id: int) -> MailMessage | None:
-        with self.session_maker() as session:
-            mail: MailMessage | None = session.get(MailMessage, mail_id)
-            return mail
 
 
 class MailSuppressionAdmin(ModelView, model=MailSuppression):

@@ -556,7 +556,8 @@ class ServiceView(BoundedCounts):
     async def get_object_filepath(self, identifier: str, column_name: str) -> Path:
         """The file of a row, of a column of files: SQLAdmin takes any text for one, as `.env`."""
         column = self._mapper.columns.get(column_name)
-        if column is None or not get_column_storage_roots(column):
+        is_of_files = column is not None and get_column_storage_roots(column)
+        if not is_of_files or await self.get_object_for_delete(identifier) is None:
             raise HTTPException(HTTPStatus.NOT_FOUND)
         return await super().get_object_filepath(identifier, column_name)
 

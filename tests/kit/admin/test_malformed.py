@@ -106,11 +106,23 @@ class TestAFile:
         answer = await admin_client.get(f"{pages}/{column}/{page}/")
         assert answer.status_code == 404
 
-    async def test_of_a_column_of_files_is_served(
-        self, admin_client: httpx.AsyncClient, pages: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    @pytest.fixture
+    def a_column_of_files(self, monkeypatch: pytest.MonkeyPatch) -> None:
         storage = SimpleNamespace(_path=BASE_DIR)
         column = inspect(AuditEntry).columns["actor"]
         monkeypatch.setattr(column.type, "storage", storage, raising=False)
+
+    @pytest.mark.usefixtures("a_column_of_files")
+    async def test_of_a_column_of_files_is_served(
+        self, admin_client: httpx.AsyncClient, pages: str
+    ) -> None:
         answer = await admin_client.get(f"{pages}/actor/download/")
         assert answer.text.startswith("[project]")
+
+    @pytest.mark.usefixtures("a_column_of_files")
+    @pytest.mark.parametrize("key", ["77", "x", "9" * 5000])
+    async def test_of_an_unknown_row_is_not_there(
+        self, admin_client: httpx.AsyncClient, key: str
+    ) -> None:
+        answer = await admin_client.get(f"/admin/audit-entry/{key}/actor/download/")
+        assert answer.status_code == 404

@@ -81,8 +81,9 @@ class TestOutbox:
         assert "sandbox allow-popups" in answer.headers["content-security-policy"]
         assert "frame-ancestors 'self'" in answer.headers["content-security-policy"]
 
-    async def test_html_of_an_unknown_mail(self, admin_client: httpx.AsyncClient) -> None:
-        assert (await admin_client.get(f"{OUTBOX}/html/77")).status_code == 404
+    @pytest.mark.parametrize("key", ["77", "x", "9" * 5000])
+    async def test_html_of_an_unknown_mail(self, admin_client: httpx.AsyncClient, key: str) -> None:
+        assert (await admin_client.get(f"{OUTBOX}/html/{key}")).status_code == 404
 
     @pytest.mark.parametrize("path", ["create", "edit/1", "delete"])
     async def test_nobody_writes_mails_here(
