@@ -1,12 +1,10 @@
 """Views of the extension's tables."""
 
 from collections.abc import Collection
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import anyio.to_thread
-from pydantic import ValidationError
 from sqladmin import ModelView, action
-from sqlmodel import SQLModel
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
@@ -15,44 +13,14 @@ from app.extensions.hotel.models import (
     BookingStatus,
     HotelBooking,
     HotelGuest,
-    HotelGuestInput,
     HotelRoom,
-    HotelRoomInput,
 )
 from kit.admin import EnumFilterBase, admin_session_maker, chosen_keys, return_to_list
 from kit.messages import publish_sync
 
 
-class HotelView(ModelView):
-    """A view whose form has the validation of the API."""
-
-    input_form: ClassVar[type[SQLModel]]
-
-    async def on_model_change(
-        self,
-        data: dict[str, Any],
-        model: Any,  # noqa: ARG002 (SQLAdmin's hook)
-        is_created: bool,  # noqa: ARG002
-        request: Request,  # noqa: ARG002
-    ) -> None:
-        """Validate the entered values.
-
-        Raises:
-            ValueError: naming each invalid field; it is shown above the form.
-        """
-        # A field that was left blank comes as an empty text.
-        data.update({name: None for name, value in data.items() if value == ""})
-        try:
-            self.input_form.model_validate(data)
-        except ValidationError as error:
-            mistakes = [f"{each['loc'][0]}: {each['msg']}" for each in error.errors()]
-            raise ValueError("; ".join(mistakes)) from None
-
-
-class HotelRoomAdmin(HotelView, model=HotelRoom):
+class HotelRoomAdmin(ModelView, model=HotelRoom):
     """Rooms."""
-
-    input_form = HotelRoomInput
 
     name = "Room"
     icon = "fa-solid fa-bed"
@@ -63,10 +31,8 @@ class HotelRoomAdmin(HotelView, model=HotelRoom):
     column_default_sort = "name"
 
 
-class HotelGuestAdmin(HotelView, model=HotelGuest):
+class HotelGuestAdmin(ModelView, model=HotelGuest):
     """Guests."""
-
-    input_form = HotelGuestInput
 
     name = "Guest"
     icon = "fa-solid fa-user"
