@@ -460,6 +460,8 @@ class ModelForm(Form):
         for name, field in self._fields.items():
             column = columns.get(name)
             is_empty = field.data is None or field.data == ""
+            if is_empty and column is not None and column.nullable:
+                field.data = None  # as SQLAdmin stores it
             if _is_as_shown(field, shown[name]):
                 # A new row's empty field is left to the default, which may be the database's.
                 left_out = column is not None and is_empty and is_filled(column)

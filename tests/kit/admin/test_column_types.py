@@ -392,3 +392,12 @@ async def test_the_model_s_rules_hold_and_malformed_addresses_are_answered(pages
         assert (await pages.http.get(f"/admin/sample/{path}")).status_code == 404, path
     for path in ("edit/%00", "list?search=%00"):
         assert (await pages.http.get(f"/admin/sample/{path}")).status_code == 400, path
+
+
+async def test_a_text_with_a_rule_can_be_emptied_where_it_may_be_null(pages_of: Any) -> None:
+    rule = Annotated[str, PydanticField(min_length=1, pattern="^[^@]+@[^@]+$")]
+    pages: Pages = pages_of(Kind(sql.String(), rule, "a@b"), "", nullable=True)
+    assert (await pages.send("create", value="a@b")).status_code == 302
+    answer = await pages.send("edit/1", value="")
+    assert answer.status_code == 302, said(answer)
+    assert pages.stored() == [(1, None, "-")]
