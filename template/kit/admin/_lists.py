@@ -30,6 +30,7 @@ from sqladmin.helpers import stream_to_csv
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Date,
     ScalarSelect,
     Select,
     Table,
@@ -178,7 +179,9 @@ class IsSetFilter(SimpleFilter):
 
 
 class DateRangeFilter(SimpleFilter):
-    """Filters from one day to another, both included, in UTC; either end may be left open.
+    """Filters from one day to another, both included; either end may be left open.
+
+    Of a column with a time zone the days are those of UTC.
 
     In the address it is `2026-01-01..2026-01-31`, which `kit/static/admin.js` makes of two fields.
     """
@@ -193,20 +196,23 @@ class DateRangeFilter(SimpleFilter):
         """
         first, _, last = value.partition("..")
         return and_(
-            *([column >= _start_of(first)] if first else []),
-            *([column < _start_of(last, days_later=1)] if last else []),
+            *([column >= _start_of(first, column.type)] if first else []),
+            *([column < _start_of(last, column.type, days_later=1)] if last else []),
             true(),
         )
 
 
-def _start_of(day: str, days_later: int = 0) -> datetime:
+def _start_of(day: str, type_: Any, days_later: int = 0) -> date:
+    """The day's first value in a column: PostgreSQL would convert another in the server's zone."""
     try:
         parsed = date.fromisoformat(day) + timedelta(days=days_later)
     except (ValueError, OverflowError):
         raise HTTPException(
             HTTPStatus.BAD_REQUEST, f"{day!r} is not a date; write it as 2026-01-31."
         ) from None
-    return datetime.combine(parsed, time.min, UTC)
+    if isinstance(getattr(type_, "impl_instance", type_), Date):
+        return parsed
+    return datetime.combine(parsed, time.min, UTC if type_.timezone else None)
 
 
 COUNTED_AT_HOME = 1000

@@ -1,11 +1,25 @@
 import enum
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import HTTPException
-from sqlalchemy import Column, Enum, Integer, MetaData, Select, Table, select
+from sqlalchemy import (
+    Column,
+    Date,
+    DateTime,
+    Enum,
+    Integer,
+    MetaData,
+    Select,
+    Table,
+    cast,
+    column,
+    select,
+    text,
+    values,
+)
 from sqlmodel import Session, col
 
 from app.core.database import sync_engine
@@ -107,6 +121,19 @@ class TestDateRangeFilter:
     )
     async def test_both_days_count(self, value: str, condition: str) -> None:
         assert await filtered(DateRangeFilter(AuditEntry.occurred_at), value) == condition
+
+    @pytest.mark.parametrize("zone", ["America/New_York", "Pacific/Auckland"])
+    @pytest.mark.parametrize("type_", [Date(), DateTime()])
+    async def test_without_a_time_zone_the_server_s_does_not_count(
+        self, sync_db_session: Session, type_: Any, zone: str
+    ) -> None:
+        sync_db_session.execute(text(f"SET LOCAL TimeZone = '{zone}'"))
+        days = [datetime(2026, 1, day) for day in (30, 31)]  # noqa: DTZ001
+        moments = values(column("at", type_), name="moments").data([(each,) for each in days])
+        for value in ("2026-01-31..", "2026-01-31..2026-01-31"):
+            query = select(cast(moments.c.at, Date))
+            query = await DateRangeFilter(moments.c.at).get_filtered_query(query, value, None)
+            assert sync_db_session.scalars(query).all() == [date(2026, 1, 31)]
 
 
 class TestInAListPage:
