@@ -9,6 +9,6 @@ from app.extensions.accounts.tasks import anonymise_unseen_profiles
 SCHEDULES: dict[str, dict[str, Any]] = {
     "anonymise-unseen-profiles": {
         "task": anonymise_unseen_profiles.name,
-        "schedule": crontab(minute="17"),
+        "schedule": crontab(hour="3", minute="37"),
     },
 }
