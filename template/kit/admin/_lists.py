@@ -434,8 +434,11 @@ class _TextWriter:
         self._writer = writer
 
     def writerow(self, row: list[Any]) -> Any:
-        # A formatter's value may be a piece of a page.
-        cells = (each.striptags() if isinstance(each, Markup) else str(each) for each in row)
+        # A formatter's value may be a piece of a page, or None.
+        cells = (
+            each.striptags() if isinstance(each, Markup) else "" if each is None else str(each)
+            for each in row
+        )
         return self._writer.writerow(
             [f"'{cell}" if _FORMULA.match(cell) else cell for cell in cells]
         )

@@ -100,6 +100,16 @@ async def exported(view: type[ModelView]) -> list[tuple[str, int]]:
 
 
 @pytest.mark.usefixtures("crates")
+async def test_a_formatter_s_none_is_an_empty_cell() -> None:
+    class View(CrateView, model=Crate):
+        use_pretty_export = True
+        column_formatters: ClassVar = {"content": lambda *_: None}
+
+    rows = [*csv.reader(io.StringIO("".join([part async for part in export(View)])))]
+    assert rows[1] == ["a", "1", ""]
+
+
+@pytest.mark.usefixtures("crates")
 class TestBatches:
     async def test_have_each_row_once(self) -> None:
         assert await exported(CrateView) == SHELVES
