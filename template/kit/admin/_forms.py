@@ -89,6 +89,9 @@ DATETIME_FORMATS = [
     "%Y-%m-%dT%H:%M",
 ]
 
+MALFORMED_KEY = (ValueError, TypeError, ArithmeticError, LookupError)
+"""What SQLAdmin raises for a text that is no key of a model."""
+
 _BYTES = (sql.LargeBinary, sql.BINARY, sql.VARBINARY)
 _JSON = (sql.JSON, postgresql.HSTORE)
 _INTERVALS = (sql.Interval, postgresql.INTERVAL)
@@ -501,12 +504,14 @@ class ModelForm(Form):
         keys: dict[str, Any] = {}
         mapper: Mapper[Any] = inspect_model(self.model)
         for relationship in mapper.relationships:
-            chosen = (
-                self._fields[relationship.key].data if relationship.key in self._fields else None
-            )
-            if relationship.direction is MANYTOONE and isinstance(chosen, str):
+            field = self._fields.get(relationship.key)
+            if relationship.direction is MANYTOONE and field and isinstance(field.data, str):
                 target = relationship.mapper
-                parts = object_identifier_values(chosen, target.class_)
+                try:
+                    parts = object_identifier_values(field.data, target.class_)
+                except MALFORMED_KEY:
+                    field.errors = [field.gettext("Not a valid choice")]
+                    continue
                 by_column = dict(zip(target.primary_key, parts, strict=True))
                 for local, remote in relationship.local_remote_pairs or ():
                     keys[mapper.get_property_by_column(local).key] = by_column.get(remote)
@@ -566,7 +571,7 @@ class ServiceView(BoundedCounts):
     def _stmt_by_identifier(self, identifier: str) -> Select[Any]:
         try:
             return super()._stmt_by_identifier(identifier)
-        except (ValueError, TypeError, ArithmeticError, LookupError) as error:
+        except MALFORMED_KEY as error:
             raise HTTPException(HTTPStatus.NOT_FOUND) from error
 
     async def _get_object_by_pk(self, stmt: Select[Any]) -> Any:

@@ -1,15 +1,19 @@
 """What no page of the admin sends: malformed addresses and forms are 4xx, never a failure."""
 
 from types import SimpleNamespace
+from typing import ClassVar
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from sqladmin import ModelView
 from sqlalchemy import inspect
-from sqlmodel import Session
+from sqlalchemy.orm import registry
+from sqlmodel import Field, Relationship, Session, SQLModel
 
 from app.main import app
-from kit.admin import model_views
+from kit.admin import ServiceAdmin, admin_session_maker, model_views
+from kit.admin._audit import AdminRequest
 from kit.models import AuditAction, AuditEntry
 from kit.settings import BASE_DIR
 
@@ -86,6 +90,43 @@ async def test_a_nul_in_an_address_is_explained(admin_client: httpx.AsyncClient)
     answer = await admin_client.get("/admin/api-token/action/revoke?pks=%00")
     assert answer.status_code == 400
     assert "NUL" in answer.text
+
+
+class Base(SQLModel, registry=registry()):
+    """Keeps the tables out of the service's."""
+
+
+class Shelf(Base, table=True):
+    __tablename__ = "malformed_test_shelf"
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = ""
+
+
+class Book(Base, table=True):
+    __tablename__ = "malformed_test_book"
+
+    id: int | None = Field(default=None, primary_key=True)
+    shelf_id: int = Field(foreign_key="malformed_test_shelf.id")
+    shelf: Shelf = Relationship()
+
+
+class BookAdmin(ModelView, model=Book):
+    form_ajax_refs: ClassVar = {"shelf": {"fields": ("name",), "order_by": "id"}}
+
+
+@pytest.mark.parametrize("key", ["abc", "1;2", "9" * 5000, "\0"])
+async def test_a_choice_that_is_no_key_is_refused(
+    sync_db_session: Session, as_tester: AdminRequest, key: str
+) -> None:
+    Base.metadata.create_all(sync_db_session.connection())
+    service = FastAPI()
+    ServiceAdmin(service, session_maker=admin_session_maker).add_view(BookAdmin)
+    transport = httpx.ASGITransport(service)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+        answer = await http.post("/admin/book/create", data={"shelf": key})
+    assert answer.status_code == 400
+    assert "Not a valid choice" in answer.text
 
 
 class TestAFile:
