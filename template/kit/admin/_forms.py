@@ -335,7 +335,10 @@ def _load_bytes(text: str) -> bytes:
 
 
 def _load_interval(text: str) -> timedelta:
-    interval = parse_interval(text)
+    try:
+        interval = parse_interval(text)
+    except OverflowError:
+        raise ValueError("Longer than a duration can be.") from None
     if interval is None:
         raise ValueError("Not a duration. Write it as 1 day 1:25:33.652 or P1DT2H.")
     return interval
@@ -344,7 +347,7 @@ def _load_interval(text: str) -> timedelta:
 def _load_json(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"Not valid JSON: {error}") from None
 
 

@@ -401,3 +401,20 @@ async def test_a_text_with_a_rule_can_be_emptied_where_it_may_be_null(pages_of: 
     answer = await pages.send("edit/1", value="")
     assert answer.status_code == 302, said(answer)
     assert pages.stored() == [(1, None, "-")]
+
+
+@pytest.mark.parametrize(
+    ("type_", "typed", "message"),
+    [
+        (sql.Interval(), "99999999999 days", "Longer than a duration can be."),
+        (sql.Interval(), f"{'9' * 400} days", "Longer than a duration can be."),
+        (pg.JSONB(), "[" * 100_000, "Not valid JSON: maximum recursion depth exceeded"),
+    ],
+)
+async def test_what_no_value_can_be_is_refused_at_the_field(
+    pages_of: Any, type_: Any, typed: str, message: str
+) -> None:
+    pages: Pages = pages_of(Kind(type_, Any, None), "", nullable=True)
+    answer = await pages.send("create", value=typed)
+    assert answer.status_code == 400
+    assert any(each.startswith(message) for each in said(answer))
