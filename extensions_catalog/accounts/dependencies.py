@@ -11,8 +11,8 @@ from fastapi import Depends
 
 from app.core.dependencies import PrincipalDep
 from app.extensions.accounts.models import CurrentUser
-from app.extensions.accounts.principals import USER_KIND
 from kit.errors import Problem
+from kit.security import USERS
 
 
 async def get_current_user(principal: PrincipalDep) -> CurrentUser:
@@ -21,7 +21,7 @@ async def get_current_user(principal: PrincipalDep) -> CurrentUser:
     Raises:
         Problem: 403 when the caller is no user, on a route that serves others too.
     """
-    if principal.kind != USER_KIND:
+    if principal.kind != USERS:
         raise Problem(
             HTTPStatus.FORBIDDEN,
             "This is for users: send the access token of a session of Supabase Auth.",

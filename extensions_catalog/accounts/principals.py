@@ -9,9 +9,6 @@ from app.extensions.accounts.profiles import note_sighting
 from kit.errors import Problem
 from kit.security import USERS, Principal, bearer_token, register_principal_provider
 
-USER_KIND = USERS
-"""`Principal.kind` of users, anonymous ones too; their `id` is that of Supabase Auth."""
-
 
 @register_principal_provider
 async def user_principal(request: Request) -> Principal | None:
@@ -31,9 +28,8 @@ async def user_principal(request: Request) -> Principal | None:
     except RefusedTokenError as refused:
         raise _unauthorized(refused) from refused
     await note_sighting(user)
-    return Principal(
-        kind=USER_KIND, id=str(user.id), name=user.email or str(user.id), claims=claims
-    )
+    # Of anonymous ones too; the id is that of Supabase Auth.
+    return Principal(kind=USERS, id=str(user.id), name=user.email or str(user.id), claims=claims)
 
 
 def _unauthorized(refused: RefusedTokenError) -> Problem:

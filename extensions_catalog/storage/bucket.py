@@ -36,7 +36,6 @@ class StorageUnavailableError(ConnectionError):
 class Uploaded:
     """Size, type and ETag of an object in the bucket."""
 
-    key: str
     size: int
     content_type: str
     etag: str
@@ -100,7 +99,7 @@ def find(key: str) -> Uploaded | None:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:  # noqa: PLR2004
                 return None
             raise
-    return Uploaded(key, head["ContentLength"], head.get("ContentType", ""), head["ETag"])
+    return Uploaded(head["ContentLength"], head.get("ContentType", ""), head["ETag"])
 
 
 def delete(keys: Collection[str]) -> list[str]:

@@ -1,8 +1,9 @@
 """The admin at /admin: SQLAdmin on `sync_engine`, with the views of the kit's tables.
 
-Its views are the `ModelView`s and `BaseView`s in `app.admin.views`, those that each enabled
-extension's `setup_admin(admin)` adds, and those in this module. Templates are searched in the
-extensions' `templates/`, then in the service's, then in the kit's, then in SQLAdmin's own.
+Its views are the `ModelView`s and `BaseView`s in the modules of `app.admin`, those that each
+enabled extension's `setup_admin(admin)` adds, further ones in its `admin`, and those in this
+module. Templates are searched in the extensions' `templates/`, then in the service's, then in the
+kit's, then in SQLAdmin's own.
 """
 
 import functools
