@@ -102,7 +102,7 @@ LONGEST_LINE = 20_000
 """Characters, so that a traceback is one line: 50 MB if all lines were that long."""
 SHOWN = 8
 _FIRST_FAILURE = 500
-_OF_PAGES = ("/static", "/admin/statics", "/admin/kit", "/scalar/", "/health/", "/_live")
+_OF_PAGES = ("/static", "/admin/statics", "/admin/_kit", "/scalar/", "/health/", "/_live")
 """What pages load, and what asks again and again: of no interest unless it fails."""
 
 

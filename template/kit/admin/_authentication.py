@@ -178,6 +178,7 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 # SQLAdmin calls these with GET, although they change data.
 _CHANGING_PATH = re.compile(r"/logout/?$|/(?P<identity>[^/]+)/action/(?P<action>[^/]+)/?$")
+_STATIC_PATH = re.compile("/(statics|_kit)/")
 
 
 LOG_IN_BODY_LIMIT = 16_384
@@ -214,7 +215,7 @@ class AdminRequestGuard:
             return
 
         async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start" and "/statics/" not in scope["path"]:
+            if message["type"] == "http.response.start" and not _STATIC_PATH.search(scope["path"]):
                 MutableHeaders(scope=message).setdefault("Cache-Control", "no-store")
             await send(message)
 

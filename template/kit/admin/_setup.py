@@ -146,7 +146,8 @@ class ServiceAdmin(Admin):
         # For `sqladmin/base.html`, which puts the root path before it.
         self.templates.env.globals["favicon_url"] = favicon_url
         self.templates.env.globals["is_local"] = settings.is_local
-        self.admin.mount("/kit", StaticFiles(directory=KIT_STATIC_DIR), name="kit")
+        # No view has such a name: a model may be called Kit.
+        self.admin.mount("/_kit", StaticFiles(directory=KIT_STATIC_DIR), name="kit")
 
     def init_templating_engine(self) -> Jinja2Templates:
         """Search the extensions' templates, the service's, the kit's, then SQLAdmin's own."""

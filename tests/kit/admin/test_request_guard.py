@@ -111,8 +111,11 @@ class TestHeaders:
         assert headers["Cache-Control"] == "no-store"
         assert headers["X-Content-Type-Options"] == "nosniff"
 
-    async def test_static_files_may_be_kept(self, admin_client: httpx.AsyncClient) -> None:
-        answer = await admin_client.get("/admin/statics/css/main.css")
+    @pytest.mark.parametrize("path", ["/admin/statics/css/main.css", "/admin/_kit/admin.css"])
+    async def test_static_files_may_be_kept(
+        self, admin_client: httpx.AsyncClient, path: str
+    ) -> None:
+        answer = await admin_client.get(path)
         assert answer.status_code == 200
         assert "Cache-Control" not in answer.headers
 

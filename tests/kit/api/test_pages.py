@@ -96,7 +96,7 @@ class TestEveryPage:
         loaded = re.findall(r'(?:src|<link[^>]* href)="([^"]+)"', page)
         assert loaded
         for url in loaded:
-            assert url.startswith(("http://test/static/", "http://test/admin/kit/"))
+            assert url.startswith(("http://test/static/", "http://test/admin/_kit/"))
             assert (await client.get(url)).status_code == 200
 
     async def test_links_to_static_files_by_name(self, client: httpx.AsyncClient) -> None:

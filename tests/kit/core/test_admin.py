@@ -9,7 +9,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
-from sqladmin import BaseView, ModelView, expose
+from sqladmin import BaseView, ModelView, action, expose
 from sqladmin.filters import AllUniqueStringValuesFilter, BooleanFilter, ForeignKeyFilter
 from sqlalchemy import create_engine, event
 from sqlalchemy.exc import OperationalError
@@ -153,6 +153,21 @@ class TestRegisterViews:
         register_views(admin, module)
         shown = [type(view).__name__ for view in admin.views]
         assert shown == ["PageView", "TokenView"]
+
+    async def test_one_of_a_model_kit_has_its_actions(
+        self, admin: ServiceAdmin, http: httpx.AsyncClient
+    ) -> None:
+        class KitView(ModelView, model=ApiToken):
+            column_details_list = ("name",)
+            can_create = can_edit = False
+
+            @action(name="pack")
+            async def pack(self, _request: Request) -> Response:
+                return Response("packed")
+
+        KitView.identity = "kit"
+        admin.add_view(KitView)
+        assert (await http.get("/admin/kit/action/pack?pks=1")).text == "packed"
 
     async def test_the_core_s_and_the_extensions_are_there(
         self, admin_client: httpx.AsyncClient
