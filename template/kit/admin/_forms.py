@@ -541,7 +541,8 @@ class ServiceView(BoundedCounts):
     ) -> None:
         """Call the view's own hook with all values, and write those that differ from the row's."""
         await super().on_model_change(data, model, is_created, request)
-        if isinstance(data, Changes):
+        is_copy = is_created and "pk" in request.path_params  # saved as new, with all values
+        if isinstance(data, Changes) and not is_copy:
             data.leave_unchanged()
 
     async def list(self, request: Request) -> Any:

@@ -418,3 +418,14 @@ async def test_what_no_value_can_be_is_refused_at_the_field(
     answer = await pages.send("create", value=typed)
     assert answer.status_code == 400
     assert any(each.startswith(message) for each in said(answer))
+
+
+async def test_a_row_that_is_saved_as_new_has_what_was_not_changed_too(
+    pages_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ModelView, "save_as", True)
+    pages: Pages = pages_of(Kind(sql.Integer(), int, 7), "", nullable=True)
+    assert (await pages.send("create", value="7", note="one")).status_code == 302
+    answer = await pages.send("edit/1", note="another", save="Save as new")
+    assert answer.status_code == 302, said(answer)
+    assert pages.stored() == [(1, "7", "one"), (2, "7", "another")]
