@@ -273,13 +273,8 @@ async def answer_validation_error(request: Request, error: Exception) -> Respons
     return problem_response(request, problem)
 
 
-async def answer_unhandled_error(request: HTTPConnection, error: Exception) -> Response:
-    """Answer any other exception, and log it: outages in a line, bugs with their stack trace."""
-    return problem_response(request, logged_problem(error))
-
-
 def logged_problem(error: Exception) -> Problem:
-    """The problem to answer for an exception, which is logged."""
+    """The problem for an exception, which is logged: outages in a line, bugs with a stack trace."""
     problem = problem_for(error)
     _log(error, problem.status_code)
     return problem
@@ -359,7 +354,7 @@ async def _answer(application: Starlette, request: HTTPConnection, error: Except
     known = (handlers[kind] for kind in type(error).__mro__ if kind in handlers)
     handler = next(known, handlers.get(HTTPStatus.INTERNAL_SERVER_ERROR))
     if handler is None:
-        return await answer_unhandled_error(request, error)
+        return problem_response(request, logged_problem(error))
     if not isinstance(error, HTTPException):
         _log(error, problem_for(error).status_code)
     if iscoroutinefunction(handler):

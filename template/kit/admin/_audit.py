@@ -11,18 +11,12 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import Any
 
 from fastapi.encoders import jsonable_encoder
 from sqlalchemy import event, inspect
 from sqlalchemy.exc import IntegrityError, StatementError
-from sqlalchemy.orm import (
-    InstanceState,
-    Mapper,
-    ORMExecuteState,
-    RelationshipProperty,
-    sessionmaker,
-)
+from sqlalchemy.orm import InstanceState, ORMExecuteState, sessionmaker
 from sqlmodel import Session, insert
 
 from kit.models import AuditAction, AuditEntry
@@ -70,7 +64,10 @@ class AuditedSession(Session):
         try:
             super().flush(objects)
         except IntegrityError as error:
-            _refuse(error)
+            # PostgreSQL's DETAIL would quote the row.
+            reason = getattr(getattr(error.orig, "diag", None), "message_primary", None)
+            reason = reason or "a constraint forbids the change"
+            raise ChangeRefusedError(f"The database refused the change: {reason}") from None
         except StatementError as error:
             error.hide_parameters = True
             raise
@@ -154,7 +151,9 @@ def _details(state: InstanceState[Any], action: AuditAction) -> dict[str, Any]:
                 when: HIDDEN if hidden and value is not None else _plain(value)
                 for when, value in change.items()
             }
-    for relationship in _many_to_many(state.mapper):
+    for relationship in state.mapper.relationships:
+        if relationship.secondary is None:
+            continue
         history = state.attrs[relationship.key].history
         if history.added or history.deleted:
             details[relationship.key] = {
@@ -179,10 +178,6 @@ def _change(state: InstanceState[Any], key: str, action: AuditAction) -> dict[st
     return {"new": value} if action is AuditAction.CREATE else {"old": value}
 
 
-def _many_to_many(mapper: Mapper[Any]) -> Iterator[RelationshipProperty[Any]]:
-    return (each for each in mapper.relationships if each.secondary is not None)
-
-
 def _key(instance: object) -> str:
     state: InstanceState[Any] = inspect(instance)
     return ",".join(map(str, state.mapper.primary_key_from_instance(instance)))
@@ -201,10 +196,3 @@ def _plain(value: Any) -> Any:
         return plain
     text = str(plain)
     return plain if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"
-
-
-def _refuse(error: IntegrityError) -> NoReturn:
-    # PostgreSQL's DETAIL would quote the row.
-    diagnosis = getattr(error.orig, "diag", None)
-    message = getattr(diagnosis, "message_primary", None) or "a constraint forbids the change"
-    raise ChangeRefusedError(f"The database refused the change: {message}") from None

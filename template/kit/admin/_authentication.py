@@ -227,12 +227,6 @@ class AdminRequestGuard:
             current_admin_request.reset(token)
 
 
-def requested_action(path: str) -> tuple[str, str] | None:
-    """Identity of the view and name of the action, if the path is that of an action."""
-    match = _CHANGING_PATH.search(path)
-    return (match["identity"], match["action"]) if match and match["action"] else None
-
-
 def is_from_our_pages(headers: Headers) -> bool:
     """Whether a browser's request comes from a page of this service; programs pass."""
     site = headers.get("sec-fetch-site")
@@ -333,14 +327,15 @@ class AdminAuthentication(AuthenticationBackend):
         if user is None:
             request.session.clear()
             return False
-        action = requested_action(request.url.path)
+        path = _CHANGING_PATH.search(request.url.path)
+        action = path and path["action"]
         if not may_change(user) and (action or request.method not in SAFE_METHODS):
             raise HTTPException(HTTPStatus.FORBIDDEN, READS_ONLY)
         if context := current_admin_request.get():
             context.actor, context.may_change = user.username, may_change(user)
-        if action:
+        if path and action:
             keys = request.query_params.get("pks", "")
-            await anyio.to_thread.run_sync(self._record_action, *action, keys)
+            await anyio.to_thread.run_sync(self._record_action, path["identity"], action, keys)
         return True
 
     async def user_of_page(self, request: Request) -> AdminUser | None:

@@ -81,12 +81,9 @@ for _type in _OF_SQLMODEL:
     _type.python_type = property(lambda self: self.impl_instance.python_type)
 
 DATETIME_FORMATS = [
-    "%Y-%m-%d %H:%M:%S",
-    "%Y-%m-%d %H:%M:%S.%f",
-    "%Y-%m-%dT%H:%M:%S",
-    "%Y-%m-%dT%H:%M:%S.%f",
-    "%Y-%m-%d %H:%M",
-    "%Y-%m-%dT%H:%M",
+    f"%Y-%m-%d{between}{clock}"
+    for clock in ("%H:%M:%S", "%H:%M:%S.%f", "%H:%M")
+    for between in (" ", "T")
 ]
 
 MALFORMED_KEY = (ValueError, TypeError, ArithmeticError, LookupError)
@@ -474,7 +471,9 @@ class ModelForm(Form):
                 if self.is_edit or left_out:
                     self._unchanged.add(name)
                     field.errors = []
-            elif is_empty and column is not None and not _may_be_empty(column):
+            elif is_empty and not (
+                column is None or column.nullable or isinstance(column.type, String)
+            ):
                 field.errors = field.errors or [field.gettext("This field is required.")]
         if issubclass(self.model, BaseModel):
             self._hold_rules(self.model, shown)
@@ -695,10 +694,6 @@ def _is_about_a_value(error: StatementError) -> bool:
 def _attribute(field_name: str) -> str:
     """The model's attribute of a field, whose name WTForms may not allow for a field."""
     return WTFORMS_ATTRS_REVERSED.get(field_name, field_name)
-
-
-def _may_be_empty(column: Column[Any]) -> bool:
-    return column.nullable or isinstance(column.type, String)
 
 
 def _is_as_shown(sent: Field, shown: Any) -> bool:

@@ -109,10 +109,7 @@ class SimpleFilter(StaticValuesFilter):
     """
 
     def __init__(
-        self,
-        column: Any,
-        title: str | None = None,
-        parameter_name: str | None = None,
+        self, column: Any, title: str | None = None, parameter_name: str | None = None
     ) -> None:
         super().__init__(column, self.choices(), title, parameter_name)
 
@@ -125,10 +122,7 @@ class SimpleFilter(StaticValuesFilter):
         raise NotImplementedError
 
     async def get_filtered_query(
-        self,
-        query: Select[Any],
-        value: str | None,
-        model: Any,
+        self, query: Select[Any], value: str | None, model: Any
     ) -> Select[Any]:
         """Add this filter's condition to the list's query."""
         if value in (None, "", ALL):
@@ -195,11 +189,9 @@ class DateRangeFilter(SimpleFilter):
             HTTPException: 400 for an invalid date.
         """
         first, _, last = value.partition("..")
-        return and_(
-            *([column >= _start_of(first, column.type)] if first else []),
-            *([column < _start_of(last, column.type, days_later=1)] if last else []),
-            true(),
-        )
+        from_first = column >= _start_of(first, column.type) if first else true()
+        to_last = column < _start_of(last, column.type, days_later=1) if last else true()
+        return and_(from_first, to_last)
 
 
 def _start_of(day: str, type_: Any, days_later: int = 0) -> date:

@@ -221,15 +221,13 @@ class ServiceAdmin(Admin):
 
 
 def _views_in(module: ModuleType) -> list[Any]:
-    return [view for _, view in inspect.getmembers(module, _is_view)]
+    def is_view(member: object) -> bool:
+        if not inspect.isclass(member) or not issubclass(member, BaseView):
+            return False
+        # `ModelView` has no model, and no common base of several views has one.
+        return hasattr(member, "model") if issubclass(member, ModelView) else member is not BaseView
 
-
-def _is_view(member: object) -> bool:
-    if not inspect.isclass(member) or member in (BaseView, ModelView):
-        return False
-    if issubclass(member, ModelView):
-        return hasattr(member, "model")  # a common base of several views has none
-    return issubclass(member, BaseView)
+    return [view for _, view in inspect.getmembers(module, is_view)]
 
 
 def _refuse_sensitive_columns(view: ModelView) -> None:
@@ -279,11 +277,7 @@ class AdminUserAdmin(ModelView, model=AdminUser):
     form_args = {"role": {"choices": [(role.value, role.value.capitalize()) for role in AdminRole]}}
 
     async def on_model_change(
-        self,
-        data: dict[str, Any],
-        model: AdminUser,
-        is_created: bool,
-        request: Request,
+        self, data: dict[str, Any], model: AdminUser, is_created: bool, request: Request
     ) -> None:
         """Set the password of a new account, and end the sessions of a disabled one.
 

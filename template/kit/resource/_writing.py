@@ -33,6 +33,8 @@ from kit.settings import BASE_DIR, StartupError
 LONGEST_NAME = 63
 """Characters of a name in PostgreSQL."""
 
+_IMPORTS = (ast.Import, ast.ImportFrom)
+
 
 @dataclass(frozen=True)
 class Request:
@@ -140,7 +142,9 @@ def _prepare(request: Request) -> tuple[Resource, list[Resource]]:
             if isinstance(each.kind, Enum):
                 each.kind.name_class(f"{names.model}{names_of(each.name).camel}")
     there.resolve_references(names, fields, model, problems)
-    resource = Resource(names, fields, _model_module(names, model), model, request.with_page)
+    module = f"{names.package}.models" if names.extension else f"app.models.{names.name}"
+    module = module if model is None else model.__module__
+    resource = Resource(names, fields, module, model, request.with_page)
     if model is not None:
         _complete(resource, problems)
     problems += there.in_the_way(names, model)
@@ -150,12 +154,6 @@ def _prepare(request: Request) -> tuple[Resource, list[Resource]]:
     if problems:
         raise StartupError(*problems)
     return resource, others
-
-
-def _model_module(names: Names, model: Any) -> str:
-    if model is not None:
-        return str(model.__module__)
-    return f"{names.package}.models" if names.extension else f"app.models.{names.name}"
 
 
 def _complete(resource: Resource, problems: list[str]) -> None:
@@ -401,7 +399,7 @@ def _origins(text: str) -> dict[str, set[str]]:
     """What each name of a module is: where it is imported from, its value, or itself."""
     found: dict[str, set[str]] = {}
     for node in ast.parse(text).body:
-        if isinstance(node, ast.Import | ast.ImportFrom):
+        if isinstance(node, _IMPORTS):
             for alias in node.names:
                 origin = str(getattr(node, "module", alias.name))
                 found.setdefault(alias.asname or alias.name, set()).add(origin)
@@ -439,13 +437,11 @@ def _formatted(texts: dict[Path, str], *fixes: str) -> dict[Path, str]:
 def _merged(text: str, addition: str) -> str:
     """Add imports and definitions to a module, behind its own; what it has is not added again."""
     own, added = ast.parse(text), ast.parse(addition)
-    imports = [node for node in added.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    imports = [node for node in added.body if isinstance(node, _IMPORTS)]
     rest = [node for node in added.body if node not in imports][1:]  # without the docstring
     lines, new = text.splitlines(), addition.splitlines()
-    last = max((node.end_lineno or 0 for node in own.body[:1] or []), default=0)
-    for node in own.body:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            last = node.end_lineno or last
+    above = (*own.body[:1], *(each for each in own.body if isinstance(each, _IMPORTS)))
+    last = max((each.end_lineno or 0 for each in above), default=0)
     first = min([rest[0].lineno, *(each.lineno for each in getattr(rest[0], "decorator_list", []))])
     inserted = [ast.unparse(node) for node in imports]
     defined = {ast.unparse(node) for node in own.body if isinstance(node, ast.Assign)}
