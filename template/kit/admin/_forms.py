@@ -16,7 +16,7 @@ from datetime import timedelta
 from enum import Enum
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
 from fastapi import HTTPException
 from pydantic import (
@@ -463,7 +463,9 @@ class ModelForm(Form):
         for name, field in self._fields.items():
             column = columns.get(name)
             is_empty = field.data is None or field.data == ""
-            if is_empty and column is not None and column.nullable:
+            declared = getattr(self.model, "model_fields", {}).get(_attribute(name))
+            takes_none = type(None) in get_args(getattr(declared, "annotation", None))
+            if is_empty and takes_none and column is not None and column.nullable:
                 field.data = None  # as SQLAdmin stores it
             if _is_as_shown(field, shown[name]):
                 # A new row's empty field is left to the default, which may be the database's.

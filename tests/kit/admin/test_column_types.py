@@ -16,8 +16,8 @@ from pydantic import ConfigDict
 from pydantic import Field as PydanticField
 from sqladmin import ModelView
 from sqladmin.filters import OperationColumnFilter
+from sqlalchemy import Column, cast, select
 from sqlalchemy import String as TextType
-from sqlalchemy import cast, select
 from sqlalchemy import types as sql
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.dialects.postgresql import BitString, Range
@@ -305,10 +305,11 @@ class Pages:
 async def pages_of(sync_db_session: Session, as_tester: AdminRequest) -> AsyncIterator[Any]:
     clients: list[httpx.AsyncClient] = []
 
-    def make(kind: Kind, extension: str, *, nullable: bool) -> Pages:
+    def make(kind: Any, extension: str = "", *, nullable: bool = False) -> Pages:
+        """Pages of a model, or of one with such a column."""
         if extension:
             sync_db_session.execute(text(f"CREATE EXTENSION {extension}"))
-        model = model_of(kind, nullable=nullable)
+        model = model_of(kind, nullable=nullable) if isinstance(kind, Kind) else kind
         model.__table__.create(sync_db_session.connection())
         sync_db_session.commit()
         app = FastAPI()
@@ -398,6 +399,22 @@ async def test_a_text_with_a_rule_can_be_emptied_where_it_may_be_null(pages_of: 
     rule = Annotated[str, PydanticField(min_length=1, pattern="^[^@]+@[^@]+$")]
     pages: Pages = pages_of(Kind(sql.String(), rule, "a@b"), "", nullable=True)
     assert (await pages.send("create", value="a@b")).status_code == 302
+    answer = await pages.send("edit/1", value="")
+    assert answer.status_code == 302, said(answer)
+    assert pages.stored() == [(1, None, "-")]
+
+
+async def test_a_text_that_only_the_table_lets_be_null_can_be_emptied(pages_of: Any) -> None:
+    class Base(SQLModel, registry=registry()):
+        """Keeps the table out of the service's."""
+
+    class Sample(Base, table=True):
+        id: int | None = Field(default=None, primary_key=True)
+        value: str = Field(sa_column=Column(sql.Text()))
+        note: str = "-"
+
+    pages: Pages = pages_of(Sample)
+    assert (await pages.send("create", value="a")).status_code == 302
     answer = await pages.send("edit/1", value="")
     assert answer.status_code == 302, said(answer)
     assert pages.stored() == [(1, None, "-")]
