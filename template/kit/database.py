@@ -295,8 +295,13 @@ async def write_row(statement: Executable, output: type[Output], /, **values: An
         sqlalchemy.exc.IntegrityError: when a constraint refuses it, which the API answers with 409.
         pydantic.ValidationError: when the row does not fit the model; it has been written.
     """
-    rows = await _run(connect_for_writing, statement, output, values)
+    rows = await write_rows(statement, output, **values)
     return rows[0] if rows else None
+
+
+async def write_rows(statement: Executable, output: type[Output], /, **values: Any) -> list[Output]:
+    """Write as many rows as the one statement does; see `write_row`."""
+    return await _run(connect_for_writing, statement, output, values)
 
 
 async def _run(

@@ -4,6 +4,7 @@ A token is `api_` and 256 random bits. Only its SHA-256 is stored, so a copy of 
 no access, and a lost token cannot be shown again.
 """
 
+import asyncio
 import hashlib
 import re
 import secrets
@@ -15,17 +16,18 @@ from functools import cache
 
 from pwdlib import PasswordHash
 from pydantic import BaseModel
-from sqlalchemy import ColumnElement, bindparam, func, or_
+from sqlalchemy import ARRAY, ColumnElement, Text, any_, bindparam, func, or_
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, col, select, update
 
-from kit.database import write_row
+from kit.database import write_rows
 from kit.models import AdminRole, AdminUser, ApiToken, AuditAction, AuditEntry
 
 
 class KnownToken(BaseModel, frozen=True):
     """The facts about a valid token that authentication needs."""
 
+    token_hash: str
     id: int
     name: str
     expires_at: datetime | None
@@ -49,10 +51,10 @@ class TokenCache:
         stale_at, token = self._entries.get(digest, (0.0, None))
         return token if time.monotonic() < stale_at else None
 
-    def put(self, digest: str, token: KnownToken) -> None:
+    def put(self, token: KnownToken) -> None:
         """Add a valid token; the oldest entry may be evicted."""
-        self._entries.pop(digest, None)
-        self._entries[digest] = (time.monotonic() + self._seconds, token)
+        self._entries.pop(token.token_hash, None)
+        self._entries[token.token_hash] = (time.monotonic() + self._seconds, token)
         if len(self._entries) > self._size:
             self._entries.popitem(last=False)
 
@@ -74,16 +76,61 @@ ALL_SCOPES = "*"
 
 token_cache = TokenCache(seconds=60, size=1024)
 
-_note_use = (
-    update(ApiToken)
+_valid = (
+    select(col(ApiToken.id))
     .where(
-        col(ApiToken.token_hash) == bindparam("digest"),
+        col(ApiToken.token_hash) == any_(bindparam("digests", type_=ARRAY(Text))),
         col(ApiToken.revoked_at).is_(None),
         or_(col(ApiToken.expires_at).is_(None), col(ApiToken.expires_at) > func.now()),
     )
-    .values(last_used_at=func.now())
-    .returning(col(ApiToken.id), col(ApiToken.name), col(ApiToken.expires_at), col(ApiToken.scopes))
+    # Two statements that lock the same rows in another order would wait for each other.
+    .order_by(col(ApiToken.id))
+    .with_for_update()
 )
+_note_uses = (
+    update(ApiToken)
+    .where(col(ApiToken.id).in_(_valid))
+    .values(last_used_at=func.now())
+    .returning(*(getattr(ApiToken, name) for name in KnownToken.model_fields))
+)
+
+
+class _Lookups:
+    """Looks tokens up; those asked for in the same turn of the event loop with one statement."""
+
+    def __init__(self) -> None:
+        self._asked: dict[str, list[asyncio.Future[KnownToken | None]]] = {}
+        self._next: asyncio.Task[None] | None = None
+
+    async def find(self, digest: str) -> KnownToken | None:
+        """The valid token with this hash."""
+        if self._next is None or self._next.done():  # cancelled, where its loop has ended
+            self._asked = {}
+            self._next = asyncio.create_task(self._look_up(self._asked))
+        future = asyncio.get_running_loop().create_future()
+        self._asked.setdefault(digest, []).append(future)
+        return await future
+
+    async def _look_up(self, asked: dict[str, list[asyncio.Future[KnownToken | None]]]) -> None:
+        self._next = None
+        found: dict[str, KnownToken] = {}
+        failure: Exception | None = None
+        try:
+            valid = await write_rows(_note_uses, KnownToken, digests=list(asked))
+            found = {token.token_hash: token for token in valid}
+        except Exception as error:  # noqa: BLE001 (each of those who asked gets it)
+            failure = error
+        for digest, futures in asked.items():
+            for future in futures:
+                if future.done():  # its request was cancelled
+                    continue
+                if failure:
+                    future.set_exception(failure)
+                else:
+                    future.set_result(found.get(digest))
+
+
+_lookups = _Lookups()
 
 
 def create_api_token(
@@ -149,10 +196,10 @@ async def find_token(token: str) -> KnownToken | None:
         return None
     digest = hash_token(token)
     if (known := token_cache.get(digest)) is None:
-        known = await write_row(_note_use, KnownToken, digest=digest)
+        known = await _lookups.find(digest)
         if known is None:
             return None
-        token_cache.put(digest, known)
+        token_cache.put(known)
     if known.expires_at is not None and known.expires_at <= datetime.now(UTC):
         return None
     return known

@@ -1,3 +1,4 @@
+import asyncio
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -166,6 +167,35 @@ class TestFindToken:
         assert asked > 0
         assert len(statements) == asked
 
+    async def test_those_asked_for_at_once_take_one_statement(
+        self, db_session: AsyncSession, connection: AsyncConnection
+    ) -> None:
+        tokens = [await call(db_session, create_api_token, name) for name in ("a", "b", "c")]
+        await db_session.commit()
+        with statements_on(connection) as statements:
+            found = await asyncio.gather(*map(find_token, [*tokens, "api_unknown", tokens[0]]))
+        asked = [each for each in statements if "SAVEPOINT" not in each.upper()]
+        assert len(asked) == 1
+        assert [each and each.name for each in found] == ["a", "b", "c", None, "a"]
+
+    async def test_one_that_asks_no_more_leaves_the_others_theirs(
+        self, db_session: AsyncSession
+    ) -> None:
+        token = await make_token(db_session)
+        asked = [asyncio.create_task(find_token(token)) for _ in range(2)]
+        await asyncio.sleep(0)
+        asked[0].cancel()
+        assert await asked[1]
+
+    async def test_a_failure_is_told_to_each(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def fail(*_: object, **__: object) -> None:
+            raise TimeoutError
+
+        monkeypatch.setattr(credentials, "write_rows", fail)
+        asked = (find_token(f"api_{number}") for number in range(2))
+        failed = await asyncio.gather(*asked, return_exceptions=True)
+        assert [type(each) for each in failed] == [TimeoutError, TimeoutError]
+
     async def test_a_token_of_another_kind_costs_no_lookup(
         self, connection: AsyncConnection
     ) -> None:
@@ -202,21 +232,22 @@ class Clock:
 
 
 class TestTokenCache:
-    token = KnownToken(id=1, name="job", expires_at=None, scopes=frozenset())
+    def token(self, digest: str = "digest") -> KnownToken:
+        return KnownToken(token_hash=digest, id=1, name="job", expires_at=None, scopes=frozenset())
 
     def test_forgets_after_its_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
         clock = Clock(monkeypatch)
         cache = TokenCache(seconds=60, size=10)
-        cache.put("digest", self.token)
+        cache.put(self.token())
         clock.now += 59.9
-        assert cache.get("digest") == self.token
+        assert cache.get("digest") == self.token()
         clock.now += 0.1
         assert cache.get("digest") is None
 
     def test_keeps_no_more_than_its_size(self) -> None:
         cache = TokenCache(seconds=60, size=2)
         for digest in ("first", "second", "third"):
-            cache.put(digest, self.token)
+            cache.put(self.token(digest))
         assert [digest for digest in ("first", "second", "third") if cache.get(digest)] == [
             "second",
             "third",
