@@ -107,7 +107,7 @@ class _Lookups:
         if self._next is None or self._next.done():  # cancelled, where its loop has ended
             self._asked = {}
             self._next = asyncio.create_task(self._look_up(self._asked))
-        future = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[KnownToken | None] = asyncio.get_running_loop().create_future()
         self._asked.setdefault(digest, []).append(future)
         return await future
 
