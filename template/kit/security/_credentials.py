@@ -99,35 +99,22 @@ class _Lookups:
     """Looks tokens up; those asked for in the same turn of the event loop with one statement."""
 
     def __init__(self) -> None:
-        self._asked: dict[str, list[asyncio.Future[KnownToken | None]]] = {}
-        self._next: asyncio.Task[None] | None = None
+        self._asked: set[str] = set()
+        self._next: asyncio.Task[dict[str, KnownToken]] | None = None
 
     async def find(self, digest: str) -> KnownToken | None:
         """The valid token with this hash."""
         if self._next is None or self._next.done():  # cancelled, where its loop has ended
-            self._asked = {}
+            self._asked = set()
             self._next = asyncio.create_task(self._look_up(self._asked))
-        future: asyncio.Future[KnownToken | None] = asyncio.get_running_loop().create_future()
-        self._asked.setdefault(digest, []).append(future)
-        return await future
+        self._asked.add(digest)
+        # A request that is cancelled leaves the others theirs.
+        return (await asyncio.shield(self._next)).get(digest)
 
-    async def _look_up(self, asked: dict[str, list[asyncio.Future[KnownToken | None]]]) -> None:
+    async def _look_up(self, asked: set[str]) -> dict[str, KnownToken]:
         self._next = None
-        found: dict[str, KnownToken] = {}
-        failure: Exception | None = None
-        try:
-            valid = await write_rows(_note_uses, KnownToken, digests=list(asked))
-            found = {token.token_hash: token for token in valid}
-        except Exception as error:  # noqa: BLE001 (each of those who asked gets it)
-            failure = error
-        for digest, futures in asked.items():
-            for future in futures:
-                if future.done():  # its request was cancelled
-                    continue
-                if failure:
-                    future.set_exception(failure)
-                else:
-                    future.set_result(found.get(digest))
+        valid = await write_rows(_note_uses, KnownToken, digests=list(asked))
+        return {token.token_hash: token for token in valid}
 
 
 _lookups = _Lookups()
