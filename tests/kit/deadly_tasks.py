@@ -54,3 +54,14 @@ def die_and_retry(self: Task[..., Any], path: str) -> list[int]:
     if self.request.retries == 0:
         raise self.retry(countdown=0)
     return [int(line) for line in Path(path).read_text().splitlines()]
+
+
+@celery_app.task(name="tests.retry_once", bind=True)
+def retry_once(self: Task[..., Any], path: str, until: str, countdown: float) -> str:
+    """Wait for a file, and retry the first run."""
+    note(path)
+    while not Path(until).exists():
+        time.sleep(0.02)
+    if self.request.retries == 0:
+        raise self.retry(countdown=countdown)
+    return "done"

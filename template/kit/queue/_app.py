@@ -19,10 +19,12 @@ from celery.app.events import Events
 from celery.canvas import Signature
 from celery.concurrency import get_implementation
 from celery.events import EventDispatcher, EventReceiver
+from celery.exceptions import Reject
 from celery.result import AsyncResult
 from kombu.utils.url import maybe_sanitize_url
 from redis import Redis
 
+from kit.causes import is_outage
 from kit.connections import begin_process
 from kit.context import (
     bind_request_id,
@@ -91,9 +93,25 @@ class _Events(Events):
     dispatcher_cls: Any = _Dispatcher
 
 
+class _Task(Task[..., Any]):
+    """A task that is not lost when its retry cannot be sent."""
+
+    def retry(self, *arguments: Any, **options: Any) -> Any:
+        """Send the task once more; when Redis does not take it, this delivery is repeated.
+
+        Celery drops the message even then.
+        """
+        try:
+            return super().retry(*arguments, **options)
+        except Reject as error:
+            reason, _ = error.args
+            raise Reject(reason, requeue=is_outage(reason)) from error
+
+
 class TaskQueue(Celery):
     """Celery on the process's Redis connections, with a check of every task that is sent."""
 
+    task_cls: Any = _Task
     control_cls = CONTROL
     events_cls: Any = _Events
 

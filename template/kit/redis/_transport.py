@@ -232,12 +232,12 @@ class QoS(_KombuQoS):  # type: ignore[misc]
             logger.warning("cannot acknowledge an ended task in Redis yet: %s", error)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        """Requeue a message, or drop it; without Redis it is redelivered after its timeout."""
+        """Requeue a message, or drop it; one that Redis does not let go is redelivered in time."""
         try:
             super().reject(delivery_tag, requeue=requeue)
-        except Exception:
-            virtual.QoS.ack(self, delivery_tag)
-            raise
+        except (redis.RedisError, RedisPoolBusyError) as error:
+            self.leave(delivery_tag)
+            logger.warning("a rejected task stays in Redis, and is redelivered: %s", error)
 
     def acknowledge_finished(self) -> None:
         """Acknowledge all messages that have ended since Redis last answered."""
@@ -530,7 +530,11 @@ class Backend(SyncBackendMixin, _CeleryBackend):  # type: ignore[misc]
     def _set_with_state(self, key: Any, value: str, state: str) -> Any:
         if state in states.EXCEPTION_STATES:
             value = mask_secrets(value)  # an error may quote what it was called with
-        return super()._set_with_state(key, value, state)
+        try:
+            return super()._set_with_state(key, value, state)
+        except redis.OutOfMemoryError:
+            # Raised, it would end the worker; and one that waited for room would not make any.
+            logger.error("Redis is full: %s, %s, is not stored", key, state)  # noqa: TRY400
 
     def prepare_exception(self, exc: BaseException, serializer: str | None = None) -> Any:
         """Prepare an error for storage, so that its kind and its words can be read back.

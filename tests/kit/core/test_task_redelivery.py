@@ -76,6 +76,13 @@ def send(name: str, *arguments: object) -> AsyncResult[Any]:
     return celery_app.send_task(name, arguments)
 
 
+def wait_for_file(path: Path) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def runs(path: Path) -> int:
     return len(path.read_text().splitlines())
 
@@ -194,6 +201,24 @@ def test_a_full_redis_delays_the_giving_up(
         assert dead_ids() == [spent.id]
     assert spent.state == "FAILURE"
     assert ping.delay("still there").get(timeout=SECONDS)
+
+
+@pytest.mark.parametrize("pool", [("--pool", "solo"), PREFORK, THREADS], ids=lambda each: each[1])
+def test_a_full_redis_ends_no_worker(
+    start: Start, queue_server: RedisServer, tmp_path: Path, pool: tuple[str, ...]
+) -> None:
+    """It has no room for the result of what has run, which must not run again for that."""
+    worker = start(*pool, include="kit.tests.queue_tasks", **SWEPT_SOON)
+    send("tests.note_start_and_wait", str(tmp_path / "starts"), str(tmp_path / "end"))
+    wait_for_file(tmp_path / "starts")
+    with queue_server.client() as client:
+        client.config_set("maxmemory", 1)
+        (tmp_path / "end").touch()
+        worker.wait_for("Redis is full")
+        client.config_set("maxmemory", 0)
+    assert ping.delay("still there").get(timeout=SECONDS)
+    assert read_redis_status().unacknowledged == 0
+    assert runs(tmp_path / "starts") == 1
 
 
 class TestUnknownTask:
@@ -340,3 +365,32 @@ def test_a_retry_begins_to_count_anew(start: Start, tmp_path: Path) -> None:
     worker = start(*PREFORK)
     task = send("tests.die_and_retry", str(tmp_path / "runs"))
     assert task.get(timeout=SECONDS) == [0, 1, 2, 0, 1, 2], worker.output
+
+
+class TestRetryThatCannotBeSent:
+    """Celery drops the task, as if its retry were on its way."""
+
+    @pytest.mark.parametrize("pool", [("--pool", "solo"), PREFORK], ids=lambda each: each[1])
+    def test_runs_again(
+        self, start: Start, queue_server: RedisServer, tmp_path: Path, pool: tuple[str, ...]
+    ) -> None:
+        worker = start(*pool, **SWEPT_SOON)
+        path, until = tmp_path / "runs", tmp_path / "until"
+        task = send("tests.retry_once", str(path), str(until), 0)
+        wait_for_file(path)
+        with queue_server.client() as client:
+            client.config_set("maxmemory", 1)
+            until.touch()
+            worker.wait_for("a rejected task stays in Redis")
+            client.config_set("maxmemory", 0)
+        assert task.get(timeout=SECONDS) == "done", worker.output
+        assert worker.is_running()
+        assert runs(path) == 3
+
+    def test_fails_where_it_is_refused(self, start: Start, tmp_path: Path) -> None:
+        start()
+        (tmp_path / "until").touch()
+        task = send("tests.retry_once", str(tmp_path / "runs"), str(tmp_path / "until"), 1e6)
+        with pytest.raises(Exception, match="would run it too"):
+            task.get(timeout=SECONDS)
+        assert runs(tmp_path / "runs") == 1
