@@ -182,6 +182,8 @@ def configuration() -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         # Unlimited: after the default of 100 attempts, an hour, a worker would end.
         "broker_connection_max_retries": None,
+        # A worker connects again when Redis refuses a command too, as one does that fails over.
+        "broker_channel_error_retry": True,
         "broker_transport_options": {
             "visibility_timeout": settings.CELERY_VISIBILITY_TIMEOUT,
             "global_keyprefix": settings.REDIS_KEY_PREFIX,

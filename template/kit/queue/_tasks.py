@@ -334,7 +334,7 @@ def _is_schedule(value: object) -> bool:
     return isinstance(value, crontab | interval | rrule)
 
 
-REDIS_LOST = (redis.ConnectionError, redis.TimeoutError, LimitExceeded)
+REDIS_LOST = (redis.RedisError, LimitExceeded)
 
 # RedBeat takes the lock in a handler of a signal, whose errors Celery hides. Here `tick` takes it.
 beat_init.disconnect(acquire_distributed_beat_lock)

@@ -228,7 +228,7 @@ class QoS(_KombuQoS):  # type: ignore[misc]
         _finished_tags.add(delivery_tag)
         try:
             self.acknowledge_finished()
-        except self.channel.connection_errors as error:
+        except (redis.RedisError, RedisPoolBusyError) as error:
             logger.warning("cannot acknowledge an ended task in Redis yet: %s", error)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
@@ -521,8 +521,11 @@ class Backend(SyncBackendMixin, _CeleryBackend):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Retry storing a result when the pool is busy: otherwise the result would be lost.
-        self.connection_errors = (*self.connection_errors, RedisPoolBusyError)
+        # Otherwise a result would be lost while the pool is busy or Redis fails over to a replica.
+        self.connection_errors = (
+            *self.connection_errors,
+            *(RedisPoolBusyError, redis.ReadOnlyError),
+        )
 
     def _get_pool(self, **_parameters: Any) -> Any:
         return redis_client().connection_pool

@@ -115,6 +115,22 @@ def test_redis_comes_back_with_nothing(tmp_path: Path, environment: dict[str, st
         assert all(process.is_running() for process in everyone)
 
 
+def test_redis_is_a_replica_for_a_while(tmp_path: Path, environment: dict[str, str]) -> None:
+    """As the one that fails over to another is, for processes that keep their connections to it."""
+    with (
+        RedisServer(tmp_path) as server,
+        WatchedService(server.url, tmp_path, environment) as service,
+        server.client() as client,
+    ):
+        service.seconds_until_works(limit=START_SECONDS)
+        client.replicaof("127.0.0.1", "1")
+        time.sleep(OUTAGE_SECONDS)
+        answer = service.send("refused")
+        assert answer.status_code == 503, answer.text
+        client.replicaof("NO", "ONE")
+        logger.info("works again after %s", service.seconds_until_works(limit=15))
+
+
 class TestDeadLink:
     """Packets vanish and nobody is told, as when a firewall forgets its connections."""
 
