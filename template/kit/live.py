@@ -247,6 +247,7 @@ class Board:
             self._viewers -= 1
             if not self._viewers and self._sampler:
                 self._sampler.cancel()
+                self._sampler = None  # it ends later than the next viewer may come
 
     async def _sample(self, request: Request) -> None:
         template = service.templates.env.get_template("live/board.html")

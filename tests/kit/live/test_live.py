@@ -207,16 +207,21 @@ class TestViewers:
     async def test_all_of_them_see_a_change(self, board: Board) -> None:
         viewers = [board.watch(REQUEST) for _ in range(3)]
         before = await asyncio.gather(*map(anext, viewers))
-        seen = {"method": "GET", "path": "/orders", "status": 200, "duration_ms": 1.0}
-        record = logging.makeLogRecord({"name": "app.access", "msg": "", **seen})
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("kit.live.get_request_id", lambda: "f00")
-            board.memory.handle(record)
+        answer_a_request(board)
         after = await asyncio.wait_for(asyncio.gather(*map(anext, viewers)), 20)
         assert "/orders" not in before[0]
         assert all("/orders" in page for page in after)
         for viewer in viewers:
             await viewer.aclose()
+
+    async def test_a_page_that_is_loaded_again_sees_a_change(self, board: Board) -> None:
+        first, second = board.watch(REQUEST), board.watch(REQUEST)
+        await anext(first)
+        await first.aclose()
+        assert "/orders" not in await anext(second)
+        answer_a_request(board)
+        assert "/orders" in await asyncio.wait_for(anext(second), 20)
+        await second.aclose()
 
     async def test_nothing_is_read_once_the_last_has_gone(self, board: Board) -> None:
         first, second = board.watch(REQUEST), board.watch(REQUEST)
@@ -245,6 +250,14 @@ class TestViewers:
         monkeypatch.setattr(board, "refresh", fail_once)
         assert "Queue celery" in await anext(board.watch(REQUEST))
         assert "no reading" in caplog.text
+
+
+def answer_a_request(board: Board) -> None:
+    seen = {"method": "GET", "path": "/orders", "status": 200, "duration_ms": 1.0}
+    record = logging.makeLogRecord({"name": "app.access", "msg": "", **seen})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kit.live.get_request_id", lambda: "f00")
+        board.memory.handle(record)
 
 
 @pytest.mark.slow
