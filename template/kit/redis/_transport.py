@@ -85,14 +85,14 @@ def refuse_long_delay(name: str, countdown: float | None, eta: datetime | str | 
 
     Args:
         name: the task's.
-        countdown: seconds to wait.
+        countdown: seconds to wait; Celery prefers it to `eta`.
         eta: moment to wait for; one without a time zone is taken as UTC, as Celery takes it.
 
     Raises:
         DelayTooLongError: when it would wait longer.
     """
     longest = settings.CELERY_VISIBILITY_TIMEOUT - settings.CELERY_TASK_MAX_SECONDS
-    delay = countdown or 0 if eta is None else seconds_until(eta)
+    delay = countdown or (0 if eta is None else seconds_until(eta))
     if delay > longest:
         raise DelayTooLongError(
             f"{name} is to wait {delay:.0f} s, but {longest} s are the most: waiting and running "

@@ -71,6 +71,11 @@ class TestDelay:
             )
         assert waiting() == 0
 
+    def test_beside_a_moment_the_countdown_counts(self) -> None:
+        with pytest.raises(DelayTooLongError):
+            ping.apply_async(("later",), countdown=86400, eta=datetime.now(UTC), queue=QUEUE)
+        assert waiting() == 0
+
     def test_a_delay_that_fits_is_sent(self) -> None:
         ping.apply_async(("soon",), countdown=LONGEST_DELAY - 5, queue=QUEUE)
         assert waiting() == 1
