@@ -25,6 +25,11 @@ Source: https://www.rfc-editor.org/rfc/rfc5321#section-4.2.1
 
 READY = 220
 DONE = 250
+TOO_LARGE = 552
+"""To a sender's address: the mail is larger than the server takes.
+
+Source: https://www.rfc-editor.org/rfc/rfc1870#section-6.1
+"""
 
 
 class SmtpSession:
@@ -61,6 +66,8 @@ class SmtpSession:
             state = _if_permanent(error.smtp_code, MailState.FAILED)
             return Outcome(state, _words(error.smtp_code, error.smtp_error))
         except (smtplib.SMTPException, OSError) as error:
+            if isinstance(error, smtplib.SMTPSenderRefused) and error.smtp_code == TOO_LARGE:
+                return Outcome(MailState.FAILED, _words(error.smtp_code, error.smtp_error))
             self._disconnect()
             reason = self._explain(error)
             logger.warning("%sthe SMTP server takes no mail: %s", get_task_id(), reason)

@@ -129,6 +129,15 @@ class TestAnswers:
         assert next_one.state is MailState.SENT
         assert server.message_ids == ["2@example.com"]
 
+    def test_a_mail_above_the_server_s_limit_fails_alone(self, use_server: UseServer) -> None:
+        server = use_server(data_size_limit=5000)
+        outcome, next_one = send(mail(1, text_body="x" * 5000), mail(2))
+        assert outcome.state is MailState.FAILED
+        assert "552" in outcome.reason
+        assert outcome.server_works
+        assert next_one.state is MailState.SENT
+        assert len(server.sessions) == 1
+
     def test_a_mail_that_cannot_be_composed_fails_and_the_next_is_sent(
         self, server: MailServer
     ) -> None:
