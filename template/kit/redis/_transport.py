@@ -19,6 +19,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from queue import Empty
@@ -269,6 +270,11 @@ class QoS(_KombuQoS):  # type: ignore[misc]
         self._last_deliveries &= self._delivered.keys()
         return not self._last_deliveries - self._dirty and bool(super().can_consume())
 
+    def restore_visible(self, *arguments: Any, **options: Any) -> None:
+        """Requeue what lost workers have left; not on a full Redis, which has no room for it."""
+        with suppress(redis.OutOfMemoryError):
+            super().restore_visible(*arguments, **options)
+
     def restore_unacked(self, client: Any = None) -> None:
         """Requeue the messages of a worker that stops, which is no failed delivery of theirs."""
         self.channel.counts_deliveries = False
@@ -360,6 +366,12 @@ class Channel(_KombuChannel):  # type: ignore[misc]
     def _disconnect_pools(self) -> None:
         self._pool = None  # a channel that closes must not close the shared pool
         super()._disconnect_pools()
+
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
+        # A worker that starts could not work a full Redis off. Tasks are sent to queues by name,
+        # and kombu renews the bindings of remote control.
+        with suppress(redis.OutOfMemoryError):
+            super()._queue_bind(exchange, routing_key, pattern, queue)
 
     def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:
         """Begin to receive a queue's messages."""

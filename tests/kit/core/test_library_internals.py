@@ -65,13 +65,13 @@ OVERRIDDEN: list[tuple[type, type, set[str]]] = [
         redis_transport.Channel,
         kombu_redis.Channel,
         {"_get_pool", "_connparams", "_create_client", "_disconnect_pools", "keyprefix_fanout"}
-        | {"connection_class", "connection_class_ssl", "QoS"}
+        | {"connection_class", "connection_class_ssl", "QoS", "_queue_bind"}
         | {"_brpop_start", "_brpop_read", "basic_consume", "close", "_do_restore_message"},
     ),
     (
         redis_transport.QoS,
         kombu_redis.QoS,
-        {"append", "ack", "reject", "can_consume", "restore_unacked"},
+        {"append", "ack", "reject", "can_consume", "restore_unacked", "restore_visible"},
     ),
     (Consumer, CeleryConsumer, {"on_unknown_task"}),
     (redis_transport.Poller, kombu_redis.MultiChannelPoller, {"get"}),

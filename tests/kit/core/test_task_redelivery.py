@@ -221,6 +221,23 @@ def test_a_full_redis_ends_no_worker(
     assert runs(tmp_path / "starts") == 1
 
 
+def test_a_worker_that_starts_on_a_full_redis_works_it_off(
+    start: Start, queue_server: RedisServer, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        send("tests.run_for", str(tmp_path / "runs"), 0)
+    with queue_server.client() as client:
+        client.config_set("maxmemory", 1)
+        worker = start()
+        deadline = time.monotonic() + SECONDS
+        while read_redis_status().queues[0].waiting or read_redis_status().unacknowledged:
+            assert time.monotonic() < deadline, worker.output
+            time.sleep(0.1)
+        client.config_set("maxmemory", 0)
+    assert runs(tmp_path / "runs") == 2
+    assert ping.delay("still there").get(timeout=SECONDS)
+
+
 class TestUnknownTask:
     """A task that the sender has, and the worker not yet."""
 
