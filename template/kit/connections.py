@@ -35,15 +35,11 @@ from kit.settings import Settings, StartupError, settings, where_set
 
 logger = logging.getLogger(__name__)
 
-LISTENING_CONNECTIONS: dict[Role, int] = {
-    "api": 0,
-    "worker": 2,  # one waits for tasks, one for remote control
-    "worker-child": 0,
-    "beat": 0,
-    "flower": 1,  # receives events
-    "command": 0,
-}
-"""Connections to Redis that a process of each role may hold beside its pool."""
+LISTENING_CONNECTIONS = Counter[Role]({"worker": 2, "flower": 1})
+"""Connections to Redis that a process of each role may hold beside its pool.
+
+A worker's wait for tasks and for remote control, Flower's receives events.
+"""
 
 COMMAND_CONNECTIONS = 1
 """Reserved on either server for migrations, `make doctor` and health checks, one at a time."""

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def kit_lifespan() -> AsyncIterator[None]:
-    """Prepare the database and the message handlers, and close every connection at the end.
+    """Prepare the database and the message handlers; close the database's connections at the end.
 
     Raises:
         StartupError: when the service cannot start; its message says what to fix.

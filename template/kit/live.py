@@ -131,8 +131,9 @@ class RequestMemory(logging.Handler):
         super().__init__()
         self.setFormatter(ConsoleFormatter())
         self._lines: dict[str, deque[str]] = {}
-        self._requests: deque[SeenRequest] = deque(maxlen=SHOWN)
-        self._failures: deque[SeenRequest] = deque(maxlen=SHOWN)
+        self.requests: deque[SeenRequest] = deque(maxlen=SHOWN)
+        """The last ones, newest first."""
+        self.failures: deque[SeenRequest] = deque(maxlen=SHOWN)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Remember a line, unless it belongs to no request."""
@@ -150,26 +151,16 @@ class RequestMemory(logging.Handler):
                 )
             )
         if len(self._lines) > REQUESTS:
-            failed = {each.id for each in self._failures}
+            failed = {each.id for each in self.failures}
             del self._lines[next(each for each in self._lines if each not in failed)]
 
     def _remember(self, request: SeenRequest) -> None:
         if request.has_failed:
-            self._failures.appendleft(request)
+            self.failures.appendleft(request)
         elif request.path.startswith(_OF_PAGES):
             del self._lines[request.id]
             return
-        self._requests.appendleft(request)
-
-    @property
-    def requests(self) -> list[SeenRequest]:
-        """The last requests, newest first."""
-        return [*self._requests]
-
-    @property
-    def failures(self) -> list[SeenRequest]:
-        """The last ones that failed, newest first."""
-        return [*self._failures]
+        self.requests.appendleft(request)
 
     def lines_of(self, request_id: str) -> list[str]:
         """The log of a request; empty where it is not known, or no longer."""
@@ -283,12 +274,8 @@ def _panels(status: ServiceStatus) -> Iterator[Panel]:
     yield Panel("Connections", [*_connections(status)])
     if status.database:
         missing = ", ".join(status.database.missing_migrations)
-        row = (
-            Row("Pending", f"{missing}: make db-upgrade", "down")
-            if missing
-            else Row("Pending", "none", "up")
-        )
-        yield Panel("Migrations", [row])
+        value = f"{missing}: make db-upgrade" if missing else "none"
+        yield Panel("Migrations", [Row("Pending", value, _bad(bool(missing)))])
 
 
 def _processes(status: ServiceStatus) -> Iterator[Row]:
