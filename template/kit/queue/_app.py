@@ -94,13 +94,10 @@ class _Events(Events):
 
 
 class _Task(Task[..., Any]):
-    """A task that is not lost when its retry cannot be sent."""
+    """A task whose delivery is repeated when its retry cannot be sent; Celery's is dropped."""
 
     def retry(self, *arguments: Any, **options: Any) -> Any:
-        """Send the task once more; when Redis does not take it, this delivery is repeated.
-
-        Celery drops the message even then.
-        """
+        """Send the task once more."""
         try:
             return super().retry(*arguments, **options)
         except Reject as error:

@@ -534,10 +534,7 @@ class Backend(SyncBackendMixin, _CeleryBackend):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # Otherwise a result would be lost while the pool is busy or Redis fails over to a replica.
-        self.connection_errors = (
-            *self.connection_errors,
-            *(RedisPoolBusyError, redis.ReadOnlyError),
-        )
+        self.connection_errors += (RedisPoolBusyError, redis.ReadOnlyError)
 
     def _get_pool(self, **_parameters: Any) -> Any:
         return redis_client().connection_pool
