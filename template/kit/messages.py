@@ -28,8 +28,9 @@ logged and stops neither the others nor the sender.
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -59,6 +60,18 @@ class Message:
     payload: Mapping[str, Any]
     session: Session
     """The sender's, before commit; one of the handler's own, after commit."""
+
+
+class _CommittedMessage(Message):
+    """A message after its commit, which opens a session when its handler first uses it."""
+
+    def __init__(self, name: str, payload: Mapping[str, Any], opened: ExitStack) -> None:
+        vars(self).update(name=name, payload=payload, _opened=opened)
+
+    @cached_property
+    def session(self) -> Session:
+        session: Session = vars(self)["_opened"].enter_context(service.sync_session_maker())
+        return session
 
 
 Handler = Callable[[Message], None]
@@ -128,7 +141,7 @@ def publish_sync(session: Session, name: str, payload: Mapping[str, Any]) -> Non
         if not handler.after_commit:
             _run_in_savepoint(handler, Message(name, payload, session))
     if any(handler.after_commit for handler in registered):
-        call_after_commit(session, partial(_run_after_commit, name, payload))
+        _wait_for_commit(session, partial(_run_after_commit, name, payload))
 
 
 def call_after_commit(session: AsyncSession | Session, call: Callable[[], object]) -> None:
@@ -136,9 +149,8 @@ def call_after_commit(session: AsyncSession | Session, call: Callable[[], object
 
     Like a handler after commit: not after a rollback, and an error is logged.
     """
-    own = session.sync_session if isinstance(session, AsyncSession) else session
-    transaction = own.get_nested_transaction() or own.get_transaction() or own.begin()
-    own.info.setdefault(_PENDING, []).append(_Pending(call, transaction))
+    sync_session = session.sync_session if isinstance(session, AsyncSession) else session
+    _wait_for_commit(sync_session, call)
 
 
 def setup_message_handlers() -> None:
@@ -164,6 +176,11 @@ def _run_in_savepoint(handler: _Registered, message: Message) -> None:
         _log_failure(f"handler {handler.label} failed for message {message.name}", error)
 
 
+def _wait_for_commit(session: OrmSession, call: Callable[[], object]) -> None:
+    transaction = session.get_nested_transaction() or session.get_transaction() or session.begin()
+    session.info.setdefault(_PENDING, []).append(_Pending(call, transaction))
+
+
 @event.listens_for(OrmSession, "after_commit")
 def _note_commit(session: OrmSession) -> None:
     """Hand the calls of a committed savepoint over to the transaction around it."""
@@ -185,10 +202,11 @@ def _run_committed(session: OrmSession, transaction: SessionTransaction) -> None
     # Taken out first: a handler may use this session again.
     waiting[:] = [pending for pending in waiting if pending.transaction is not transaction]
     for call in dict.fromkeys(pending.call for pending in ended if pending.is_committed):
+        run = partial(_call, call)
         if in_greenlet():  # an AsyncSession: this is the event loop's thread
-            await_only(to_thread.run_sync(_call, call, limiter=_after_commit_threads))
+            await_only(to_thread.run_sync(run, limiter=_after_commit_threads))
         else:
-            _call(call)
+            run()
 
 
 def _call(call: Callable[[], object]) -> None:
@@ -203,9 +221,11 @@ def _run_after_commit(name: str, payload: Mapping[str, Any]) -> None:
         if not handler.after_commit:
             continue
         try:
-            with service.sync_session_maker() as session:  # takes a connection once it is used
-                handler.call(Message(name, payload, session))
-                session.commit()
+            with ExitStack() as opened:
+                message = _CommittedMessage(name, payload, opened)
+                handler.call(message)
+                if "session" in vars(message):
+                    message.session.commit()
         except Exception as error:  # noqa: BLE001 (no handler may stop the others)
             _log_failure(f"handler {handler.label} failed for message {name}", error)
 

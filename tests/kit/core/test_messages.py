@@ -2,9 +2,9 @@
 
 import asyncio
 import threading
+from functools import partial
 
 import pytest
-from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import QueuePool
@@ -307,16 +307,15 @@ class TestAfterCommit:
         found = sync_db_session.exec(select(AuditEntry).where(AuditEntry.action == "test")).one()
         assert found.actor == "after"
 
-    async def test_takes_no_connection_that_it_does_not_use(
-        self, db_session: AsyncSession, noting: list[str]
+    async def test_opens_no_session_that_it_does_not_use(
+        self, db_session: AsyncSession, noting: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        taken: list[object] = []
-        listener = (service.sync_engine, "checkout", lambda *given: taken.append(given))
-        event.listen(*listener)
+        opened: list[int] = []
+        maker = partial(opened.append, 1)
+        monkeypatch.setattr(service.module("core.database"), "sync_session_maker", maker)
         await publish(db_session, "order.placed", {"number": 1})
         await db_session.commit()
-        event.remove(*listener)
-        assert (noting, taken) == (["1"], [])
+        assert (noting, opened) == (["1"], [])
 
     async def test_its_session_is_closed_when_it_fails(
         self, db_session: AsyncSession, sync_db_session: Session
