@@ -81,7 +81,8 @@ def load_extensions(hook: str) -> list[LoadedHook]:
     """
     if hook not in HOOKS:
         raise ValueError(f"there is no hook {hook!r}, expected one of {', '.join(HOOKS)}")
-    _refuse_wrong_settings()
+    if problems := extension_problems(enabled_extensions()):  # of all, not only of the first one
+        raise StartupError(*problems)
     loaded = []
     for extension in enabled_extensions():
         name = f"app.extensions.{extension}.{hook}"
@@ -98,12 +99,6 @@ def load_extensions(hook: str) -> list[LoadedHook]:
                 f"({where_set('ENABLED_EXTENSIONS')})."
             ) from error
     return loaded
-
-
-def _refuse_wrong_settings() -> None:
-    """Report the wrong settings of all extensions at once, not only those of the first one."""
-    if problems := extension_problems(enabled_extensions()):
-        raise StartupError(*problems)
 
 
 def close_part(path: Path) -> str:

@@ -141,7 +141,7 @@ def publish_sync(session: Session, name: str, payload: Mapping[str, Any]) -> Non
         if not handler.after_commit:
             _run_in_savepoint(handler, Message(name, payload, session))
     if any(handler.after_commit for handler in registered):
-        _wait_for_commit(session, partial(_run_after_commit, name, payload))
+        call_after_commit(session, partial(_run_after_commit, name, payload))
 
 
 def call_after_commit(session: AsyncSession | Session, call: Callable[[], object]) -> None:
@@ -149,8 +149,9 @@ def call_after_commit(session: AsyncSession | Session, call: Callable[[], object
 
     Like a handler after commit: not after a rollback, and an error is logged.
     """
-    sync_session = session.sync_session if isinstance(session, AsyncSession) else session
-    _wait_for_commit(sync_session, call)
+    own = session.sync_session if isinstance(session, AsyncSession) else session
+    transaction = own.get_nested_transaction() or own.get_transaction() or own.begin()
+    own.info.setdefault(_PENDING, []).append(_Pending(call, transaction))
 
 
 def setup_message_handlers() -> None:
@@ -176,11 +177,6 @@ def _run_in_savepoint(handler: _Registered, message: Message) -> None:
         _log_failure(f"handler {handler.label} failed for message {message.name}", error)
 
 
-def _wait_for_commit(session: OrmSession, call: Callable[[], object]) -> None:
-    transaction = session.get_nested_transaction() or session.get_transaction() or session.begin()
-    session.info.setdefault(_PENDING, []).append(_Pending(call, transaction))
-
-
 @event.listens_for(OrmSession, "after_commit")
 def _note_commit(session: OrmSession) -> None:
     """Hand the calls of a committed savepoint over to the transaction around it."""
@@ -202,11 +198,10 @@ def _run_committed(session: OrmSession, transaction: SessionTransaction) -> None
     # Taken out first: a handler may use this session again.
     waiting[:] = [pending for pending in waiting if pending.transaction is not transaction]
     for call in dict.fromkeys(pending.call for pending in ended if pending.is_committed):
-        run = partial(_call, call)
         if in_greenlet():  # an AsyncSession: this is the event loop's thread
-            await_only(to_thread.run_sync(run, limiter=_after_commit_threads))
+            await_only(to_thread.run_sync(_call, call, limiter=_after_commit_threads))
         else:
-            run()
+            _call(call)
 
 
 def _call(call: Callable[[], object]) -> None:

@@ -13,6 +13,7 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kit.commands import run_command
@@ -60,17 +61,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.redis_megabytes,
         options.pooler_connections,
     )
-    rehearsal = rehearse(
-        settings, plan, routes, only=options.only, rows=options.rows, say=_report_progress
-    )
+    say = partial(print, file=sys.stderr, flush=True)
+    rehearsal = rehearse(settings, plan, routes, only=options.only, rows=options.rows, say=say)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         report = runner.run(rehearsal)
     print(json.dumps(_as_json(report), indent=2) if options.json else "\n".join(_lines(report)))
     return 0
-
-
-def _report_progress(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _as_json(report: "Report") -> dict[str, object]:
