@@ -1,4 +1,5 @@
 import pytest
+from sqlalchemy.engine import make_url
 
 from app.core.config import settings
 from kit.testing import name_of_test_database
@@ -30,5 +31,5 @@ def test_name_of_test_database(database: str, worker: str | None, expected: str)
 
 
 def test_this_run_uses_a_test_database_and_keys_of_its_own() -> None:
-    refuse_other_databases(settings.POSTGRES_DB)
+    refuse_other_databases(make_url(settings.DATABASE_URL).database or "")
     assert settings.REDIS_KEY_PREFIX.startswith("test-")

@@ -203,7 +203,8 @@ class AdminRequestGuard:
             return
         if scope["method"] == "HEAD":
             scope = {**scope, "method": "GET"}  # a copy: the server has to send no body
-        if _changes_something(scope) and not is_from_our_pages(Headers(scope=scope)):
+        changes = scope["method"] not in SAFE_METHODS or _CHANGING_PATH.search(scope["path"])
+        if changes and not is_from_our_pages(Headers(scope=scope)):
             refusal = PlainTextResponse(
                 "Refused: the request comes from another site.", HTTPStatus.FORBIDDEN
             )
@@ -235,10 +236,6 @@ def is_from_our_pages(headers: Headers) -> bool:
     origin = headers.get("origin")
     # With neither header it is no browser, or an old one for which SameSite has to be enough.
     return origin is None or urlsplit(origin).netloc == headers.get("host")
-
-
-def _changes_something(scope: Scope) -> bool:
-    return scope["method"] not in SAFE_METHODS or bool(_CHANGING_PATH.search(scope["path"]))
 
 
 SESSION_COOKIE = "admin_session"

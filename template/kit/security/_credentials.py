@@ -85,7 +85,7 @@ _valid = (
     )
     # Two statements that lock the same rows in another order would wait for each other.
     .order_by(col(ApiToken.id))
-    .with_for_update()
+    .with_for_update(key_share=True)  # no key changes, so rows may refer to it meanwhile
 )
 _note_uses = (
     update(ApiToken)

@@ -125,6 +125,7 @@ def empty_database(name: str) -> None:
 @pytest.fixture(scope="session")
 async def test_database() -> AsyncIterator[str]:
     """URL of the test database; its tables exist for the session and are dropped at its end."""
+    refuse_other_databases(make_url(settings.DATABASE_URL).database or "")
     create_database(settings.POSTGRES_DB)
     empty_database(settings.POSTGRES_DB)
     await init_db()
