@@ -558,11 +558,14 @@ CHECK_SECONDS = 4.0
 ASK_SECONDS = 3.0
 """Timeout of the question, whose own connection may be lost too."""
 
-# The server keeps at least the first 100 bytes of a statement.
+# The server keeps at least the first 100 bytes of a statement. Who asks has the name of who waits;
+# other processes of the service may run the same. A pooler's connections may have one of its own.
 _RUNS = """
 SELECT EXISTS (
-    SELECT FROM pg_stat_activity
+    SELECT FROM pg_stat_activity, current_setting('application_name') AS own
     WHERE state = 'active' AND pid <> pg_backend_pid() AND left(query, 90) = left(%s, 90)
+        AND datname = current_database() AND (application_name = own
+            OR split_part(application_name, ':', 1) <> split_part(own, ':', 1))
 )
 """
 

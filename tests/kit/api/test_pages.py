@@ -60,7 +60,7 @@ class TestBelowARootPath:
     """As a proxy has it that serves the service at /shop, and a server with that root path."""
 
     @pytest.fixture
-    async def http(self) -> AsyncIterator[httpx.AsyncClient]:
+    async def http(self, emptied_engine: AsyncEngine) -> AsyncIterator[httpx.AsyncClient]:
         transport = httpx.ASGITransport(app=app, root_path="/shop")
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
             yield http
@@ -72,9 +72,7 @@ class TestBelowARootPath:
         assert len(addresses) > 3
         assert [each for each in addresses if not each.startswith("/shop/")] == []
 
-    async def test_its_pages_are_found(
-        self, http: httpx.AsyncClient, emptied_engine: AsyncEngine
-    ) -> None:
+    async def test_its_pages_are_found(self, http: httpx.AsyncClient) -> None:
         page = (await http.get("/shop/")).text
         for link in re.findall(r'<a [^>]*href="(/[^"]*)"', page):
             assert (await http.get(link, follow_redirects=True)).status_code == 200, link

@@ -24,10 +24,12 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import OperationalError
 
+from app.core.config import settings
 from kit import database
 from kit.database import name_connections
 from kit.devservices import temporary_servers
 from kit.errors import is_outage
+from kit.process import application_name
 from kit.testing import own_database, run_api
 from kit.tests.background import Background
 from kit.tests.faulty_link import FaultyLink
@@ -160,17 +162,6 @@ def link(environment: dict[str, str]) -> Iterator[FaultyLink]:
         yield link
 
 
-def test_a_link_that_goes_silent_six_times_under_load(
-    environment: dict[str, str], link: FaultyLink, tmp_path: Path
-) -> None:
-    """Connections that are open get no answer any more; new ones work."""
-    with running(environment, tmp_path) as service, service.load():
-        for _ in range(6):
-            link.cut()
-            link.mend()
-            service.wait_until_it_works()
-
-
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """The URL of the server."""
@@ -178,6 +169,20 @@ def url() -> Iterator[str]:
         url = f"{addresses.postgres.url}/postgres"
         run(url, "ALTER ROLE CURRENT_USER SET synchronous_commit = on")  # as in production
         yield url
+
+
+def test_a_link_that_goes_silent_six_times_under_load(url: str, tmp_path: Path) -> None:
+    """Connections that are open get no answer any more; new ones work.
+
+    A server of its own has room for those that it does not know to be dead.
+    """
+    with FaultyLink(make_url(url).port or 0) as link:
+        environment = {"DATABASE_URL": at_port(url, link.port), "POSTGRES_DB": "postgres"}
+        with running(environment, tmp_path) as service, service.load():
+            for _ in range(6):
+                link.cut()
+                link.mend()
+                service.wait_until_it_works()
 
 
 @pytest.fixture(scope="module")
@@ -385,3 +390,33 @@ class TestSyncStatements:
         assert is_outage(caught.value)
         with engine.connect() as connection:
             assert connection.scalar(text("SELECT 'again'")) == "again"
+
+    @pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "another database"])
+    def test_it_fails_while_another_process_runs_the_same(
+        self, engine: Engine, environment: dict[str, str], link: FaultyLink, *, elsewhere: bool
+    ) -> None:
+        url = make_url(at_port(environment["DATABASE_URL"], settings.POSTGRES_PORT))
+        if elsewhere:
+            url = url.set(database="postgres")
+        with Sleepers(url), engine.connect() as connection:
+            threading.Timer(0.2, lambda: (link.cut(), link.mend())).start()
+            with pytest.raises(OperationalError):
+                connection.execute(text(SLEEP))
+
+
+SLEEP = "SELECT pg_sleep(0.5)"
+
+
+class Sleepers(Background):
+    """Two connections of another process, of which at any time one runs the statement."""
+
+    def __init__(self, url: URL) -> None:
+        super().__init__([self._sleep] * 2)
+        service, _, _ = application_name(settings, "worker").partition(":")
+        query = {"application_name": f"{service}:worker@elsewhere:1"}
+        self._url = url.update_query_dict(query).render_as_string(hide_password=False)
+
+    def _sleep(self) -> None:
+        with closing(psycopg2.connect(self._url)) as connection:
+            while not self._end.is_set():
+                connection.cursor().execute(SLEEP)
