@@ -398,8 +398,13 @@ class TestSyncStatements:
         url = make_url(at_port(environment["DATABASE_URL"], settings.POSTGRES_PORT))
         if elsewhere:
             url = url.set(database="postgres")
+
+        def lose() -> None:
+            link.cut()
+            link.mend()
+
         with Sleepers(url), engine.connect() as connection:
-            threading.Timer(0.2, lambda: (link.cut(), link.mend())).start()
+            threading.Timer(0.2, lose).start()
             with pytest.raises(OperationalError):
                 connection.execute(text(SLEEP))
 
