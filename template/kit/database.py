@@ -482,13 +482,12 @@ async def _refuse_unnamed_pooler(connection: AsyncConnection) -> None:
         return
     driver: Any = (await connection.get_raw_connection()).driver_connection
     try:
-        is_direct = await driver.fetchval("SELECT pg_backend_pid()") == driver.get_server_pid()
+        if await driver.fetchval("SELECT pg_backend_pid()") == driver.get_server_pid():
+            return
     except PostgresError as error:
         if error.sqlstate not in FOREIGN_STATEMENT:
             raise
-        is_direct = False
-    if not is_direct:
-        raise StartupError(_unnamed_pooler(f"{settings.POSTGRES_HOST}:{settings.POSTGRES_PORT}"))
+    raise StartupError(_unnamed_pooler(f"{settings.POSTGRES_HOST}:{settings.POSTGRES_PORT}"))
 
 
 def _unnamed_pooler(server: str) -> str:
@@ -609,12 +608,11 @@ class _Watch:
                 if time.monotonic() - began < CHECK_SECONDS or not _is_lost(connection, cursor):
                     continue
                 with self._lock:
-                    if self._waits.get(connection) is not wait:
-                        continue
-                    with socket.socket(fileno=os.dup(connection.fileno())) as link:
-                        suspects[wait] = _traffic(link)
-                        if before.get(wait) == suspects[wait]:
-                            link.shutdown(socket.SHUT_RDWR)
+                    if self._waits.get(connection) is wait:
+                        with socket.socket(fileno=os.dup(connection.fileno())) as link:
+                            suspects[wait] = _traffic(link)
+                            if before.get(wait) == suspects[wait]:
+                                link.shutdown(socket.SHUT_RDWR)
 
 
 def _is_lost(connection: "_WatchedConnection", cursor: extensions.cursor | None) -> bool:
