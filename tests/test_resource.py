@@ -153,6 +153,23 @@ def test_seed_makes_rows_that_the_routes_accept(written: Service) -> None:
     assert runs[0] == runs[1]
 
 
+SHOW_PAGE = """
+import app.main
+from app.core.templates import templates
+from app.extensions.shop.models import ShopLine
+
+page = templates.get_template("shop/lines.html")
+context = page.new_context({"rows": [ShopLine(site="https://example.com")]})
+print("".join(page.blocks["content"](context)))
+"""
+
+
+def test_a_page_shows_a_dash_for_what_is_missing(written: Service) -> None:
+    shown = written.run("uv", "run", "python", "-c", SHOW_PAGE)
+    assert "<p>Mail: –</p>" in shown
+    assert "<p>Site: https://example.com</p>" in shown
+
+
 def test_nothing_in_them_tells_where_they_are_from(written: Service) -> None:
     changed = written.run(
         "git", "diff", "--name-only", "HEAD~1", "app", "tests", "kit"
