@@ -48,6 +48,8 @@ def create_app() -> FastAPI:
         openapi_url=OPENAPI_URL,
         docs_url=None,
         redoc_url=None,
+        # FastAPI's own would record the query of a URL; the extension `telemetry` does not.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     setup_errors(app)
     setup_openapi(app)

@@ -32,6 +32,11 @@ class FaultyLink(Link):
         self._passes = threading.Event()
         self._passes.set()
 
+    def lose(self) -> None:
+        """Lose the connections that are open; new ones work."""
+        self.cut()
+        self.mend()
+
     def join(self, near: socket.socket) -> None:
         """Nothing is answered, nor closed, while the link is cut."""
         passes = self._passes

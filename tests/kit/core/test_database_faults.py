@@ -4,6 +4,7 @@ The faults are made with real servers: a link that goes silent, a PostgreSQL tha
 read-only, recovers, or has no connection left, and a pooler that is restarted.
 """
 
+import asyncio
 import logging
 import os
 import signal
@@ -17,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 
+import asyncpg  # type: ignore[import-untyped]
 import httpx
 import psycopg2
 import pytest
@@ -29,7 +31,7 @@ from kit import database
 from kit.database import name_connections
 from kit.devservices import temporary_servers
 from kit.errors import is_outage
-from kit.process import application_name
+from kit.process import application_name, this_process
 from kit.testing import own_database, run_api
 from kit.tests.background import Background
 from kit.tests.faulty_link import FaultyLink
@@ -180,8 +182,7 @@ def test_a_link_that_goes_silent_six_times_under_load(url: str, tmp_path: Path) 
         environment = {"DATABASE_URL": at_port(url, link.port), "POSTGRES_DB": "postgres"}
         with running(environment, tmp_path) as service, service.load():
             for _ in range(6):
-                link.cut()
-                link.mend()
+                link.lose()
                 service.wait_until_it_works()
 
 
@@ -373,17 +374,13 @@ class TestSyncStatements:
     def test_one_whose_answer_is_lost_fails(
         self, engine: Engine, link: FaultyLink, statement: str
     ) -> None:
-        def lose() -> None:
-            link.cut()
-            link.mend()
-
         with engine.connect() as connection:
             connection.execute(text("SELECT 1"))
             if statement == "COMMIT":
-                lose()
+                link.lose()
                 finish: Callable[[], object] = connection.commit
             else:
-                threading.Timer(0.2, lose).start()
+                threading.Timer(0.2, link.lose).start()
                 finish = partial(connection.execute, text(statement))
             with pytest.raises(OperationalError) as caught:
                 finish()
@@ -391,35 +388,49 @@ class TestSyncStatements:
         with engine.connect() as connection:
             assert connection.scalar(text("SELECT 'again'")) == "again"
 
-    @pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "another database"])
-    def test_it_fails_while_another_process_runs_the_same(
-        self, engine: Engine, environment: dict[str, str], link: FaultyLink, *, elsewhere: bool
+    @pytest.mark.parametrize("where", ["here", "another process", "another database"])
+    def test_it_fails_while_others_run_the_same(
+        self, engine: Engine, environment: dict[str, str], link: FaultyLink, where: str
     ) -> None:
         url = make_url(at_port(environment["DATABASE_URL"], settings.POSTGRES_PORT))
-        if elsewhere:
+        if where == "another database":
             url = url.set(database="postgres")
+        name = application_name(settings, this_process.role)
+        if where != "here":
+            name = f"{name.partition(':')[0]}:worker@elsewhere:1"
 
-        def lose() -> None:
-            link.cut()
-            link.mend()
-
-        with Sleepers(url), engine.connect() as connection:
-            threading.Timer(0.2, lose).start()
+        with Sleepers(url, name), engine.connect() as connection:
+            threading.Timer(0.2, link.lose).start()
             with pytest.raises(OperationalError):
                 connection.execute(text(SLEEP))
+
+    def test_it_fails_beside_one_that_is_half_sent(
+        self, engine: Engine, environment: dict[str, str], link: FaultyLink
+    ) -> None:
+        """As one of a request, whose connection is lost after the server has prepared it."""
+        url = at_port(environment["DATABASE_URL"], settings.POSTGRES_PORT)
+        name = {"application_name": application_name(settings, this_process.role)}
+        with asyncio.Runner() as runner:
+            other = runner.run(asyncpg.connect(url, server_settings=name))
+            runner.run(other.prepare(SLEEP))
+            with engine.connect() as connection:
+                threading.Timer(0.2, link.lose).start()
+                with pytest.raises(OperationalError):
+                    connection.execute(text(SLEEP))
+            runner.run(other.close())
 
 
 SLEEP = "SELECT pg_sleep(0.5)"
 
 
 class Sleepers(Background):
-    """Two connections of another process, of which at any time one runs the statement."""
+    """Two connections of this name, of which at any time one runs the statement."""
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, name: str) -> None:
         super().__init__([self._sleep] * 2)
-        service, _, _ = application_name(settings, "worker").partition(":")
-        query = {"application_name": f"{service}:worker@elsewhere:1"}
-        self._url = url.update_query_dict(query).render_as_string(hide_password=False)
+        self._url = url.update_query_dict({"application_name": name}).render_as_string(
+            hide_password=False
+        )
 
     def _sleep(self) -> None:
         with closing(psycopg2.connect(self._url)) as connection:

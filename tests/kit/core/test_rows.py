@@ -55,6 +55,10 @@ class Moment(BaseModel):
     now: datetime
 
 
+class Isolation(BaseModel):
+    transaction_isolation: str
+
+
 class TestInATest:
     @pytest.fixture(autouse=True)
     async def entries(self, db_session: AsyncSession, session_makers: None) -> None:
@@ -155,16 +159,32 @@ class TestInTheService:
         gone = delete(AuditEntry).where(col(AuditEntry.actor).in_(["kept", "undone"]))
         try:
             await write_row(NEW, Entry, actor="kept", action="new")
+            assert await read_row(BY_ACTOR, Entry, actor="kept")
             async with open_session() as session:
                 session.add(AuditEntry(actor="undone", action="new"))
                 await session.flush()
-            assert await read_row(BY_ACTOR, Entry, actor="kept")
             assert await read_row(BY_ACTOR, Entry, actor="undone") is None
         finally:
             async with open_session() as session:
                 await session.exec(gone)
                 await session.commit()
             await emptied_engine.dispose()
+
+    @pytest.mark.parametrize("is_replica", [False, True], ids=["same", "replica"])
+    async def test_reads_as_the_engine_of_reads_says(
+        self, emptied_engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, *, is_replica: bool
+    ) -> None:
+        replica = create_async_engine(settings.DATABASE_URL)
+        bind = replica if is_replica else emptied_engine
+        bind = bind.execution_options(isolation_level="SERIALIZABLE")
+        monkeypatch.setattr(
+            service.module("core.database"), "read_session_maker", async_sessionmaker(bind)
+        )
+        shown = await read_row(text("SHOW transaction_isolation"), Isolation)
+        assert shown == Isolation(transaction_isolation="serializable")
+        assert replica.pool.checkedin() == is_replica  # type: ignore[attr-defined]
+        await replica.dispose()
+        await emptied_engine.dispose()
 
     @pytest.mark.parametrize("how", ["task", "scope"])
     async def test_returns_its_connection_when_it_is_cancelled(

@@ -412,8 +412,7 @@ class TestDeadLink:
         Consumer(waiting.channel(), [listener], callbacks=[hear]).consume()
         listen(waiting)
 
-        link.cut()
-        link.mend()
+        link.lose()
         deadline = time.monotonic() + 10
         while not heard and time.monotonic() < deadline:
             Producer(sender, exchange=news).publish("again", declare=[news])
