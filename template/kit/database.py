@@ -336,7 +336,7 @@ def connect_for_writing() -> AbstractContextManager[Connection]:
 
 @contextmanager
 def _in_autocommit(engine: Engine) -> Iterator[Connection]:
-    """Set the driver's own attribute: SQLAlchemy's option costs a read a seventh of its time."""
+    """Set the driver's own attribute: SQLAlchemy's option is a seventh of a read's instructions."""
     with engine.connect() as connection:
         driver: Any = connection.connection.dbapi_connection
         driver.autocommit = True
