@@ -17,6 +17,7 @@ from kit.queue._tasks import ping
 from kit.redis._pool import SOCKET_TIMEOUT
 from kit.redis._transport import WAITING_CHECK_INTERVAL
 from kit.testing._processes import QueueProcess, RedisServer
+from kit.tests.devservices.project import wait_until
 from kit.tests.faulty_link import FaultyLink
 from kit.tests.watched_service import START_SECONDS, Senders, WatchedService, tick_each_second
 
@@ -51,13 +52,6 @@ logger = logging.getLogger(__name__)
 def environment(test_database: str) -> dict[str, str]:
     """Settings of processes that share this process's keys."""
     return {"REDIS_KEY_PREFIX": settings.REDIS_KEY_PREFIX, **SHORT_VISIBILITY}
-
-
-def wait_until(condition: Callable[[], bool], *, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s"
-        time.sleep(0.05)
 
 
 def test_redis_is_killed_and_comes_back_while_tasks_flow(
