@@ -13,6 +13,7 @@ from app.core.celery import celery_app
 from app.core.config import BASE_DIR
 from app.core.database import engine, sync_session_maker
 from app.main import app
+from kit.testing import BASE_DATABASE
 
 FAILED: type[BaseException] = pytest.fail.Exception
 
@@ -69,3 +70,22 @@ def test_the_service_is_imported_after_pytest_cov_has_begun(tmp_path: Path) -> N
         command, cwd=BASE_DIR, env=environment, capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("distributed", [["--numprocesses=0"], ["--numprocesses=2"]])
+def test_why_there_is_no_server_is_said_once_by_each_process(distributed: list[str]) -> None:
+    options = ["-q", "-p", "no:cacheprovider", *distributed, "tests/test_architecture.py"]
+    chosen = {BASE_DATABASE, "DATABASE_URL", "POSTGRES_HOST"}
+    environment = {name: value for name, value in os.environ.items() if name not in chosen}
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", *options],
+        cwd=BASE_DIR,
+        env=environment | {"PG_BINDIR": "/nowhere"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == pytest.ExitCode.INTERRUPTED, run.stdout + run.stderr
+    assert run.stdout.count("PG_BINDIR is /nowhere, but") == max(1, int(distributed[0][-1]))
+    assert "Interrupted: there is no server for the tests" in run.stdout

@@ -87,6 +87,8 @@ def _imported(statement: ast.Import | ast.ImportFrom, module: str) -> Iterator[s
 
 def _statements(node: ast.AST, *, is_for_types: bool) -> Iterator[tuple[ast.AST, bool]]:
     for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.expr):
+            continue  # most of a tree, in which nothing is imported
         checks = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
         yield child, is_for_types
         yield from _statements(child, is_for_types=is_for_types or checks)

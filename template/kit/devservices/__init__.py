@@ -6,7 +6,8 @@ process that holds a lease on them, however it ends. Linux and macOS only.
 
 - `addresses(base_dir)`: the addresses of the development servers, known before they run.
 - `lease(base_dir)`: keeps them running for as long as this process lives.
-- `temporary_servers()`: throw-away servers for a test run.
+- `temporary_servers()`: throw-away servers, for a rehearsal; `starting_servers()` for a test run,
+  which imports the service while they start.
 - `local_credentials(base_dir)`: logins and keys of this machine's copy of the service.
 
 Development data is kept in `.data/`. Run as root, PostgreSQL (which refuses to be root) runs as
@@ -20,6 +21,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -28,11 +30,10 @@ from kit.devservices._data import (
     Addresses,
     Credentials,
     DevServicesError,
-    PortTakenError,
     PostgresAddress,
     RedisAddress,
     addresses,
-    addresses_in,
+    claimed_addresses,
     data_directory,
     local_credentials,
     locked,
@@ -96,15 +97,17 @@ def lease(base_dir: Path, *, postgres: bool = True, redis: bool = True) -> Lease
             if connection := _connect(data):
                 with suppress(_KeeperGoneError):
                     return _request(connection, data, names)
-            return start_keeper(data, names)
+            return _request(_spawn_keeper(data), data, names)
+    except _KeeperGoneError:
+        raise _failed(data) from None
     except TimeoutError as error:
         raise DevServicesError(
             f"another start of the development servers has not ended ({error})."
         ) from error
 
 
-def start_keeper(data: Path, names: Sequence[str], *, temporary: bool = False) -> Lease:
-    """Start a keeper for the directory `data`; returns the first lease, with its servers ready."""
+def _spawn_keeper(data: Path, *, temporary: bool = False) -> socket.socket:
+    """Start a keeper for the directory `data`; returns the connection of the first lease."""
     ours, keepers = socket.socketpair()
     command = [sys.executable, "-m", "kit.devservices._keeper", str(data), str(keepers.fileno())]
     log_descriptor = os.open(data / LOG_NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -122,11 +125,12 @@ def start_keeper(data: Path, names: Sequence[str], *, temporary: bool = False) -
             start_new_session=True,
         )
         starter.wait()
-    try:
-        return _request(ours, data, names)
-    except _KeeperGoneError:
-        lines = (data / LOG_NAME).read_text(encoding="utf-8").strip()
-        raise DevServicesError(f"the keeper of the development servers failed:\n{lines}") from None
+    return ours
+
+
+def _failed(data: Path) -> DevServicesError:
+    lines = (data / LOG_NAME).read_text(encoding="utf-8").strip()
+    return DevServicesError(f"the keeper of the development servers failed:\n{lines}")
 
 
 class _KeeperGoneError(Exception):
@@ -138,7 +142,7 @@ def _request(connection: socket.socket, data: Path, names: Sequence[str]) -> Lea
         on_failure.enter_context(connection)
         connection.settimeout(START_SECONDS)
         try:
-            connection.sendall(json.dumps(names).encode() + b"\n")
+            connection.sendall(_message(names))
             answer = _receive(connection)
         except TimeoutError:
             raise DevServicesError(
@@ -150,11 +154,14 @@ def _request(connection: socket.socket, data: Path, names: Sequence[str]) -> Lea
         if answer is None:
             raise _KeeperGoneError
         if "error" in answer:
-            kind = PortTakenError if answer.get("port_taken") else DevServicesError
-            raise kind(str(answer["error"]))
+            raise DevServicesError(str(answer["error"]))
         connection.settimeout(None)
         on_failure.pop_all()
     return Lease(connection)
+
+
+def _message(names: Sequence[str]) -> bytes:
+    return json.dumps(names).encode() + b"\n"
 
 
 def _receive(connection: socket.socket) -> dict[str, object] | None:
@@ -199,19 +206,43 @@ def temporary_servers(*, postgres: bool = True, redis: bool = True) -> Iterator[
         DevServicesError: when a server cannot be started; the message says what to do.
     """
     names = _names(postgres=postgres, redis=redis)
-    # A port is chosen before its server listens on it. Two runs that start at the same moment can
-    # choose the same port; the slower one then chooses another.
-    for attempts_left in reversed(range(5)):
-        directory = reachable_temporary_directory(unprivileged_identity())
-        try:
-            held = start_keeper(directory, names, temporary=True)
-        except PortTakenError:
-            if not attempts_left:
-                raise
-        else:
-            break
-    with held:
-        yield addresses_in(directory)
+    with starting_servers(names) as (directory, chosen):
+        wait_for_servers(directory, names)
+        yield chosen
+
+
+@contextmanager
+def starting_servers(names: Sequence[str]) -> Iterator[tuple[Path, Addresses]]:
+    """Begin to start temporary servers; yields their directory, and their addresses.
+
+    They start while this process does something else; whoever needs them calls `wait_for_servers`.
+
+    Args:
+        names: of `postgres` and `redis` those that are to start.
+    """
+    directory = reachable_temporary_directory(unprivileged_identity())
+    with claimed_addresses(directory) as chosen:
+        connection = _spawn_keeper(directory, temporary=True)
+        with Lease(connection):
+            connection.sendall(_message(names))
+            yield directory, chosen
+
+
+def wait_for_servers(directory: Path, names: Sequence[str]) -> None:
+    """Wait for what `starting_servers` has begun, in this process or in one above it.
+
+    Raises:
+        DevServicesError: when a server cannot be started; the message says what to do.
+    """
+    deadline = time.monotonic() + START_SECONDS
+    while (connection := _connect(directory)) is None:
+        if time.monotonic() > deadline:
+            raise _failed(directory)
+        time.sleep(0.02)
+    try:
+        _request(connection, directory, names).release()
+    except _KeeperGoneError:
+        raise _failed(directory) from None
 
 
 def _names(*, postgres: bool, redis: bool) -> list[str]:

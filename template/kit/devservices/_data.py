@@ -12,7 +12,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import ClassVar
@@ -23,10 +23,6 @@ class DevServicesError(Exception):
 
     All functions of this room raise it.
     """
-
-
-class PortTakenError(DevServicesError):
-    """Another program listens on the port that is reserved for a server."""
 
 
 _POLL_SECONDS = 0.02
@@ -219,10 +215,10 @@ def addresses(base_dir: Path) -> Addresses:
     return addresses_in(data_directory(base_dir))
 
 
-def addresses_in(data: Path) -> Addresses:
-    """The addresses in `services.json` in the directory `data`; see `addresses`."""
+def addresses_in(data: Path, usable: Callable[[int], bool] | None = None) -> Addresses:
+    """The addresses in `services.json` in `data`; chosen of ports that are `usable`, or free."""
     path = data / ADDRESSES_FILE
-    content = load_or_generate(path, lambda: asdict(_reserve()))
+    content = load_or_generate(path, lambda: asdict(_reserve(usable or port_is_free)))
     try:
         return Addresses(
             postgres=PostgresAddress(**content["postgres"]),  # type: ignore[arg-type]
@@ -252,19 +248,38 @@ def refuse_taken_port(address: Address, data: Path) -> None:
     """Check that a reserved port is free for its server.
 
     Raises:
-        PortTakenError: when another program listens there; the message says how to choose another.
+        DevServicesError: when another program listens there; it says how to choose another.
     """
     if not port_is_free(address.port):
-        raise PortTakenError(
+        raise DevServicesError(
             f"port {address.port} of {HOST}, reserved for this project's {address.title}, is used "
             f'by another program. End that program, or choose another port: "port" of '
             f'"{address.key}" in {data / ADDRESSES_FILE}.'
         )
 
 
-def _reserve() -> Addresses:
+@contextmanager
+def claimed_addresses(data: Path) -> Iterator[Addresses]:
+    """Choose addresses that no other run chooses, from before their servers listen.
+
+    A claim is a socket of UDP on the port, where nothing of TCP is in its way.
+    """
+    with ExitStack() as claims:
+
+        def claim(port: int) -> bool:
+            claimed = claims.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+            try:
+                claimed.bind((HOST, port))
+            except OSError:
+                return False
+            return port_is_free(port)
+
+        yield addresses_in(data, claim)
+
+
+def _reserve(usable: Callable[[int], bool]) -> Addresses:
     # Hexadecimal digits need no encoding in a URL and no quoting in SQL.
-    free = (port for port in random.sample(_PORTS, len(_PORTS)) if port_is_free(port))
+    free = (port for port in random.sample(_PORTS, len(_PORTS)) if usable(port))
     first, second = next(free), next(free)
     return Addresses(
         PostgresAddress(first, secrets.token_hex(16)), RedisAddress(second, secrets.token_hex(16))

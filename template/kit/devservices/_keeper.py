@@ -24,7 +24,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from kit.devservices import LOG_NAME, SOCKET_NAME
-from kit.devservices._data import DevServicesError, PortTakenError, addresses_in, locked
+from kit.devservices._data import DevServicesError, addresses_in, locked
 from kit.devservices._servers import (
     STOP_SECONDS,
     Server,
@@ -70,15 +70,11 @@ class Keeper:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stopping.set)
         loop.add_signal_handler(signal.SIGCHLD, self._report_ended_server)
-        # A temporary server is used only by the process that starts it.
-        socket_server = None
-        if not self._temporary:
-            socket_server = await asyncio.start_unix_server(self._serve, sock=_listen(self._data))
+        socket_server = await asyncio.start_unix_server(self._serve, sock=_listen(self._data))
         first = asyncio.create_task(self._serve(*await asyncio.open_connection(sock=first_lease)))
         await self._stopping.wait()
         first.cancel()
-        if socket_server:
-            socket_server.close()
+        socket_server.close()
         for server in self._running.values():
             server.process.send_signal(server.stop_signal)
         for server in self._running.values():
@@ -106,7 +102,7 @@ class Keeper:
                     pids = [str(server.process.pid) for server in self._running.values()]
                     (self._data / LOCK_NAME).write_text(" ".join(pids), encoding="ascii")
         except DevServicesError as error:
-            return {"error": str(error), "port_taken": isinstance(error, PortTakenError)}
+            return {"error": str(error)}
         except Exception:  # noqa: BLE001 (the lease waits for an answer)
             return {"error": f"the keeper of the servers failed:\n{traceback.format_exc()}"}
         return {"ready": names}

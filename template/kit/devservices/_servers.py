@@ -92,8 +92,8 @@ def start_server(
     which thus stays held until the server has ended too.
 
     Raises:
-        PortTakenError: when another program listens at its address.
-        DevServicesError: when it does not become ready, with the end of its log.
+        DevServicesError: when another program listens at its address, or the server does not become
+            ready; with the end of its log.
     """
     refuse_taken_port(address, data)
     log = data / f"{Path(command[0]).name}.log"

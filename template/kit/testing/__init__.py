@@ -10,16 +10,19 @@ more processes at once than a small plan has connections for, and kills and fill
 """
 
 import atexit
+import json
 import os
 import re
 import secrets
 import sys
 from contextlib import ExitStack
+from functools import cache
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
-from kit.devservices import temporary_servers
+from kit.devservices import starting_servers, wait_for_servers
 from kit.places import service
 from kit.settings import BASE_DIR, LOCAL_WITH_REMOTE_SERVERS, ServiceSettings, Settings
 
@@ -60,6 +63,9 @@ POSTGRES_NAME_LIMIT = 63
 BASE_DATABASE = "TEST_BASE_DATABASE"
 """Environment variable that names the database from which test databases are created."""
 
+SERVERS = "TEST_SERVERS"
+"""Environment variable with the temporary servers' directory and names, as JSON."""
+
 
 def name_of_test_database(database: str, worker: str | None = None) -> str:
     """The name `<database>_test`, or `<database>_gw0_test` for a worker of pytest-xdist.
@@ -75,8 +81,8 @@ def name_of_test_database(database: str, worker: str | None = None) -> str:
 def prepare_environment() -> None:
     """Set the servers of the test run for this process, and all that it starts.
 
-    The first process of a run starts the temporary servers; the workers of pytest-xdist inherit
-    their addresses.
+    The first process of a run begins to start the temporary servers; the workers of pytest-xdist
+    inherit their addresses. `kit.testing.fixtures` waits for them before the first test.
     """
     if "app.core.database" in sys.modules:
         raise RuntimeError("the service was imported before the tests chose a database for it")
@@ -112,11 +118,24 @@ def _choose_servers() -> None:
     os.environ["POSTGRES_POOLER"] = configured.pooler_mode
     servers = ExitStack()
     atexit.register(servers.close)
-    addresses = servers.enter_context(temporary_servers(postgres=configured.uses_local_postgres))
+    names = ["redis", *(["postgres"] if configured.uses_local_postgres else [])]
+    directory, addresses = servers.enter_context(starting_servers(names))
+    os.environ[SERVERS] = json.dumps([str(directory), names])
     if configured.uses_local_postgres:
         os.environ[BASE_DATABASE] = "postgres"
         os.environ["DATABASE_URL"] = f"{addresses.postgres.url}/{configured.POSTGRES_DB}"
     os.environ["REDIS_URL"] = addresses.redis.url
+
+
+@cache
+def wait_for_test_servers() -> None:
+    """Wait for the servers that this run, or the one that has started this process, has begun.
+
+    Raises:
+        DevServicesError: when one cannot be started; the message says what to do.
+    """
+    directory, names = json.loads(os.environ[SERVERS])
+    wait_for_servers(Path(directory), names)
 
 
 def change_settings(
