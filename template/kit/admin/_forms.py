@@ -9,6 +9,7 @@ base of the views that an owner writes.
 """
 
 import functools
+import hmac
 import json
 import re
 from collections.abc import Callable, Iterable
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
 from fastapi import HTTPException
+from markupsafe import Markup
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -26,7 +28,7 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
 )
-from pydantic_core import ErrorDetails, to_jsonable_python
+from pydantic_core import ErrorDetails, from_json, to_jsonable_python
 from sqladmin import ModelView
 from sqladmin.exceptions import NoConverterFound
 from sqladmin.fields import (
@@ -64,7 +66,7 @@ from kit.admin._lists import (
     BatchedExports,
     BoundedCounts,
 )
-from kit.settings import StartupError
+from kit.settings import StartupError, settings
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 _converts: Callable[..., Callable[[_Method], _Method]] = converts
@@ -343,8 +345,8 @@ def _load_interval(text: str) -> timedelta:
 
 def _load_json(text: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return from_json(text, allow_inf_nan=False)
+    except ValueError as error:
         raise ValueError(f"Not valid JSON: {error}") from None
 
 
@@ -422,8 +424,17 @@ class Changes(dict[str, Any]):
                 del self[name]
 
 
+CHANGED_MEANWHILE = (
+    "Somebody has changed this since you opened the form. Open it anew to see how, or save again "
+    "to write yours over it."
+)
+
+
 class ModelForm(Form):
     """Validates what was changed by the model's rules.
+
+    What was changed differs from what the browser has shown, of which the form sends a mark for
+    each field: so a form does not write back what somebody else has changed meanwhile.
 
     SQLAdmin makes a class for each request: it first shows the row, then the form that was sent.
     """
@@ -431,6 +442,7 @@ class ModelForm(Form):
     model: ClassVar[type]
     shown: ClassVar["ModelForm | None"] = None
     is_edit: ClassVar[bool] = False
+    marks_name: ClassVar[str] = "_shown"
 
     def __init__(self, formdata: Any = None, **options: Any) -> None:
         self._unchanged: set[str] = set()
@@ -439,6 +451,17 @@ class ModelForm(Form):
         if formdata is None:
             type(self).shown = self
             type(self).is_edit = "data" in options
+        self._marks = {name: _mark(field) for name, field in self._fields.items()}
+        if formdata is not None:
+            self._marks = _load_marks(formdata.get(self.marks_name))
+
+    def hidden_tag(self) -> Markup:
+        """The hidden fields, by the name by which SQLAdmin's template looks for them."""
+        hidden = [field() for field in self if getattr(field.widget, "input_type", "") == "hidden"]
+        if self.is_edit:
+            tag = Markup('<input type="hidden" name="{}" value="{}">')
+            hidden.append(tag.format(self.marks_name, json.dumps(self._marks)))
+        return Markup().join(hidden)
 
     @property
     def data(self) -> dict[str, Any]:
@@ -467,7 +490,9 @@ class ModelForm(Form):
             takes_none = type(None) in get_args(getattr(declared, "annotation", None))
             if is_empty and takes_none and column is not None and column.nullable:
                 field.data = None  # as SQLAdmin stores it
-            if _is_as_shown(field, shown[name]):
+            sent, now = _mark(field, is_sent=True), _mark(shown[name])
+            was = self._marks.get(name) or now
+            if sent is not None and sent in (was, now):
                 # A new row's empty field is left to the default, which may be the database's.
                 left_out = column is not None and is_empty and is_filled(column)
                 if self.is_edit or left_out:
@@ -477,6 +502,9 @@ class ModelForm(Form):
                 column is None or column.nullable or isinstance(column.type, String)
             ):
                 field.errors = field.errors or [field.gettext("This field is required.")]
+            elif self.is_edit and was != now:
+                field.errors = [*field.errors, CHANGED_MEANWHILE]
+                self._marks[name] = now
         if issubclass(self.model, BaseModel):
             self._hold_rules(self.model, shown)
         return not self.errors
@@ -698,25 +726,54 @@ def _attribute(field_name: str) -> str:
     return WTFORMS_ATTRS_REVERSED.get(field_name, field_name)
 
 
-def _is_as_shown(sent: Field, shown: Any) -> bool:
-    """Whether a browser that shows the second field, untouched, sends the first."""
-    raw = [each for each in sent.raw_data or [] if isinstance(each, str)]
-    if isinstance(sent, (AjaxSelectField, AjaxSelectMultipleField)):
-        return False
-    if isinstance(sent, Select2TagsField):
-        return raw == [str(each) for each in shown.data or []]
-    if isinstance(sent, BooleanField):
-        return bool(sent.data) == bool(shown.data)
-    if isinstance(sent, SelectFieldBase):
-        chosen = {str(value) for value, _, is_chosen, *_ in shown.iter_choices() if is_chosen}
-        return set(raw) == chosen
-    if not hasattr(shown, "_value") or len(raw) != 1:
-        return False
-    is_area = isinstance(sent.widget, TextArea)
-    return _as_sent(raw[0], is_area) == _as_sent(str(shown._value()), is_area)  # noqa: SLF001
+def _mark(field: Any, *, is_sent: bool = False) -> str | None:
+    """A mark of what a browser sends of a field that it shows, or has sent; None if it is unknown.
+
+    Keyed, since a field may hide its value.
+    """
+    value = _sent_value(field) if is_sent else _shown_value(field)
+    if value is None:
+        return None
+    content = repr(value).encode(errors="backslashreplace")
+    return hmac.digest(settings.secret_key.encode(), content, "sha256").hex()[:16]
 
 
-def _as_sent(text: str, is_area: bool) -> str:
+def _load_marks(sent: Any) -> dict[str, Any]:
+    try:
+        marks = from_json(sent)
+    except (TypeError, ValueError):
+        return {}
+    return marks if isinstance(marks, dict) else {}
+
+
+def _shown_value(field: Any) -> Any:
+    if isinstance(field, (AjaxSelectField, AjaxSelectMultipleField)):
+        return None
+    if isinstance(field, Select2TagsField):
+        return [str(each) for each in field.data or []]
+    if isinstance(field, BooleanField):
+        return bool(field.data)
+    if isinstance(field, SelectFieldBase):
+        return sorted({str(value) for value, _, is_chosen, *_ in field.iter_choices() if is_chosen})
+    text = field._value() if hasattr(field, "_value") else None  # noqa: SLF001
+    return None if text is None else _as_sent(str(text), field)
+
+
+def _sent_value(field: Any) -> Any:
+    raw = [each for each in field.raw_data or [] if isinstance(each, str)]
+    if isinstance(field, (AjaxSelectField, AjaxSelectMultipleField)):
+        return None
+    if isinstance(field, Select2TagsField):
+        return raw
+    if isinstance(field, BooleanField):
+        return bool(field.data)
+    if isinstance(field, SelectFieldBase):
+        return sorted(set(raw))
+    return _as_sent(raw[0], field) if hasattr(field, "_value") and len(raw) == 1 else None
+
+
+def _as_sent(text: str, field: Field) -> str:
     """A text as browsers send it: one line in an input, no first empty line in a text area."""
     lines = re.sub(r"\r\n?", "\n", text)
+    is_area = isinstance(field.widget, TextArea)
     return lines.removeprefix("\n") if is_area else lines.replace("\n", "")
