@@ -42,7 +42,12 @@ from sqladmin.fields import (
 from sqladmin.filters import AllUniqueStringValuesFilter, ForeignKeyFilter, OperationColumnFilter
 from sqladmin.formatters import BASE_FORMATTERS
 from sqladmin.forms import WTFORMS_ATTRS_REVERSED, ModelConverter, converts
-from sqladmin.helpers import get_column_storage_roots, object_identifier_values, parse_interval
+from sqladmin.helpers import (
+    get_column_storage_roots,
+    get_object_identifier,
+    object_identifier_values,
+    parse_interval,
+)
 from sqlalchemy import JSON, Column, LargeBinary, Select, String
 from sqlalchemy import inspect as inspect_model
 from sqlalchemy import types as sql
@@ -451,8 +456,8 @@ class ModelForm(Form):
         if formdata is None:
             type(self).shown = self
             type(self).is_edit = "data" in options
-        self._marks = {name: _mark(field) for name, field in self._fields.items()}
-        if formdata is not None:
+            self._marks = {name: _mark(field) for name, field in self._fields.items()}
+        else:
             self._marks = _load_marks(formdata.get(self.marks_name))
 
     def hidden_tag(self) -> Markup:
@@ -747,8 +752,10 @@ def _load_marks(sent: Any) -> dict[str, Any]:
 
 
 def _shown_value(field: Any) -> Any:
-    if isinstance(field, (AjaxSelectField, AjaxSelectMultipleField)):
-        return None
+    if isinstance(field, AjaxSelectField):
+        return [str(get_object_identifier(field.data))] if field.data is not None else []
+    if isinstance(field, AjaxSelectMultipleField):
+        return sorted(str(get_object_identifier(each)) for each in field.data)
     if isinstance(field, Select2TagsField):
         return [str(each) for each in field.data or []]
     if isinstance(field, BooleanField):
@@ -761,8 +768,10 @@ def _shown_value(field: Any) -> Any:
 
 def _sent_value(field: Any) -> Any:
     raw = [each for each in field.raw_data or [] if isinstance(each, str)]
-    if isinstance(field, (AjaxSelectField, AjaxSelectMultipleField)):
-        return None
+    if isinstance(field, AjaxSelectField):
+        return raw if raw != ["__None"] else []
+    if isinstance(field, AjaxSelectMultipleField):
+        return sorted({part for each in raw for part in each.split(field.separator)})
     if isinstance(field, Select2TagsField):
         return raw
     if isinstance(field, BooleanField):

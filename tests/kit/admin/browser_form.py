@@ -27,9 +27,12 @@ class BrowserForm(HTMLParser):
         elif tag == "select":
             self._name, self._options = name, []
             self._is_multiple = "multiple" in values
+            chosen = json.loads(values.get("data-json") or "[]")
             if values.get("data-role") == "select2-tags":
-                chosen = json.loads(values.get("data-json") or "[]")
                 self.fields += [(name, str(each)) for each in chosen]
+            elif values.get("data-role") == "select2-ajax":
+                self.fields += [(name, str(each["id"])) for each in chosen]
+                self._options = None
         elif tag == "option" and self._options is not None:
             self._options.append((values.get("value") or "", "selected" in values))
 

@@ -401,30 +401,6 @@ async def test_the_model_s_rules_hold_and_malformed_addresses_are_answered(pages
         assert (await pages.http.get(f"/admin/sample/{path}")).status_code == 400, path
 
 
-async def test_what_two_change_at_once_is_written_when_it_is_saved_again(pages_of: Any) -> None:
-    pages: Pages = pages_of(Kind(sql.Integer, int, 7))
-    pages.session.add(pages.model(value=7, note="made by code"))
-    pages.session.commit()
-    opened = BrowserForm(await pages.page("edit/1"))
-    await pages.send("edit/1", value="8", note="theirs")
-
-    path = "/admin/sample/edit/1"
-    answer = await pages.http.post(path, data=opened.sent(note="mine"))
-    assert answer.status_code == 400
-    assert ["Somebody has changed this since" in each for each in said(answer)] == [True]
-    assert pages.stored() == [(1, "8", "theirs")]
-    answer = await pages.http.post(path, data=BrowserForm(answer.text).sent())
-    assert answer.status_code == 302, said(answer)
-    assert pages.stored() == [(1, "8", "mine")]
-
-    opened = BrowserForm(await pages.page("edit/1"))
-    await pages.send("edit/1", value="9")
-    for marks in ("", "{", "[]", '{"value": []}', '{"value": "\\ud800"}'):
-        answer = await pages.http.post(path, data=opened.sent(value="9", _shown=marks))
-        assert answer.status_code == 302, said(answer)
-    assert pages.stored() == [(1, "9", "mine")]
-
-
 async def test_a_text_with_a_rule_can_be_emptied_where_it_may_be_null(pages_of: Any) -> None:
     rule = Annotated[str, PydanticField(min_length=1, pattern="^[^@]+@[^@]+$")]
     pages: Pages = pages_of(Kind(sql.String(), rule, "a@b"), "", nullable=True)
