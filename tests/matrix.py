@@ -1,7 +1,7 @@
 """Every combination of answers rendered and checked, every distinct tree linted, typed and tested.
 
-`nox --session matrix` runs it whole, in about half an hour on two cores; `-- --shard 3/8` the third
-eighth of it, for machines side by side. What of it every pull request and `.ci/run` run is in
+`nox --session matrix` runs it whole, in some hours on two cores; `-- --shard 3/8` the third eighth
+of it, for machines side by side. What of it every pull request and `.ci/run` run is in
 `docs/combinations.md`.
 """
 
