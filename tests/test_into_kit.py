@@ -29,6 +29,7 @@ from hooks.moves.report import Topic
 from hooks.moves.rewriting import Rewriter, is_text
 from hooks.moves.state import State
 from hooks.moves.trees import Files, read_folder
+from hooks.rename import merge
 from tests.fast_copier import fast_copier
 from tests.owner_edits import EDITS, Edit, apply, at_end, instead
 from tests.releases import clone_with_releases, released_versions
@@ -544,6 +545,25 @@ def test_a_line_that_both_changed_is_a_conflict(crossing: Calculate) -> None:
     assert list(state.conflicts()) == ["pyproject.toml"]
     assert "Bounds of ours" in state.text("pyproject.toml")
     assert state.report.lines(Topic.CONFLICTS) == ["pyproject.toml"]
+
+
+def test_a_conflict_of_one_move_is_no_conflict_of_markers_in_the_next(crossing: Calculate) -> None:
+    """Where later releases changed the same lines again, what the owner wrote is there once."""
+    edits = [
+        Edit(".github/workflows/ci.yml", instead("make test-all", "make test"), "make test\n"),
+        Edit("Dockerfile", instead("start-period=20s", "start-period=60s"), "=60s"),
+        Edit("app/core/redis_pool.py", instead('"""', '"""Ours. '), "Ours. ", "kit/redis/_pool.py"),
+    ]
+    state = crossing(NEWEST, edits)
+    conflicts = state.conflicts()
+    assert set(conflicts) == {edit.place for edit in edits}
+    for path, (base, mine, theirs) in conflicts.items():
+        text, markers = state.text(path), ("<<<<<<< before", "=======\n", ">>>>>>> after")
+        assert [text.count(marker) for marker in markers] == [1, 1, 1], path
+        merged, _ = merge(base, mine, theirs)  # as `git checkout --merge` and tools for it do
+        assert merged.decode() == text, path
+    assert {*state.report.lines(Topic.CONFLICTS)} == set(conflicts)
+    assert not any("no valid Python" in line for line in state.report.lines(Topic.LOOK))
 
 
 def test_an_edit_that_is_no_python_is_merged_as_a_text(crossing: Calculate) -> None:

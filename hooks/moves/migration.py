@@ -170,10 +170,16 @@ def follow(
         state.report.rewrite(Rewriter(names).rewrite_words)
         # A kit's file has its last name in the last release; there alone it is reported.
         deleted = {path: each for path, each in state.deleted.items() if _is_in(owned, path)}
-        state = State(names, base, state.outcome(), new, state.report, state.versions, deleted)
+        edited = state.outcome()
+        for path, before, after in state.unsettled():
+            if path in base:
+                base, edited = {**base, path: before}, {**edited, path: after}
+        state = State(names, base, edited, new, state.report, state.versions, deleted)
         calculate(state)
         touched |= state.result.keys()
         state.deleted |= {path: new[path] for path in new if state.result.get(path, b"") is None}
+    conflicts = state.conflicts()
+    state.report.keep(Topic.CONFLICTS, lambda line: line.partition(" ")[0] in conflicts)
     files = state.outcome()
     state.result = {path: files.get(path) for path in sorted(touched)}
     _look_for_deleted(state)

@@ -32,6 +32,10 @@ class Report:
         """The lines under a heading."""
         return list(self._lines[topic])
 
+    def keep(self, topic: Topic, wanted: Callable[[str], bool]) -> None:
+        """Keep those lines under a heading that are wanted."""
+        self._lines[topic] = [*filter(wanted, self._lines[topic])]
+
     def rewrite(self, change: Callable[[str], str]) -> None:
         """Change the text of all lines so far."""
         for topic, lines in self._lines.items():

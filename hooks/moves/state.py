@@ -1,9 +1,10 @@
 """The three versions of a project, and what becomes of its files."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from hooks.moves.merging import has_markers
-from hooks.moves.names import Names
+from hooks.moves.names import Names, dotted
 from hooks.moves.report import Report, Topic
 from hooks.moves.rewriting import Rewriter, is_text
 from hooks.moves.trees import Files, text_of
@@ -31,6 +32,8 @@ class State:
     """Files of the new release that the owner had deleted."""
     result: dict[str, bytes | None] = field(default_factory=dict)
     """What files become; `None` for those that are deleted."""
+    sources: dict[str, set[str]] = field(default_factory=dict)
+    """Files of the old release whose edits were merged into a file."""
 
     def outcome(self) -> Files:
         """All files of the project afterwards."""
@@ -59,7 +62,11 @@ class State:
             old: the path of the base and of the edited version.
         """
         self.put(path, text)
-        self.versions[path] = [self.base[old], self.edited[old], self.new.get(path, b"")]
+        sides = [self.base[old], self.edited[old]]
+        if has_markers(self.edited[old].decode()):
+            sides = self.versions.get(old, sides)[:2]
+        self.versions[path] = [*sides, self.new.get(path, b"")]
+        self.sources.setdefault(path, set()).add(old)
         if has_markers(text):
             self.report.add(Topic.CONFLICTS, path if path == old else f"{path} (was {old})")
 
@@ -80,6 +87,20 @@ class State:
             if content is not None and (path in self.new or path in self.versions)
             if has_markers(text_of(content) or "")
         }
+
+    def unsettled(self) -> Iterator[tuple[str, bytes, bytes]]:
+        """Files with conflicts, each with the base and the edited version for the next move.
+
+        Merged again with its markers, a file would get markers within markers, and git's index
+        would have them as the owner's version. Only a file in which the edits of several met has to
+        be.
+        """
+        for path in self.conflicts():
+            for old in self.sources.get(path, ()):
+                if self.sources[path] == {old} and self.names.table.paths.get(old, old) == path:
+                    inside = dotted(path) if path.endswith(".py") else ""
+                    base, edited = self.rewritten(old, inside=inside)
+                    yield path, base.encode(), edited.encode()
 
     def rewritten(self, path: str, *, inside: str = "") -> tuple[str, str]:
         """Base and edited version of a text with the new names; what to look at is reported.
