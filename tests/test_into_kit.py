@@ -652,6 +652,17 @@ class TestSeveralModulesThatBecameOne:
         }
         assert [state.report.lines(topic) for topic in Topic] == [[]] * len(Topic)
 
+    def test_leave_the_owner_s_dependencies_as_they_are(
+        self, last: Files, after: list[Files], new: Files
+    ) -> None:
+        path, mine = "pyproject.toml", b'dev = [{ include-group = "kit-dev" }, "pyyaml"]\n'
+        edited = {**last, path: re.sub(rb"^dev = .*\n", mine, last[path], flags=re.MULTILINE)}
+        state = carried(BEFORE[-1], last, edited, after)
+        assert state.text(path) == re.sub(
+            r"^dev = .*\n", mine.decode(), new[path].decode(), flags=re.MULTILINE
+        )
+        assert state.report.lines(Topic.SHORT) == []
+
     def test_hide_what_the_owner_put_beside_them(self, last: Files, after: list[Files]) -> None:
         state = carried(BEFORE[-1], last, {**last, "kit/live/own.py": b"X = 1\n"}, after)
         assert state.report.lines(Topic.LOOK) == [

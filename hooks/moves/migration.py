@@ -276,7 +276,7 @@ def _merge(state: State, path: str) -> None:
         _merge_module(state, path, path)
     else:
         base, edited = state.rewritten(path) if is_text(path) else _plain(state, path)
-        if path == "pyproject.toml":
+        if path == "pyproject.toml" and state.names.table.makes_owned:
             _merge_project(state, base, edited)
         elif path == "README.md":
             _merge_readme(state, base, edited)
