@@ -27,6 +27,8 @@ OTHERS = f"{WALK} (after Getting started)"
 SERVICE = "tests/test_service.py::test_quick_tests"
 UPDATE = "tests/test_documented_commands.py::test_update_commands_work_as_printed"
 RECOPY = "tests/test_surroundings.py::TestRecopy::test_loses_edits_and_keeps_what_is_its_owner_s"
+UNDONE = "tests/test_surroundings.py::TestWorkThatIsNotCommitted::\
+test_is_not_what_undoing_an_update_leaves"
 CLIENT = "tests/test_typed_client.py::test_is_built_from_the_document_and_calls_the_service"
 DEMO = "tests/test_documented_commands.py::test_make_demo_starts_a_service_and_ends_it"
 COMPOSE = "tests/test_compose.py::"
@@ -139,6 +141,8 @@ RUN_BY = {
     "uvx copier recopy": RECOPY,
     "uvx copier update": UPDATE,
     "uvx copier update --vcs-ref :current:": UPDATE,
+    "git reset --hard": UNDONE,
+    "git clean -fd": UNDONE,
     'DATABASE_URL="$NEW" make db-upgrade': MOVED,
     'pg_dump "$OLD" --data-only --schema=public --exclude-table=alembic_version '
     "--file=rows.sql": MOVED,

@@ -242,6 +242,13 @@ class TestTables:
         for table, files in zip(MERGING, after[1:], strict=True):
             assert set(table.paths.values()) - files.keys() == set()
 
+    def test_are_of_the_releases_that_the_docs_name(self) -> None:
+        text = (REPOSITORY / "docs/updating.md").read_text(encoding="utf-8")
+        *versions, last = (table.version for table in TABLES)
+        names = f"{', '.join(versions)} and {last}"
+        assert f"## Crossing {names}\n" in text
+        assert f"so far those are {names}." in text
+
     def test_leave_out_no_module_that_has_gone(
         self, before: list[set[str]], after: list[Files]
     ) -> None:

@@ -113,6 +113,20 @@ class TestWorkThatIsNotCommitted:
     def untracked(self, project: Path) -> None:
         (project / "ours.txt").write_text("ours\n", encoding="utf-8")
 
+    def test_is_not_what_undoing_an_update_leaves(self, project: Path) -> None:
+        """As the docs say it, of one that was interrupted too: git has what was there before."""
+        (project / ".env").write_text("POSTGRES_PASSWORD=ours\n", encoding="utf-8")
+        edit(project / "AGENTS.md", "## Check a change", "## Check our changes")
+        commit_all(project, "Work")
+        copier("update", "--defaults", "--conflict", "rej", folder=project)
+        assert (project / "AGENTS.md.rej").exists()
+        for command in ("git reset --hard", "git clean -fd"):
+            assert f"\n{command}\n" in UPDATING.read_text(encoding="utf-8")
+            git(project, *command.split()[1:])
+        assert git(project, "status", "--porcelain") == ""
+        assert (project / ".env").exists()
+        assert copier("update", "--defaults", folder=project).returncode == 0
+
     def test_is_not_seen_without_a_repository(self, project: Path) -> None:
         shutil.rmtree(project / ".git")
         told = copier("update", "--defaults", folder=project)
@@ -202,6 +216,7 @@ class TestInALargerRepository:
         told = copier("update", "--defaults", folder=orders)
 
         assert told.returncode == 0, told.stdout
+        assert "undoes it" in told.stdout.split("Updating to template version")[0]
         changed = git(larger, "status", "--porcelain").splitlines()
         assert {line[3:] for line in changed} == {
             f"services/orders/{name}" for name in CHANGED_BY_IT
