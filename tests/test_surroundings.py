@@ -261,6 +261,30 @@ class TestInALargerRepository:
         assert "services/bills/notes.txt" not in refused
 
 
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_the_kit_keeps_its_width_by_a_file_of_its_own(project: Path, is_kept: bool) -> None:
+    """As the docs say it: whatever line length its owner has, `make format` leaves it alone."""
+    edit(project / "pyproject.toml", "line-length = 100", "line-length = 120")
+    edit(
+        project / "pyproject.toml",
+        '"**/migrations/**" =',
+        '"app/**" = ["PLW0603"]\n"**/migrations/**" =',
+    )
+    if is_kept:
+        [file] = [
+            body
+            for _, title, body in BLOCK.findall(UPDATING.read_text())
+            if title == "kit/ruff.toml"
+        ]
+        (project / "kit/ruff.toml").write_text(file, encoding="utf-8")
+    commit_all(project, "A width of ours")
+    for arguments in (("format",), ("check", "--fix-only"), ("format",), ("check",)):
+        subprocess.run(["ruff", *arguments, "--quiet", "--no-cache", "."], cwd=project, check=True)
+    changed = git(project, "diff", "--name-only").splitlines()
+    assert "app/extensions/_example/tests/api/test_notes.py" in changed
+    assert any(path.startswith("kit/") for path in changed) != is_kept
+
+
 @pytest.fixture
 def odd_folder() -> Iterator[Path]:
     """A folder that every user can reach, whose name is hard to quote."""
