@@ -85,6 +85,7 @@ class TestRefusals:
             ({"time_zone": "UTC\nUTC"}, ["no time zone"]),
             ({"extensions": ["nonesuch"]}, ["nonesuch", *catalogue()]),
             ({"extensions": "[nonesuch]"}, ["nonesuch", *catalogue()]),
+            ({"kit_tests": "flase"}, ["Choose true or false", '"flase"']),
             ({"projct_name": "Acme"}, ["Remove projct_name", "project_name"]),
         ],
         ids=str,
@@ -164,6 +165,7 @@ class TestRefusals:
             ({"redis_endpoint": "re dis:1"}, ["the port"]),
             ({"redis_endpoint": ""}, ["the port"]),
             ({"redis_endpoint": REDIS_CLOUD, "redis_connection_limit": 11}, ["may hold 12", "30"]),
+            ({"redis_endpoint": REDIS_CLOUD, "redis_tls": "flase"}, ["Choose true or", '"flase"']),
             ({"redis_endpoint": REDIS_CLOUD, "redis_connection_limit": -1}, ["too few"]),
             (
                 {"redis_endpoint": REDIS_CLOUD, "redis_connection_limit": 10**7},

@@ -23,6 +23,7 @@ LEADING_THERE = {
     "supabase_connection": {"database": "supabase"},
     "postgres_connection": {"database": "postgresql"},
     "redis_endpoint": {"redis": "redis_cloud"},
+    "redis_tls": {"redis": "redis", "redis_endpoint": "redis.example.com:6379"},
     "redis_connection_limit": {
         "redis": "redis_cloud",
         "redis_endpoint": "redis.example.com:6379",
