@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         problem = f"no {role} on this machine is connected to Redis"
     except OSError as error:
-        problem = f"{'the API' if role == 'api' else 'Redis'} cannot be reached: {error}"
+        problem = f"the API cannot be reached: {error}"
     print(problem, file=sys.stderr)
     return 1
 
@@ -43,7 +43,8 @@ def api_url() -> str:
 def is_connected(role: str, host: str) -> bool:
     """Whether a process of this role and host is connected.
 
-    True where Redis forbids the question; raises `ConnectionError` where it cannot be reached.
+    True where Redis cannot be asked: it forbids the question, is away, or has no connection left.
+    A process that is restarted for it would lose the task that it runs, and connect no sooner.
     """
     import redis  # noqa: PLC0415 (the API's check has no need of it)
     from redis.backoff import NoBackoff  # noqa: PLC0415
@@ -58,7 +59,8 @@ def is_connected(role: str, host: str) -> bool:
             except redis.ResponseError:
                 return bool(client.ping())
     except redis.RedisError as error:
-        raise ConnectionError(error) from error
+        print(f"Redis cannot be reached: {error}", file=sys.stderr)
+        return True
     return any(name and (name.role, name.host) == (role, host) for name in names)
 
 

@@ -3,6 +3,7 @@
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from http.server import HTTPServer, SimpleHTTPRequestHandler
 
 import pytest
@@ -53,12 +54,25 @@ def test_another_machine_s_process_says_nothing_of_this_one() -> None:
     assert not is_connected("worker", f"not-{HOST}")
 
 
-def test_redis_out_of_reach_fails_and_says_so(
+def test_redis_out_of_reach_says_so_and_ends_no_worker(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("kit.commands.alive.settings", settings_for(1))
-    assert main(["worker"]) == 1
-    assert "cannot be reached" in capsys.readouterr().err
+    assert main(["worker"]) == 0
+    assert "Redis cannot be reached" in capsys.readouterr().err
+
+
+def test_strangers_that_take_all_connections_end_no_worker(
+    use_redis: Callable[..., RedisServer],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    server = use_redis("--maxclients", "1")
+    monkeypatch.setattr("kit.commands.alive.settings", settings_for(server.port))
+    with closing(server.client()) as stranger:
+        stranger.ping()
+        assert main(["worker"]) == 0
+    assert "max number of clients reached" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("host", "status"), [("127.0.0.1", 0), ("0.0.0.0", 0), ("::", 1)])  # noqa: S104
