@@ -61,9 +61,14 @@ _LOST_CONNECTIONS = (
     redis.exceptions.TimeoutError,
     redis.exceptions.OutOfMemoryError,
     redis.exceptions.ReadOnlyError,
+    redis.exceptions.NoPermissionError,  # the service's own user lacks a right
     kombu.exceptions.OperationalError,
     kombu.exceptions.LimitExceeded,
 )
+
+
+LOST_IN_TRANSACTION = "8s2b"
+"""SQLAlchemy's code of a `PendingRollbackError` after the loss of the transaction's connection."""
 
 
 def is_outage(error: BaseException) -> bool:
@@ -114,10 +119,33 @@ def _is_refused_by_type(error: BaseException) -> bool:
 def first_line(error: BaseException) -> str:
     """First line of an error's message, without the rows and parameters that the database adds."""
     message = str(error.orig if isinstance(error, DBAPIError) else error)
+    if not message and isinstance(error, TimeoutError):  # as that of asyncpg's `command_timeout`
+        return "no answer in time"
     return message.partition("\n")[0]
 
 
+_REMEDIES_FOR_REDIS = {
+    "CERTIFICATE_VERIFY_FAILED": "Name the server's certificate in REDIS_CA_FILE or, where the "
+    "provider has none to download, set REDIS_TLS_VERIFY=false.",
+    "max number of clients": "End what else is connected to it, or choose a larger plan.",
+    "no permissions": "Give that user the command, in the provider's dashboard or with ACL SETUSER.",
+    "": "Start it, or correct REDIS_URL, REDIS_HOST, REDIS_PORT and REDIS_PASSWORD.",
+}
+"""By a part of the server's message."""
+
+
+def explain(outage: BaseException) -> str:
+    """Why a command failed, in one line with the remedy."""
+    said = first_line(outage)
+    if type(outage).__module__.startswith(("redis.", "kombu.")):
+        remedy = next(each for part, each in _REMEDIES_FOR_REDIS.items() if part in said)
+        return f"Redis cannot be used ({said}). {remedy}"
+    return f"a server failed ({said}). `make doctor` names the cause and the remedy."
+
+
 def _is_outage(error: BaseException) -> bool:
+    if getattr(error, "code", None) == LOST_IN_TRANSACTION:
+        return True
     if isinstance(error, DBAPIError):
         code = _sqlstate(error)
         if code:

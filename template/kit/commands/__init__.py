@@ -17,7 +17,8 @@ INTERRUPTED = 130
 def run_command(main: Callable[[], int | None]) -> NoReturn:
     """Run a command and exit with its status, without a stack trace for what is no error of it.
 
-    It ends quietly at Ctrl-C, and when the reader of its output has ended, as `head` does.
+    It ends quietly at Ctrl-C, and when the reader of its output has ended, as `head` does. A server
+    that is lost, full or read-only is one line.
     """
     try:
         status = main()
@@ -28,6 +29,12 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
         # Otherwise Python would try to write the rest once more, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
+    except Exception as error:
+        from kit.causes import explain, is_outage  # noqa: PLC0415 (most commands do not fail)
+
+        if not is_outage(error):
+            raise
+        sys.exit(f"error: {explain(error)}")
     sys.exit(status)
 
 

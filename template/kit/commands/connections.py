@@ -12,27 +12,25 @@ from dataclasses import asdict
 from itertools import chain
 from typing import Any
 
-import redis
-
 from kit.commands import run_command
 from kit.connections import Census, Holder, count_postgres, count_redis
 from kit.database import connect
 from kit.process import start_local_services
 from kit.redis import redis_client
-from kit.settings import StartupError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the connections; returns the exit status.
 
     Raises:
-        StartupError: when Redis or the database cannot be reached.
+        RedisError: when Redis cannot be reached.
+        StartupError: when the database cannot be.
     """
     parser = argparse.ArgumentParser(prog="python -m kit.commands.connections", description=__doc__)
     parser.add_argument("--json", action="store_true", help="for programs instead of people")
     options = parser.parse_args(arguments)
     start_local_services()
-    censuses = {"Redis": _count_redis(), "PostgreSQL": asyncio.run(_count_postgres())}
+    censuses = {"Redis": count_redis(redis_client()), "PostgreSQL": asyncio.run(_count_postgres())}
     if options.json:
         print(json.dumps({name: as_json(each) for name, each in censuses.items()}, indent=2))
     else:
@@ -88,16 +86,6 @@ def _summary(census: Census) -> list[str]:
     note = [f"  {census.note}"] if census.note else []
     plan = f"  plan: {census.plan.spelled_out()}{' OVER' * census.plan.is_exceeded}"
     return [*known, *note, plan]
-
-
-def _count_redis() -> Census:
-    try:
-        return count_redis(redis_client())
-    except redis.RedisError as error:
-        raise StartupError(
-            f"Redis does not answer ({error}). Start it, or correct REDIS_URL, REDIS_HOST, "
-            "REDIS_PORT and REDIS_PASSWORD."
-        ) from None
 
 
 async def _count_postgres() -> Census:

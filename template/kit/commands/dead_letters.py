@@ -5,12 +5,9 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
-
-import redis
 
 from kit.commands import run_command
 from kit.places import service
@@ -28,11 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     action.add_argument("--drop", metavar="ID", help="delete it")
     options = parser.parse_args(arguments)
     start_local_services()
-    try:
-        return _run(options.send, options.drop)
-    except redis.RedisError as error:
-        print(f"Redis cannot be reached: {error}", file=sys.stderr)
-        return 1
+    return _run(options.send, options.drop)
 
 
 def _run(to_send: str | None, to_drop: str | None) -> int:

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, get_args
 from redis.exceptions import RedisError
 from sqlalchemy.exc import ProgrammingError
 
+from kit.causes import explain
 from kit.database import connect
 from kit.extensions import load_extensions
 from kit.places import service
@@ -223,14 +224,7 @@ class _Examination:
         try:
             self.run("redis", read_redis_status())
         except RedisError as error:
-            is_untrusted = "CERTIFICATE_VERIFY_FAILED" in str(error)
-            remedy = (
-                "Name the server's certificate in REDIS_CA_FILE or, where the provider has none to "
-                "download, set REDIS_TLS_VERIFY=false."
-                if is_untrusted
-                else "Start it, or correct REDIS_URL, REDIS_HOST, REDIS_PORT and REDIS_PASSWORD."
-            )
-            self.found["redis"] = [problem(f"{type(error).__name__}: {error}", remedy)]
+            self.found["redis"] = [_problem(explain(error))]
 
 
 def _problem(message: str) -> Finding:

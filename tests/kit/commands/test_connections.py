@@ -108,12 +108,6 @@ class TestCommand:
         assert result.returncode == 0, result.stdout + result.stderr
         assert f"behind the pooler in {mode} mode PostgreSQL sees" in result.stdout
 
-    def test_a_redis_that_is_gone_is_one_line(self) -> None:
-        result = connections(REDIS_URL="redis://127.0.0.1:9/0")
-        assert result.returncode == 1
-        [line] = result.stderr.splitlines()
-        assert line.startswith("error: Redis does not answer")
-
 
 def send(environment: dict[str, str]) -> None:
     code = "import app.tasks; from kit.queue import ping; ping.delay('shown').get(timeout=30)"

@@ -19,7 +19,7 @@ from fastapi.responses import StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field
 from sqlalchemy import Integer, TypeDecorator, create_engine, literal, select, text
-from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
+from sqlalchemy.exc import DBAPIError, IntegrityError, PendingRollbackError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -310,6 +310,7 @@ class TestCausesOutsideOfTheDatabase:
             redis.ConnectionError(),
             redis.TimeoutError(),
             redis.exceptions.OutOfMemoryError(),
+            redis.exceptions.NoPermissionError(),
             RedisPoolBusyError(),
             kombu.exceptions.OperationalError(),
             asyncpg.exceptions.ConnectionDoesNotExistError(),
@@ -470,6 +471,29 @@ class TestCausesInTheDatabase:
     async def test_outage(self, test_database: str, driver: str, statements: str) -> None:
         error = await self.error_of(driver, statements)
         assert problem_for(error).status_code == 503
+
+    def test_a_connection_that_was_lost_in_a_savepoint(self, test_database: str) -> None:
+        """As that of a message's handler, whose error stops no other handler."""
+        engine = create_engine(settings.SYNC_DATABASE_URL, connect_args=settings.sync_connect_args)
+        with engine.connect() as connection:
+            connection.begin()
+            with pytest.raises(DBAPIError), connection.begin_nested():
+                connection.execute(text(self.OUTAGES["terminated"]))
+            with pytest.raises(PendingRollbackError) as caught:
+                connection.execute(text("SELECT 1"))
+        engine.dispose()
+        assert problem_for(caught.value).status_code == 503
+
+    async def test_a_statement_without_an_answer_has_words_for_the_log(
+        self, test_database: str
+    ) -> None:
+        patience = settings.database_connect_args | {"command_timeout": 0.1}
+        engine = create_async_engine(settings.DATABASE_URL, connect_args=patience)
+        async with engine.connect() as connection:
+            with pytest.raises(TimeoutError) as caught:
+                await connection.execute(text("SELECT pg_sleep(5)"))
+        await engine.dispose()
+        assert first_line(caught.value) == "no answer in time"
 
     async def test_parameter_that_the_driver_refuses(self, test_engine: AsyncEngine) -> None:
         async with test_engine.connect() as connection:
