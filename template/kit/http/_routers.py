@@ -14,9 +14,10 @@ principal, so neither shows more than up or down.
 """
 
 import asyncio
+import logging
 import signal
 from codecs import BOM_UTF8
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from copy import copy
 from http import HTTPStatus
@@ -45,6 +46,7 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
+from kit.causes import first_line
 from kit.discovery import import_modules, last_line_in
 from kit.errors import RETRY_AFTER_SECONDS, Problem
 from kit.extensions import ExtensionError, load_extensions
@@ -55,6 +57,8 @@ from kit.queue import enqueue, ping
 from kit.redis import RedisPoolBusyError, redis_client, run_redis_call
 from kit.security import Serves, require_principal, serve_anyone, serves
 from kit.settings import StartupError, settings
+
+logger = logging.getLogger(__name__)
 
 BYTES_OF_A_VALUE = 16
 """A body may have one value for so many of the bytes that its route takes."""
@@ -221,26 +225,34 @@ class HealthCheck:
         return self._running.result()
 
     async def _check(self) -> DependencyHealth:
-        started = monotonic()
+        started, said = monotonic(), "works again"
         try:
             await self._ping()
-        except (PoolTimeoutError, RedisPoolBusyError):
-            result = DependencyHealth(state="down", reason="busy")
-        except ReadOnlyError:
-            result = DependencyHealth(state="down", reason="read-only")
-        except TimeoutError:
-            result = DependencyHealth(state="down", reason="timeout")
-        except Exception:  # noqa: BLE001 (after any error, the dependency counts as down)
-            result = DependencyHealth(state="down", reason="unreachable")
+        except Exception as error:  # noqa: BLE001 (after any error, the dependency counts as down)
+            reason = next(_REASONS[kind] for kind in type(error).__mro__ if kind in _REASONS)
+            result = DependencyHealth(state="down", reason=reason)
+            said = f"{type(error).__name__}: {first_line(error)}"
         else:
             milliseconds = round((monotonic() - started) * 1000, 1)
             result = DependencyHealth(state="up", latency_ms=milliseconds)
+        # Once an outage: where a balancer sends no requests meanwhile, nothing else says why.
+        if result.reason != (self._latest and self._latest.reason):
+            logger.warning("%s: %s", self._ping.__name__, said)
         self._latest, self._checked_at = result, monotonic()
         return result
 
 
 class ReadOnlyError(Exception):
     """The database takes no writes, though it answers."""
+
+
+_REASONS: Mapping[type, Any] = {
+    PoolTimeoutError: "busy",
+    RedisPoolBusyError: "busy",
+    ReadOnlyError: "read-only",
+    TimeoutError: "timeout",
+    Exception: "unreachable",
+}
 
 
 async def ping_database() -> None:

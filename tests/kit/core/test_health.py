@@ -63,6 +63,9 @@ class Pings:
         await self.release.wait()
 
 
+async def ping() -> None: ...
+
+
 async def fail() -> None:
     raise ConnectionRefusedError("10.1.2.3 port 5432, password hunter2")
 
@@ -85,6 +88,28 @@ class TestReady:
         assert checks["database"]["state"] == "up"
         assert "10.1.2.3" not in answer.text
         assert "hunter2" not in answer.text
+
+    async def test_the_log_says_why_once_an_outage(
+        self,
+        http: httpx.AsyncClient,
+        fresh_checks: dict[str, HealthCheck],
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """Where a balancer sends no requests to what is not ready, nothing else names the cause."""
+        monkeypatch.setattr(health, "HEALTH_CACHE_SECONDS", 0)
+        pings = [ping, fail, fail, fail, ping, ping]
+
+        async def ping_server() -> None:
+            await pings.pop(0)()
+
+        fresh_checks["redis"] = HealthCheck(ping_server)
+        for _ in range(6):
+            await http.get("/health/ready")
+        assert [each.message for each in caplog.records if each.name == health.__name__] == [
+            "ping_server: ConnectionRefusedError: 10.1.2.3 port 5432, password hunter2",
+            "ping_server: works again",
+        ]
 
     async def test_a_full_pool_is_busy(
         self, http: httpx.AsyncClient, fresh_checks: dict[str, HealthCheck]
