@@ -31,7 +31,7 @@ class Metric(NamedTuple):
 
 
 STACK_METRICS = {
-    "stack.up": Metric("gauge", "1", "Whether the server answered: 1 or 0."),
+    "stack.up": Metric("gauge", "1", "Whether the server answered, and takes writes: 1 or 0."),
     "stack.queue.waiting": Metric("gauge", "{task}", "Tasks that wait in the queue."),
     "stack.queue.oldest.age": Metric("gauge", "s", "Time since the oldest of them was sent."),
     "stack.tasks.unacknowledged": Metric("gauge", "{task}", "Tasks that workers run or keep."),
@@ -101,7 +101,8 @@ stack_metrics = StackMetrics()
 def stack_points(status: ServiceStatus) -> Iterator[Point]:
     """All values of `STACK_METRICS`."""
     for server, reading in (("redis", status.redis), ("postgresql", status.database)):
-        yield "stack.up", int(reading is not None), {"server": server}
+        is_up = reading is not None and not getattr(reading, "is_read_only", False)
+        yield "stack.up", int(is_up), {"server": server}
         if reading:
             yield from _connection_points(server, reading.connections)
     if status.redis:

@@ -266,7 +266,7 @@ async def _panels_of_extensions() -> AsyncIterator[Panel]:
 
 def _panels(status: ServiceStatus) -> Iterator[Panel]:
     if status.problems:
-        yield Panel("Not reached", [Row(*each, "down") for each in status.problems.items()])
+        yield Panel("Not in order", [Row(*each, "down") for each in status.problems.items()])
     if newest := newer_release():
         yield Panel("Update", [Row(f"{newest} is there", "uvx copier update")])
     yield Panel("Processes", [*_processes(status)])

@@ -12,7 +12,7 @@ from functools import cache
 from time import monotonic
 from typing import Any
 
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, text
 
 from kit.causes import first_line
 from kit.connections import Census, count_postgres, count_redis
@@ -44,6 +44,7 @@ class DatabaseReading:
     backlogs: tuple[Backlog, ...]
     missing_migrations: tuple[str, ...]
     """Heads of the code that are not applied."""
+    is_read_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class ServiceStatus:
     redis: RedisReading | None
     database: DatabaseReading | None
     problems: Mapping[str, str] = field(default_factory=dict)
-    """Why `redis` or `database` could not be read."""
+    """Why `redis` or `database` could not be read, or takes no writes."""
 
 
 async def read_status(max_age: float = MAX_AGE_SECONDS) -> ServiceStatus:
@@ -85,6 +86,8 @@ class StatusReader:
             _or_problem("redis", _read_redis, problems),
             _or_problem("database", _read_database, problems),
         )
+        if database and database.is_read_only:
+            problems["database"] = "it is read-only"
         status = ServiceStatus(redis, database, problems)
         self._latest = monotonic(), status
         return status
@@ -118,6 +121,7 @@ async def _read_database() -> DatabaseReading:
             await count_postgres(connection),
             tuple(await connection.run_sync(read_backlogs)),
             tuple(state.missing),
+            await connection.scalar(text("SHOW transaction_read_only")) == "on",
         )
 
 

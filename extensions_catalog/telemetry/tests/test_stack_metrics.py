@@ -83,6 +83,13 @@ async def test_all_that_are_described_are_there_and_no_others(busy: ServiceStatu
     assert {name for name, _, _ in pool_points()} == POOL_METRICS.keys()
 
 
+async def test_a_database_that_takes_no_writes_is_not_up(busy: ServiceStatus) -> None:
+    assert busy.database
+    found = values(replace(busy, database=replace(busy.database, is_read_only=True)))
+    assert found["stack.up", "postgresql"] == 0
+    assert found["stack.migrations.missing",] == 1
+
+
 async def test_of_a_server_that_is_away_only_that_is_told(busy: ServiceStatus) -> None:
     found = values(replace(busy, redis=None))
     assert found["stack.up", "redis"] == 0

@@ -15,6 +15,7 @@ from app.core.celery import celery_app
 from app.core.config import settings
 from kit import status as status_module
 from kit.database import name_connections
+from kit.places import service
 from kit.process import PoolUse, pool_use
 from kit.queue import QueueStatus, ping, read_redis_status
 from kit.redis import count_event, queue_keys
@@ -230,6 +231,21 @@ class TestReading:
         assert status.redis is None
         assert status.database
         assert "ConnectionError" in status.problems["redis"]
+
+    async def test_a_database_that_is_read_only_is_a_problem(
+        self, emptied_engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        options = {**settings.database_connect_args}
+        options["server_settings"] = {
+            **options.get("server_settings", {}),
+            "default_transaction_read_only": "on",
+        }
+        read_only = create_async_engine(settings.DATABASE_URL, connect_args=options)
+        monkeypatch.setattr(service.module("core.database"), "engine", read_only)
+        status = await read_status(max_age=0)
+        await read_only.dispose()
+        assert status.database
+        assert status.problems == {"database": "it is read-only"}
 
     async def test_a_database_that_does_not_answer_leaves_redis(
         self, emptied_engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch

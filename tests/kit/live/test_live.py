@@ -138,7 +138,7 @@ class TestPanels:
 
         monkeypatch.setattr(live, "read_status", read)
         await board.refresh()
-        assert self.rows(board, "Not reached") == {"redis": ("ConnectionError: refused", "down")}
+        assert self.rows(board, "Not in order") == {"redis": ("ConnectionError: refused", "down")}
 
     async def test_migrations_that_are_missing(
         self, board: Board, monkeypatch: pytest.MonkeyPatch
