@@ -128,7 +128,7 @@ _REMEDIES_FOR_REDIS = {
     "CERTIFICATE_VERIFY_FAILED": "Name the server's certificate in REDIS_CA_FILE or, where the "
     "provider has none to download, set REDIS_TLS_VERIFY=false.",
     "max number of clients": "End what else is connected to it, or choose a larger plan.",
-    "no permissions": "Give that user the command, in the provider's dashboard or with ACL SETUSER.",
+    "no permissions": "Give that user the command, at the provider or with ACL SETUSER.",
     "": "Start it, or correct REDIS_URL, REDIS_HOST, REDIS_PORT and REDIS_PASSWORD.",
 }
 """By a part of the server's message."""

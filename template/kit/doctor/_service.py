@@ -449,6 +449,33 @@ SELECT least(
     (SELECT nullif(rolconnlimit, -1) FROM pg_roles WHERE rolname = current_user))
 """
 
+LONG_TRANSACTION_SECONDS = 900
+SHORT_TRANSACTION_SECONDS = 5
+"""After which a transaction that others wait for is reported."""
+_HOLDERS = """
+SELECT held.pid, held.application_name, coalesce(held.state, 'of another user'),
+    coalesce(extract(epoch FROM clock_timestamp() - held.xact_start), :long)::int AS seconds,
+    count(waiting.pid)
+FROM pg_stat_activity held
+LEFT JOIN pg_stat_activity waiting ON held.pid = ANY (pg_blocking_pids(waiting.pid))
+WHERE held.datname = current_database() AND held.pid <> pg_backend_pid()
+    AND held.backend_type = 'client backend' AND cardinality(pg_blocking_pids(held.pid)) = 0
+GROUP BY 1, 2, 3, 4, held.xact_start
+HAVING held.xact_start < clock_timestamp() - :long * interval '1 s' OR count(waiting.pid) > 0
+    AND coalesce(held.xact_start < clock_timestamp() - :short * interval '1 s', true)
+ORDER BY count(waiting.pid) DESC, seconds DESC
+"""
+
+SEQUENCE_WARNING = 0.8
+_SEQUENCES = """
+SELECT format('%I.%I', nspname, relname), refobjid::regclass::text, quote_ident(attname), seqmax
+FROM pg_sequence JOIN pg_class ON pg_class.oid = seqrelid
+JOIN pg_namespace ON pg_namespace.oid = relnamespace
+JOIN pg_depend ON objid = seqrelid AND classid = 'pg_class'::regclass AND deptype IN ('a', 'i')
+JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid
+WHERE pg_has_role(relowner, 'USAGE') ORDER BY 1
+"""
+
 SEARCHED_WITHOUT_INDEX = 200_000
 """Rows of a table up to which a search reads all of them within 0.2 s."""
 _UNINDEXED = """
@@ -490,6 +517,35 @@ def _database_writable(connection: Connection) -> Iterator[Finding]:
             "after the other: `SET default_transaction_read_only = off;` "
             f"`ALTER DATABASE {name} RESET default_transaction_read_only;`",
         )
+
+
+@check("locks", "no transaction holds others up, or is open for long", "database")
+def _locks(connection: Connection) -> Iterator[Finding]:
+    asked = {"long": LONG_TRANSACTION_SECONDS, "short": SHORT_TRANSACTION_SECONDS}
+    for pid, name, state, seconds, waiting in connection.execute(text(_HOLDERS), asked):
+        yield warning(
+            f"process {pid} of the database ({name or 'without a name'}, {state}) has a "
+            f"transaction open for {seconds} s, and {waiting} others wait for its locks",
+            f"If it is not meant, end it: `SELECT pg_terminate_backend({pid})`",
+        )
+
+
+@check("sequences", "sequences are ahead of their columns", "database", production=True)
+def _sequences(connection: Connection) -> Iterator[Finding]:
+    for name, table, column, most in connection.execute(text(_SEQUENCES)).all():
+        # S608: PostgreSQL has quoted the names.
+        query = f"SELECT (SELECT max({column}) FROM {table}), last_value FROM {name}"  # noqa: S608
+        largest, last = connection.execute(text(query)).one()
+        if largest is not None and largest > last:
+            yield problem(
+                f"{name} is at {last}, and {table} has {largest} already: new rows are refused",
+                f"`SELECT setval('{name}', (SELECT max({column}) FROM {table}))`",  # noqa: S608
+            )
+        elif last > SEQUENCE_WARNING * most:
+            yield warning(
+                f"{name} has used up {last} of {most} numbers; then new rows are refused",
+                f"Make {table}.{column} a `BigInteger`, as a type that is changed in production.",
+            )
 
 
 @check("migrations", "the database is at the code's heads", "database")

@@ -105,15 +105,17 @@ def test_a_redis_that_cannot_be_used_is_one_line_with_the_remedy(
     assert re.search(f"problem  redis: {expected}", doctor), doctor
 
 
-@pytest.mark.parametrize(
-    "command", ["token create x", "token revoke x", "admin_password set x", "admin_password revoke x"]
-)
+CHANGES = ("token create x", "token revoke x", "admin_password set x", "admin_password revoke x")
+
+
+@pytest.mark.parametrize("command", CHANGES)
 def test_a_database_that_refuses_is_one_line_that_names_the_doctor(command: str) -> None:
     with own_database() as environment:
         assert run("token list", **environment).returncode == 0  # which migrates
         with database_engine(environment["POSTGRES_DB"]).connect() as connection:
             name = connection.dialect.identifier_preparer.quote(environment["POSTGRES_DB"])
-            connection.execute(text(f"ALTER DATABASE {name} SET default_transaction_read_only = on"))
+            read_only = f"ALTER DATABASE {name} SET default_transaction_read_only = on"
+            connection.execute(text(read_only))
         result = run(command, **environment)
     assert result.returncode == 1
     [line] = result.stderr.splitlines()
