@@ -141,6 +141,7 @@ formparsers._user_safe_decode = _decode  # type: ignore[assignment]  # noqa: SLF
 
 HEALTH_TIMEOUT_SECONDS = 2.0
 """Timeout of one check; probes themselves time out after a few seconds."""
+WORKS = "works again"
 HEALTH_CACHE_SECONDS = 1.0
 """How long a check's result is cached, so that many probes cost as much as one."""
 
@@ -211,6 +212,7 @@ class HealthCheck:
         self._ping = ping
         self._running: asyncio.Task[DependencyHealth] | None = None
         self._latest: DependencyHealth | None = None
+        self._said = WORKS
         self._checked_at = 0.0
 
     async def health(self) -> DependencyHealth:
@@ -225,7 +227,7 @@ class HealthCheck:
         return self._running.result()
 
     async def _check(self) -> DependencyHealth:
-        started, said = monotonic(), "works again"
+        started, said = monotonic(), WORKS
         try:
             await self._ping()
         except Exception as error:  # noqa: BLE001 (after any error, the dependency counts as down)
@@ -235,9 +237,10 @@ class HealthCheck:
         else:
             milliseconds = round((monotonic() - started) * 1000, 1)
             result = DependencyHealth(state="up", latency_ms=milliseconds)
-        # Once an outage: where a balancer sends no requests meanwhile, nothing else says why.
-        if result.reason != (self._latest and self._latest.reason):
+        # Where a balancer sends no requests meanwhile, no other line says why.
+        if said != self._said:
             logger.warning("%s: %s", self._ping.__name__, said)
+            self._said = said
         self._latest, self._checked_at = result, monotonic()
         return result
 

@@ -89,7 +89,7 @@ class TestReady:
         assert "10.1.2.3" not in answer.text
         assert "hunter2" not in answer.text
 
-    async def test_the_log_says_why_once_an_outage(
+    async def test_the_log_says_why_once_a_cause(
         self,
         http: httpx.AsyncClient,
         fresh_checks: dict[str, HealthCheck],
@@ -98,15 +98,16 @@ class TestReady:
     ) -> None:
         """Where a balancer sends no requests to what is not ready, nothing else names the cause."""
         monkeypatch.setattr(health, "HEALTH_CACHE_SECONDS", 0)
-        pings = [ping, fail, fail, fail, ping, ping]
+        pings = [ping, be_busy, fail, fail, fail, ping, ping]
 
         async def ping_server() -> None:
             await pings.pop(0)()
 
         fresh_checks["redis"] = HealthCheck(ping_server)
-        for _ in range(6):
+        for _ in range(7):
             await http.get("/health/ready")
         assert [each.message for each in caplog.records if each.name == health.__name__] == [
+            "ping_server: TimeoutError: ()",
             "ping_server: ConnectionRefusedError: 10.1.2.3 port 5432, password hunter2",
             "ping_server: works again",
         ]
