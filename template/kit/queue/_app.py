@@ -41,6 +41,7 @@ from kit.places import service
 from kit.process import configure_logging, mask_secrets, this_process
 from kit.redis import (
     BACKEND,
+    BROKER_ATTEMPTS,
     CONNECT_TIMEOUT,
     CONTROL,
     DELIVERY_COUNT,
@@ -74,15 +75,13 @@ RedBeat's default is 25 minutes.
 RESTORE_INTERVAL = 10
 """Seconds between two sweeps for tasks that were not finished within the visibility timeout."""
 
-BROKER_ATTEMPTS = {"max_retries": 3, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.5}
-"""A sender gets an error within a second when Redis is lost; kombu would retry without end."""
-
 
 class _Dispatcher(EventDispatcher):
     """Sends events, of which Flower shows the errors, without the settings' secrets."""
 
     def send(self, type: str, *arguments: Any, **fields: Any) -> Any:  # noqa: A002 (Celery's name)
-        """Send an event."""
+        """Send an event; one that cannot be sent is kept until the worker has connected again."""
+        fields["retry"] = False  # without end, in the loop that notices that the worker is to stop
         for name in ("exception", "traceback"):
             if fields.get(name):
                 fields[name] = mask_secrets(str(fields[name]))

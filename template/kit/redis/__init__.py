@@ -12,6 +12,7 @@ from kit.redis._pool import (
 )
 from kit.redis._transport import (
     BACKEND,
+    BROKER_ATTEMPTS,
     CONTROL,
     DEAD_LETTERS_KEY,
     DELIVERY_COUNT,

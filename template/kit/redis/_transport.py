@@ -18,11 +18,13 @@ after the visibility timeout.
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from queue import Empty
+from types import SimpleNamespace
 from typing import Any
 
 import redis
@@ -624,11 +626,21 @@ class Backend(SyncBackendMixin, _CeleryBackend):  # type: ignore[misc]
         return payload
 
 
+BROKER_ATTEMPTS = {"max_retries": 3, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.5}
+"""A sender gets an error within a second when Redis is lost; kombu would retry without end."""
+
+
 class Mailbox(_KombuMailbox):  # type: ignore[misc]
     """Remote control of workers, which polls for their answers through the shared pool.
 
     kombu's own waits for them on a connection for each caller, and keeps it for the next question.
     """
+
+    @contextmanager
+    def producer_or_acquire(self, producer: Any = None, channel: Any = None) -> Iterator[Any]:
+        """Lend a producer that gives up as other senders do."""
+        with super().producer_or_acquire(producer, channel) as lent:
+            yield SimpleNamespace(publish=partial(lent.publish, retry_policy=BROKER_ATTEMPTS))
 
     def _collect(
         self,

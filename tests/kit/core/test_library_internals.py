@@ -76,7 +76,7 @@ OVERRIDDEN: list[tuple[type, type, set[str]]] = [
     (Consumer, CeleryConsumer, {"on_unknown_task"}),
     (redis_transport.Poller, kombu_redis.MultiChannelPoller, {"get"}),
     (redis_transport.Transport, kombu_redis.Transport, {"Channel", "connection_errors"}),
-    (redis_transport.Mailbox, KombuMailbox, {"_collect"}),
+    (redis_transport.Mailbox, KombuMailbox, {"_collect", "producer_or_acquire"}),
     (redis_transport.Control, CeleryControl, {"Mailbox"}),
     (
         redis_transport.Backend,
@@ -457,6 +457,16 @@ class TestRemoteControl:
         assert type(celery_app.control) is redis_transport.Control
         control: Any = celery_app.control
         assert type(control.mailbox) is redis_transport.Mailbox
+
+    def test_kombu_sends_by_producer_or_acquire_and_without_end(
+        self, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lent = record(monkeypatch, KombuMailbox, "producer_or_acquire")
+        app = Celery("asking", set_as_current=False, broker=server.url, control=CeleryControl)
+        app.control.revoke("a task")
+        assert len(lent) == 1
+        app.close()
+        assert "retry=True" in inspect.getsource(KombuMailbox._publish)
 
     def test_kombu_collects_answers_with_collect(
         self, server: RedisServer, monkeypatch: pytest.MonkeyPatch

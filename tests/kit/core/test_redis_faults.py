@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from kombu.exceptions import OperationalError
 
 from app.core.celery import celery_app
 from app.core.config import settings
@@ -16,7 +17,7 @@ from kit.queue._app import BEAT_LOCK_SECONDS, BEAT_LOOP_SECONDS, RESTORE_INTERVA
 from kit.queue._tasks import ping
 from kit.redis._pool import SOCKET_TIMEOUT
 from kit.redis._transport import WAITING_CHECK_INTERVAL
-from kit.testing._processes import QueueProcess, RedisServer
+from kit.testing._processes import QueueProcess, RedisServer, free_port
 from kit.tests.devservices.project import wait_until
 from kit.tests.faulty_link import FaultyLink
 from kit.tests.watched_service import START_SECONDS, Senders, WatchedService, tick_each_second
@@ -38,6 +39,10 @@ SHORT_VISIBILITY = {
 REDELIVERY_SECONDS = VISIBILITY_SECONDS + RESTORE_INTERVAL
 """Longest time from a task's first start to its second, when its worker was lost."""
 
+EVENTS_ENABLE_SECONDS = 6
+"""Within which Flower asks workers for events again."""
+HEARTBEAT_EVENT_SECONDS = 2
+"""How often a worker sends the event that it is alive."""
 CHILD_CHECK_SECONDS = 5
 """How often Celery looks whether a worker's children are alive."""
 NOTICE_WAITING_SECONDS = 1 + 2 * WAITING_CHECK_INTERVAL + SLACK_SECONDS
@@ -125,6 +130,25 @@ def test_redis_is_a_replica_for_a_while(tmp_path: Path, environment: dict[str, s
         logger.info("works again after %s", service.seconds_until_works(limit=15))
 
 
+def test_without_redis_remote_control_gives_up_and_flower_ends(
+    use_redis: Callable[..., RedisServer],
+) -> None:
+    server = use_redis()
+    environment = {"REDIS_URL": server.url, "FLOWER_PORT": str(free_port())}
+    with QueueProcess("flower", **environment) as flower:
+        flower.wait_for("Connected to redis")
+        server.kill()
+        flower.wait_for("Redis is lost")
+        time.sleep(EVENTS_ENABLE_SECONDS)  # meanwhile it tells workers to send events
+        began = time.monotonic()
+        with pytest.raises(OperationalError):
+            celery_app.control.revoke("a task")
+        assert time.monotonic() - began < SLACK_SECONDS
+        os.kill(flower.pid, signal.SIGTERM)
+        flower.exit_status()
+        assert time.monotonic() - began < 2 * SLACK_SECONDS
+
+
 class TestDeadLink:
     """Packets vanish and nobody is told, as when a firewall forgets its connections."""
 
@@ -154,6 +178,22 @@ class TestDeadLink:
             assert seconds["worker"] < NOTICE_WAITING_SECONDS
             assert seconds["beat"] < BEAT_LOCK_SECONDS + BEAT_LOOP_SECONDS
             assert sent <= service.runs().keys()
+
+    def test_a_worker_that_is_told_to_end_ends(
+        self, use_redis: Callable[..., RedisServer], tmp_path: Path
+    ) -> None:
+        server = use_redis()
+        with (
+            FaultyLink(server.port) as link,
+            QueueProcess("worker", "--task-events", REDIS_URL=link.url) as worker,
+        ):
+            worker.wait_for("ready.")
+            link.cut()
+            time.sleep(2 * HEARTBEAT_EVENT_SECONDS)  # one is being sent
+            began = time.monotonic()
+            os.kill(worker.pid, signal.SIGTERM)
+            assert worker.exit_status() == 0
+            assert time.monotonic() - began < 3 * SOCKET_TIMEOUT + SLACK_SECONDS
 
     def test_a_task_that_ends_meanwhile_runs_once_and_the_worker_goes_on(
         self, use_redis: Callable[..., RedisServer], tmp_path: Path
