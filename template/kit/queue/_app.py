@@ -93,7 +93,19 @@ class _Events(Events):
 
 
 class _Task(Task[..., Any]):
-    """A task whose delivery is repeated when its retry cannot be sent; Celery's is dropped."""
+    """A task that is delivered again where Celery would drop it.
+
+    That is when its retry cannot be sent, and when its arguments are those of another release.
+    """
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """Run the task."""
+        if self.request.delivery_info and not self.request.is_eager:
+            try:
+                self.__header__(*arguments, **options)
+            except TypeError as error:
+                raise Reject(error, requeue=True) from error
+        return super().__call__(*arguments, **options)
 
     def retry(self, *arguments: Any, **options: Any) -> Any:
         """Send the task once more."""

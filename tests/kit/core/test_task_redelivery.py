@@ -386,6 +386,20 @@ def test_a_retry_begins_to_count_anew(start: Start, tmp_path: Path) -> None:
     assert task.get(timeout=SECONDS) == [0, 1, 2, 0, 1, 2], worker.output
 
 
+class TestArgumentsOfAnotherRelease:
+    """A new sender's task meets an old worker, or the reverse."""
+
+    @pytest.mark.parametrize("name", ["tests.run_for", "tests.die_and_retry"], ids=["", "bound"])
+    def test_become_a_dead_letter(self, start: Start, tmp_path: Path, name: str) -> None:
+        worker = start()
+        task = celery_app.send_task(name, kwargs={"path": str(tmp_path / "runs"), "new": 1})
+        with pytest.raises(Exception, match=f"given up after {DELIVERIES} deliveries"):
+            task.get(timeout=SECONDS)
+        worker.wait_for("unexpected keyword argument 'new'")
+        wait_for_letters(1)
+        assert not (tmp_path / "runs").exists()
+
+
 class TestRetryThatCannotBeSent:
     """Celery drops the task, as if its retry were on its way."""
 
