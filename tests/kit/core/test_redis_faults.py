@@ -137,6 +137,8 @@ def test_without_redis_remote_control_gives_up_and_flower_ends(
     environment = {"REDIS_URL": server.url, "FLOWER_PORT": str(free_port())}
     with QueueProcess("flower", **environment) as flower:
         flower.wait_for("Connected to redis")
+        time.sleep(EVENTS_ENABLE_SECONDS)  # the connections were used
+        celery_app.control.revoke("another task")
         server.kill()
         flower.wait_for("Redis is lost")
         time.sleep(EVENTS_ENABLE_SECONDS)  # meanwhile it tells workers to send events
@@ -188,8 +190,9 @@ class TestDeadLink:
             QueueProcess("worker", "--task-events", REDIS_URL=link.url) as worker,
         ):
             worker.wait_for("ready.")
+            time.sleep(2 * HEARTBEAT_EVENT_SECONDS)  # the connection for them was used
             link.cut()
-            time.sleep(2 * HEARTBEAT_EVENT_SECONDS)  # one is being sent
+            time.sleep(3 * HEARTBEAT_EVENT_SECONDS)  # one is being sent
             began = time.monotonic()
             os.kill(worker.pid, signal.SIGTERM)
             assert worker.exit_status() == 0
