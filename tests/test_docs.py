@@ -266,6 +266,21 @@ def test_the_factory_that_is_shown_is_that_of_the_example() -> None:
     assert f"```python\n{factory.read_text(encoding='utf-8')}```\n" in page
 
 
+def test_a_restore_ends_each_outbox_of_the_catalogue() -> None:
+    page = (REPOSITORY / "docs" / "stack" / "deployment.md").read_text(encoding="utf-8")
+    ended = dict(re.findall(r"UPDATE (\w+) SET state = (.*);", page))
+    outboxes = set()
+    for models in (REPOSITORY / "extensions_catalog").glob("*/models.py"):
+        text = models.read_text(encoding="utf-8")
+        parts = re.split(r'__tablename__ = "(\w+)"', text)
+        for name, rest in zip(parts[1::2], parts[2::2], strict=True):
+            if "due_index()" in rest or "DUE_COLUMN" in rest:
+                outboxes.add(name)
+                for state in re.findall(r"'(\w+)'", ended.get(name, "").replace("'restored'", "")):
+                    assert f'= "{state}"' in text, f"{name} has no state {state}"
+    assert outboxes == ended.keys()
+
+
 def test_checks_of_the_doctor() -> None:
     assert doctor_page.written_table() == doctor_page.table(), "run python -m tests.doctor_page"
 
