@@ -98,6 +98,9 @@ class _Task(Task[..., Any]):
     That is when its retry cannot be sent, and when its arguments are those of another release.
     """
 
+    __header__: Callable[..., Any]
+    """Celery's, with the parameters of the task's function."""
+
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """Run the task."""
         if self.request.delivery_info and not self.request.is_eager:
