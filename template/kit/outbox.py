@@ -232,7 +232,7 @@ class Outbox(Generic[Row]):
         """
         now = func.statement_timestamp()  # a test's whole transaction has one `now()`
         due = (
-            select(self.model)
+            select(self.model, now)
             .where(col(self.model.state).in_(UNFINISHED), col(self.model.due_at) <= now)
             .order_by(col(self.model.due_at), col(self.model.id))
             .limit(1)
@@ -240,9 +240,10 @@ class Outbox(Generic[Row]):
         )
         while True:
             with service.sync_session_maker() as session:
-                row = session.exec(due).first()
-                if row is None:
+                found = session.exec(due).first()
+                if found is None:
                     return None
+                row, began = found  # by the database's clock, which ends the lease
                 if row.state == OutboxState.SENDING:
                     self._log(logging.WARNING, row, "its worker was lost, maybe after sending it")
                 outcome = self.refuse(session, row)
@@ -250,7 +251,7 @@ class Outbox(Generic[Row]):
                     outcome = Outcome(OutboxState.FAILED, "the worker of the last attempt was lost")
                 if outcome is None:
                     row.state, row.attempts = OutboxState.SENDING, row.attempts + 1
-                    row.due_at = _in(self.lease)
+                    row.due_at = began + timedelta(seconds=self.lease)
                     session.commit()
                     return row
                 self._apply(session, row, outcome)

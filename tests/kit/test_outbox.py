@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -303,6 +304,23 @@ class TestLeases:
         assert sum(count > 0 for count in counts) > 1, "only one of them has worked"
         assert sum(counts) == 60
         assert sorted(sent, key=int) == [str(number) for number in range(60)]
+
+    @pytest.mark.parametrize("hours", [-1, 1])
+    def test_a_clock_that_is_wrong_ends_no_lease(
+        self, session: Session, monkeypatch: pytest.MonkeyPatch, hours: int
+    ) -> None:
+        class Wrong(datetime):
+            @classmethod
+            def now(cls, tz: Any = None) -> Any:
+                return datetime.now(tz) + timedelta(hours=hours)
+
+        [row] = add(session, "book")
+        monkeypatch.setattr("kit.outbox.datetime", Wrong)
+        assert outbox.claim()
+        assert outbox.claim() is None
+        session.refresh(row)
+        assert row.due_at
+        assert abs((row.due_at - datetime.now(UTC)).total_seconds() - outbox.lease) < 30
 
     def test_a_row_that_another_worker_is_claiming_is_passed_over(self, session: Session) -> None:
         first, second = add(session, "book", "lamp")
