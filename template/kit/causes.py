@@ -134,13 +134,13 @@ _REMEDIES_FOR_REDIS = {
 """By a part of the server's message."""
 
 
-def explain(outage: BaseException) -> str:
-    """Why a command failed, in one line with the remedy."""
-    said = first_line(outage)
+def explain(outage: BaseException) -> tuple[str, str]:
+    """Why a command failed, and the remedy."""
+    said = first_line(outage).rstrip(".")
     if type(outage).__module__.startswith(("redis.", "kombu.")):
         remedy = next(each for part, each in _REMEDIES_FOR_REDIS.items() if part in said)
-        return f"Redis cannot be used ({said}). {remedy}"
-    return f"a server failed ({said}). `make doctor` names the cause and the remedy."
+        return f"Redis cannot be used ({said}).", remedy
+    return f"a server failed ({said}).", "`make doctor` names the cause and the remedy."
 
 
 def _is_outage(error: BaseException) -> bool:

@@ -34,7 +34,7 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
 
         if not is_outage(error):
             raise
-        sys.exit(f"error: {explain(error)}")
+        sys.exit(f"error: {' '.join(explain(error))}")
     sys.exit(status)
 
 

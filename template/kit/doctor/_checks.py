@@ -224,7 +224,7 @@ class _Examination:
         try:
             self.run("redis", read_redis_status())
         except RedisError as error:
-            self.found["redis"] = [_problem(explain(error))]
+            self.found["redis"] = [problem(*explain(error))]
 
 
 def _problem(message: str) -> Finding:
