@@ -473,7 +473,8 @@ FROM pg_sequence JOIN pg_class ON pg_class.oid = seqrelid
 JOIN pg_namespace ON pg_namespace.oid = relnamespace
 JOIN pg_depend ON objid = seqrelid AND classid = 'pg_class'::regclass AND deptype IN ('a', 'i')
 JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid
-WHERE pg_has_role(relowner, 'USAGE') ORDER BY 1
+WHERE pg_has_role(relowner, 'USAGE') AND seqincrement > 0
+    AND atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) ORDER BY 1
 """
 
 SEARCHED_WITHOUT_INDEX = 200_000
@@ -525,7 +526,7 @@ def _locks(connection: Connection) -> Iterator[Finding]:
     for pid, name, state, seconds, waiting in connection.execute(text(_HOLDERS), asked):
         yield warning(
             f"process {pid} of the database ({name or 'without a name'}, {state}) has a "
-            f"transaction open for {seconds} s, and {waiting} others wait for its locks",
+            f"transaction open for {seconds} s, for whose locks {waiting} others wait",
             f"If it is not meant, end it: `SELECT pg_terminate_backend({pid})`",
         )
 
@@ -534,9 +535,9 @@ def _locks(connection: Connection) -> Iterator[Finding]:
 def _sequences(connection: Connection) -> Iterator[Finding]:
     for name, table, column, most in connection.execute(text(_SEQUENCES)).all():
         # S608: PostgreSQL has quoted the names.
-        query = f"SELECT (SELECT max({column}) FROM {table}), last_value FROM {name}"  # noqa: S608
-        largest, last = connection.execute(text(query)).one()
-        if largest is not None and largest > last:
+        query = f"SELECT (SELECT max({column}) FROM {table}), last_value, is_called FROM {name}"  # noqa: S608
+        largest, last, is_used = connection.execute(text(query)).one()
+        if largest is not None and largest >= last + is_used:
             yield problem(
                 f"{name} is at {last}, and {table} has {largest} already: new rows are refused",
                 f"`SELECT setval('{name}', (SELECT max({column}) FROM {table}))`",  # noqa: S608

@@ -98,17 +98,16 @@ class _Task(Task[..., Any]):
     That is when its retry cannot be sent, and when its arguments are those of another release.
     """
 
-    __header__: Callable[..., Any]
-    """Celery's, with the parameters of the task's function."""
-
-    def __call__(self, *arguments: Any, **options: Any) -> Any:
-        """Run the task."""
-        if self.request.delivery_info and not self.request.is_eager:
-            try:
-                self.__header__(*arguments, **options)
-            except TypeError as error:
-                raise Reject(error, requeue=True) from error
-        return super().__call__(*arguments, **options)
+    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
+        """Check the arguments, by what Celery checks a sender's with."""
+        del task_id
+        accept = getattr(self, "__header__", None)
+        if accept is None or self.request.is_eager:
+            return
+        try:
+            accept(*args, **kwargs)
+        except TypeError as error:
+            raise Reject(error, requeue=True) from error
 
     def retry(self, *arguments: Any, **options: Any) -> Any:
         """Send the task once more."""

@@ -41,8 +41,6 @@ REDELIVERY_SECONDS = VISIBILITY_SECONDS + RESTORE_INTERVAL
 
 EVENTS_ENABLE_SECONDS = 6
 """Within which Flower asks workers for events again."""
-HEARTBEAT_EVENT_SECONDS = 2
-"""How often a worker sends the event that it is alive."""
 CHILD_CHECK_SECONDS = 5
 """How often Celery looks whether a worker's children are alive."""
 NOTICE_WAITING_SECONDS = 1 + 2 * WAITING_CHECK_INTERVAL + SLACK_SECONDS
@@ -180,24 +178,6 @@ class TestDeadLink:
             assert seconds["worker"] < NOTICE_WAITING_SECONDS
             assert seconds["beat"] < BEAT_LOCK_SECONDS + BEAT_LOOP_SECONDS
             assert sent <= service.runs().keys()
-
-    def test_a_worker_that_is_told_to_end_ends(
-        self, use_redis: Callable[..., RedisServer], tmp_path: Path
-    ) -> None:
-        server = use_redis()
-        with (
-            FaultyLink(server.port) as link,
-            QueueProcess("worker", "--task-events", REDIS_URL=link.url) as worker,
-        ):
-            worker.wait_for("ready.")
-            time.sleep(2 * HEARTBEAT_EVENT_SECONDS)  # the connection for them was used
-            link.cut()
-            time.sleep(3 * HEARTBEAT_EVENT_SECONDS)  # one is being sent
-            began = time.monotonic()
-            os.kill(worker.pid, signal.SIGTERM)
-            assert worker.exit_status() == 0
-            # Each step of its end that speaks to Redis waits for an answer.
-            assert time.monotonic() - began < 9 * SOCKET_TIMEOUT + SLACK_SECONDS
 
     def test_a_task_that_ends_meanwhile_runs_once_and_the_worker_goes_on(
         self, use_redis: Callable[..., RedisServer], tmp_path: Path
