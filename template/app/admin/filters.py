@@ -3,7 +3,7 @@
     class OrderStateFilter(EnumFilterBase):
         enum = OrderState
 
-A view names them in `column_filters`: `[OrderStateFilter(Order.state)]`. A filter of another kind
+A view names them in `column_filters`: `[OrderStateFilter("state")]`. A filter of another kind
 derives from `SimpleFilter`, with `choices` and `condition`.
 """
 
