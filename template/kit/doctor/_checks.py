@@ -123,8 +123,10 @@ def text_of(results: Sequence[Result], summary: Mapping[str, Any]) -> str:
     for finding, name in ((finding, each.id) for each in results for finding in each.findings):
         lines += _wrapped(f"{finding.level:<8} ", f"{name}: {finding.message}")
         lines += _wrapped(f"{'':<8} -> ", finding.remedy) if finding.remedy else []
-    score = "{passed} of {applicable} checks pass: {problems} problems, {warnings} warnings"
-    return "\n".join([*lines, score.format(**summary)])
+    counts = {kind: summary[kind] for kind in ("problems", "warnings")}
+    found = (f"{n} {kind[:-1] if n == 1 else kind}" for kind, n in counts.items())
+    score = "{passed} of {applicable} checks pass: ".format(**summary) + ", ".join(found)
+    return "\n".join([*lines, score])
 
 
 def _wrapped(start: str, message: str) -> list[str]:

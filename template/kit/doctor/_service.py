@@ -501,7 +501,7 @@ def _database(connection: Connection) -> Iterator[Finding]:
             f"Upgrade the server to PostgreSQL {OLDEST_POSTGRES} or newer.",
         )
     else:
-        yield fine(f"PostgreSQL {version}, {settings.pooler_mode} pooler")
+        yield fine(f"PostgreSQL {version}, pooler mode {settings.pooler_mode}")
 
 
 @check("database-writable", "the database takes writes", "database")

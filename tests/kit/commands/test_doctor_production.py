@@ -1066,10 +1066,11 @@ class TestCommand:
         assert doctor.main(["--production", *(["--strict"] if strict else [])]) == status
 
         *_, last = capsys.readouterr().out.splitlines()
-        found = re.fullmatch(r"(\d+) of (\d+) checks pass: (\d) problems, (\d) warnings", last)
+        found = re.fullmatch(r"(\d+) of (\d+) checks pass: (\d) problems?, (\d) warnings?", last)
         assert found
         passed, applicable, problems, warnings = map(int, found.groups())
         assert applicable - passed == problems + warnings == len(changes)
+        assert ("problem," in last, last.endswith("warning")) == (problems == 1, warnings == 1)
 
     def test_a_check_that_does_not_exist_cannot_be_skipped(
         self, capsys: pytest.CaptureFixture[str]
