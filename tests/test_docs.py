@@ -1,9 +1,12 @@
 """The documentation: it builds, its links lead somewhere, and what it names is there."""
 
+import ast
 import re
 import shutil
 import subprocess
+import textwrap
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -226,6 +229,115 @@ def is_there(places: Sequence[Path], name: str) -> bool:
     if any(next(place.glob(pattern), None) for place in places):
         return True
     return "/" not in name and next(project.rglob(name), None) is not None
+
+
+class TestExamples:
+    """What examples and sentences take from the kit is there, under the names that they use."""
+
+    @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+    def test_imports(self, path: Path) -> None:
+        imported = [
+            (str(node.module).removeprefix("kit."), alias.name)
+            for node in nodes_of_examples(path)
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("kit.")
+            for alias in node.names
+        ]
+        assert [each for each in imported if each[1] not in faces().get(each[0], {})] == []
+
+    @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+    def test_arguments(self, path: Path) -> None:
+        unknown = [
+            f"{node.func.id}({keyword.arg}=…)"
+            for node in nodes_of_examples(path)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+            for taken in [faces_together().get(node.func.id)]
+            for keyword in node.keywords
+            if taken and keyword.arg not in taken
+        ]
+        assert unknown == []
+
+    @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+    def test_names_in_sentences(self, path: Path) -> None:
+        """As in "`stream_rows` of `kit.database`", also several before a room."""
+        names = r"((?:`\w+(?:\([^`]*\))?`(?:,\s+|\s+and\s+)?)+)"
+        sentence = rf"{names}[^`.;|]{{0,30}}\b(?:of|in|from)\s+`kit\.(\w+)`"
+        for named, room in re.findall(sentence, prose_of(path)):
+            for name in re.findall(r"`(\w+)", named):
+                assert name in faces()[room], f"kit.{room} has no {name}"
+
+    def test_they_are_looked_at(self) -> None:
+        """None of the three has stopped to find anything."""
+        nodes = [node for path in DOCUMENTS for node in nodes_of_examples(path)]
+        assert len([node for node in nodes if isinstance(node, ast.ImportFrom)]) > 50
+        assert {"lease", "days"} <= faces_together()["Outbox"] | faces_together()["delete_old"]
+        assert "write_rows" in faces()["database"]
+
+
+def nodes_of_examples(path: Path) -> Iterator[ast.AST]:
+    """The syntax of a document's Python, which has to be Python."""
+    text = path.read_text(encoding="utf-8")
+    for indented in re.findall(r"^ *```python[^\n]*\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL):
+        yield from ast.walk(ast.parse(textwrap.dedent(indented)))
+
+
+@cache
+def faces() -> dict[str, dict[str, set[str]]]:
+    """What each room of the kit offers, and the arguments of each function and class there."""
+    kit = REPOSITORY / "template" / "kit"
+    found = {}
+    for face in (*kit.glob("*.py"), *kit.glob("*/__init__.py")):
+        room = face.parent.name if face.name == "__init__.py" else face.stem
+        modules = [face, *face.parent.glob("_*.py")] if face.name == "__init__.py" else [face]
+        defined: dict[str, set[str]] = {}
+        offered: set[str] = set()
+        for module in modules:
+            for node in ast.parse(module.read_text(encoding="utf-8")).body:
+                names, arguments = names_made_by(node), arguments_of(node)
+                defined |= dict.fromkeys(names, arguments) if arguments else {}
+                offered |= names if module == face else set()
+        found[room] = {name: defined.get(name, set()) for name in offered}
+    return found
+
+
+@cache
+def faces_together() -> dict[str, set[str]]:
+    """The arguments of what any room offers, where they are known."""
+    together: dict[str, set[str]] = {}
+    for offered in faces().values():
+        for name, arguments in offered.items():
+            together[name] = together.get(name, set()) | arguments
+    return together
+
+
+def names_made_by(node: ast.stmt) -> set[str]:
+    """The names that a statement of a module makes."""
+    match node:
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            return {node.name}
+        case ast.ImportFrom():
+            return {alias.asname or alias.name for alias in node.names}
+        case ast.Assign(targets=targets):
+            return {target.id for target in targets if isinstance(target, ast.Name)}
+        case ast.AnnAssign(target=ast.Name(id=name)):
+            return {name}
+    return set()
+
+
+def arguments_of(node: ast.stmt) -> set[str]:
+    """The arguments of a function, or the fields of a class; none where it takes any."""
+    match node:
+        case ast.FunctionDef(args=args) | ast.AsyncFunctionDef(args=args):
+            return set() if args.kwarg else {each.arg for each in (*args.args, *args.kwonlyargs)}
+        case ast.ClassDef(body=body):
+            made = {
+                name
+                for each in body
+                if isinstance(each, ast.AnnAssign)
+                for name in names_made_by(each)
+            }
+            takes = [arguments_of(each) for each in body if getattr(each, "name", "") == "__init__"]
+            return takes[0] if takes else made
+    return set()
 
 
 class TestSettingsPages:
