@@ -70,7 +70,9 @@ class TestSite:
         )
 
 
-@pytest.mark.parametrize("path", [REPOSITORY / "README.md", *PAGES], ids=name_of)
+@pytest.mark.parametrize(
+    "path", [*REPOSITORY.glob("*.md"), REPOSITORY / "hooks" / "README.md", *PAGES], ids=name_of
+)
 def test_links_lead_somewhere(path: Path) -> None:
     """Pages, headings and pictures; addresses of the world are left to their readers."""
     for target in re.findall(r"\]\(([^)\s]+)\)", prose_of(path)):
