@@ -16,7 +16,7 @@ from kit.outbox import DUE_COLUMN
 _EVENT_PATTERN = r"^(\*|[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*(\.\*)?)$"
 
 Event = Annotated[str, StringConstraints(max_length=100, pattern=_EVENT_PATTERN)]
-"""A message's name as `hotel.room-booked`, the beginning of names as `hotel.*`, or `*`."""
+"""A message's name as `hotel.booking-confirmed`, the beginning of names as `hotel.*`, or `*`."""
 
 
 class DeliveryState(StrEnum):
@@ -37,7 +37,7 @@ class WebhookSubscriptionInput(SQLModel):
         min_length=1,
         max_length=50,
         sa_type=ARRAY(Text),
-        description="Messages by name: hotel.room-booked, or hotel.* for all of a part, or *.",
+        description="Messages by name: hotel.booking-confirmed, hotel.* for all of a part, or *.",
     )
     description: str = Field(default="", max_length=200, description="What the receiver is.")
     is_active: bool = Field(default=True, description="Whether messages are sent.")

@@ -1,10 +1,10 @@
 """Messages: one part of the service publishes what happened, handlers in other parts react.
 
-    @handles("hotel.room-booked")
-    def note_booking(message: Message) -> None:
-        message.session.add(Booking(room_id=message.payload["room_id"]))
+    @handles("order.paid")
+    def note_parcel(message: Message) -> None:
+        message.session.add(Parcel(order_id=message.payload["order_id"]))
 
-    await publish(session, "hotel.room-booked", {"room_id": room.id})
+    await publish(session, "order.paid", {"order_id": order.id})
 
 Handlers are ordinary functions, registered in `app/message_handlers.py` and in an extension's
 `message_handlers.py`. The sender knows none of them, so an extension can react to core, and to
@@ -56,7 +56,7 @@ class Message:
     """A published message, as a handler receives it."""
 
     name: str
-    """For example `hotel.room-booked`: the sender's part of the service, and what happened."""
+    """For example `order.paid`: the sender's part of the service, and what happened."""
     payload: Mapping[str, Any]
     session: Session
     """The sender's, before commit; one of the handler's own, after commit."""
