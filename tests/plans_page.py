@@ -1,4 +1,4 @@
-"""The table of plans in `docs/stack/deployment.md`, computed by the service's own code.
+"""The refusal and the plans in `docs/stack/deployment.md`, computed by the service's own code.
 
 Write it anew with `python -m tests.plans_page`, by a Python that has the service's dependencies.
 """
@@ -18,7 +18,9 @@ PROGRAM = r"""
 from itertools import count
 
 from app.core.config import Settings
-from kit.connections import postgres_budget, postgres_pool_size, redis_budget
+from kit.connections import (
+    postgres_budget, postgres_pool_size, redis_budget, refuse_more_than_the_plan)
+from kit.settings import StartupError
 
 DEFAULTS = Settings.model_construct()
 
@@ -29,6 +31,13 @@ def most(setting, budget, settings):
 def line(*cells):
     print("|", " | ".join(str(cell) for cell in cells), "|")
 
+print("```text")
+try:
+    refuse_more_than_the_plan(
+        DEFAULTS.model_copy(update={"API_INSTANCES": 2, "CELERY_WORKERS": 6}))
+except StartupError as refusal:
+    print("error:", refusal)
+print("```\n\nWhat plans allow, computed by the code that refuses:\n")
 line("plan", "connections", "most API processes, with 1 worker", "most workers, with 1 API process")
 line("---", "---", "---", "---")
 for budget, limit, plans in [
@@ -56,7 +65,7 @@ for workers in (1, 3):
 
 
 def table(python: Sequence[str] = (sys.executable,), folder: Path = REPOSITORY / "template") -> str:
-    """The tables in Markdown.
+    """The refusal and the tables in Markdown.
 
     Args:
         python: the command of a Python that has the service's dependencies.
