@@ -80,8 +80,7 @@ class _Dispatcher(EventDispatcher):
     """Sends events, of which Flower shows the errors, without the settings' secrets."""
 
     def send(self, type: str, *arguments: Any, **fields: Any) -> Any:  # noqa: A002 (Celery's name)
-        """Send an event; one that cannot be sent is kept until the worker has connected again."""
-        fields["retry"] = False  # without end, in the loop that notices that the worker is to stop
+        """Send an event."""
         for name in ("exception", "traceback"):
             if fields.get(name):
                 fields[name] = mask_secrets(str(fields[name]))
