@@ -73,8 +73,8 @@ def test_two_runs_never_choose_the_same_port(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Not even before their servers listen."""
-    six = list(islice(filter(port_is_free, range(20000, 32000)), 6))
-    monkeypatch.setattr("kit.devservices._data._PORTS", six)
+    few = list(islice(filter(port_is_free, range(20000, 32000)), 8))
+    monkeypatch.setattr("kit.devservices._data._PORTS", few)
     for again in ("once", "again"):
         with ExitStack() as runs:
             chosen = []
@@ -83,7 +83,7 @@ def test_two_runs_never_choose_the_same_port(
                 folder.mkdir()
                 addresses = runs.enter_context(claimed_addresses(folder))
                 chosen += [addresses.postgres.port, addresses.redis.port]
-            assert sorted(chosen) == six
+            assert len({*chosen}) == 6
 
 
 def test_they_end_with_a_process_that_is_killed(tmp_path: Path) -> None:
