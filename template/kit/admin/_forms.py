@@ -495,7 +495,7 @@ class ModelForm(Form):
             takes_none = type(None) in get_args(getattr(declared, "annotation", None))
             if is_empty and takes_none and column is not None and column.nullable:
                 field.data = None  # as SQLAdmin stores it
-            sent, now = _mark(field, is_sent=True), _mark(shown[name])
+            sent, now = _mark(field, is_sent=True), shown._marks[name]  # noqa: SLF001
             was = self._marks.get(name) or now
             if sent is not None and sent in (was, now):
                 # A new row's empty field is left to the default, which may be the database's.
