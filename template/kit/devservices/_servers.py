@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -399,14 +400,25 @@ def start_postgres(data: Path, address: PostgresAddress, *, lock: int, temporary
 
 
 def _make_data_directory(programs: PostgresPrograms, directory: Path, identity: Identity) -> None:
-    # Made beside its place and renamed, so that an interrupted initdb leaves no partial directory.
+    # Made beside its place and renamed, so that an interruption leaves no partial directory.
     unfinished = directory.with_name(f"{directory.name}.new")
     shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(mode=0o700)
+    cluster = _kept_cluster(programs, identity)
+    if not _copy(cluster, unfinished):
+        _initialize(programs, unfinished, identity)
+        _keep(unfinished, cluster)
+    elif identity:
+        for path in (unfinished, *unfinished.rglob("*")):
+            os.chown(path, identity["user"], identity["group"])
+    unfinished.rename(directory)
+
+
+def _initialize(programs: PostgresPrograms, directory: Path, identity: Identity) -> None:
+    directory.mkdir(mode=0o700)
     if identity:
-        os.chown(unfinished, identity["user"], identity["group"])
+        os.chown(directory, identity["user"], identity["group"])
     options = [
-        f"--pgdata={unfinished}",
+        f"--pgdata={directory}",
         "--username=postgres",
         "--auth-local=peer",
         "--auth-host=scram-sha-256",
@@ -416,7 +428,39 @@ def _make_data_directory(programs: PostgresPrograms, directory: Path, identity: 
         "--no-instructions",
     ]
     _run([programs.directory / "initdb", *options], identity)
-    unfinished.rename(directory)
+
+
+def _kept_cluster(programs: PostgresPrograms, identity: Identity) -> Path:
+    """Where what these programs' `initdb` makes is kept, whose copy takes a fifth of the time.
+
+    It holds no password. Another build of PostgreSQL has one of its own.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    program = (programs.directory / "postgres").stat()
+    build = _digest(f"{program.st_size} {program.st_mtime_ns}")
+    place = STATE_DIRECTORY if identity else cache / "devservices"
+    return place / f"cluster-{programs.major}-{build}"
+
+
+def _keep(directory: Path, cluster: Path) -> None:
+    """Keep a copy for the next time, in place of that of an earlier build; it is no loss if not."""
+    with suppress(OSError):
+        cluster.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cluster.parent) as unfinished:
+            if _copy(directory, Path(unfinished, "pg")):
+                for earlier in cluster.parent.glob(f"{cluster.name.rsplit('-', 1)[0]}-*"):
+                    shutil.rmtree(earlier, ignore_errors=True)
+                Path(unfinished, "pg").rename(cluster)
+
+
+def _copy(directory: Path, destination: Path) -> bool:
+    """Copy a whole directory; returns whether it was there, and all of it could be."""
+    if not directory.exists():
+        return False
+    copied = subprocess.run(["cp", "-R", directory, destination], capture_output=True, check=False)
+    if copied.returncode:
+        shutil.rmtree(destination, ignore_errors=True)
+    return copied.returncode == 0
 
 
 def _locale_options(major: int) -> list[str]:
