@@ -59,7 +59,7 @@ def claim_due(session: Session, limit: int) -> list[Attempt]:
     The oldest of each subscription come first, then the second of each: a receiver that is slow
     and has many does not hold up all others.
     """
-    now = datetime.now(UTC)
+    now = func.statement_timestamp()  # the database's clock, which all workers share
     is_due = and_(
         col(WebhookDelivery.state) == DeliveryState.PENDING,
         col(WebhookDelivery.next_attempt_at) <= now,
@@ -76,7 +76,7 @@ def claim_due(session: Session, limit: int) -> list[Attempt]:
         .lateral()
     )
     statement = (
-        select(WebhookDelivery, WebhookSubscription)
+        select(WebhookDelivery, WebhookSubscription, now)
         .select_from(WebhookSubscription)
         .join(next_ones, true())
         .join(WebhookDelivery, col(WebhookDelivery.id) == next_ones.c.id)
@@ -87,7 +87,7 @@ def claim_due(session: Session, limit: int) -> list[Attempt]:
         .limit(limit)
         .with_for_update(of=WebhookDelivery, skip_locked=True)
     )
-    return [_claim(*row, now) for row in session.exec(statement)]
+    return [_claim(*row) for row in session.exec(statement)]
 
 
 def make(attempt: Attempt) -> Outcome:
@@ -113,8 +113,8 @@ def record(session: Session, attempt: Attempt, outcome: Outcome) -> None:
     subscription = session.get(
         WebhookSubscription, attempt.subscription_id, with_for_update={"key_share": True}
     )
-    delivery = session.exec(
-        select(WebhookDelivery)
+    found = session.exec(
+        select(WebhookDelivery, func.statement_timestamp())
         .where(
             col(WebhookDelivery.id) == attempt.delivery_id,
             col(WebhookDelivery.state) == DeliveryState.PENDING,
@@ -123,8 +123,9 @@ def record(session: Session, attempt: Attempt, outcome: Outcome) -> None:
         )
         .with_for_update()
     ).first()
-    if subscription is None or delivery is None:
+    if subscription is None or found is None:
         return
+    delivery, now = found
     delivery.last_status = outcome.status
     delivery.last_error = outcome.error and outcome.error[:LONGEST_ERROR]
     if outcome.error is None:
@@ -140,7 +141,7 @@ def record(session: Session, attempt: Attempt, outcome: Outcome) -> None:
     else:
         wait = back_off(attempt.number, first=FIRST_WAIT, longest=LONGEST_WAIT)
         wait = max(wait, min(outcome.retry_after or 0, LONGEST_WAIT))
-        delivery.next_attempt_at = datetime.now(UTC) + timedelta(seconds=wait)
+        delivery.next_attempt_at = now + timedelta(seconds=wait)
     logger.info(
         "%sdelivery %s, attempt %s: %s",
         get_task_id(),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, insert, literal
+from sqlalchemy import ColumnElement, and_, func, insert, type_coerce
 from sqlmodel import Session, col, select
 
 from app.extensions.webhooks.models import DeliveryState, WebhookDelivery, WebhookSubscription
@@ -58,27 +58,27 @@ def replay(delivery: WebhookDelivery) -> bool:
         return False
     delivery.state = DeliveryState.PENDING
     delivery.attempts = 0
-    delivery.next_attempt_at = datetime.now(UTC)
+    # By the clock by which it is claimed: the database's.
+    delivery.next_attempt_at = func.statement_timestamp()  # type: ignore[assignment]
     return True
 
 
 def _write(
     session: Session, wanted: ColumnElement[bool], event: str, data: Mapping[str, Any]
 ) -> None:
-    now = datetime.now(UTC)
     values = {
         "message_id": f"msg_{uuid.uuid4().hex}",
         "event": event,
-        "body": _body(event, data, now),
+        "body": _body(event, data, datetime.now(UTC)),
         "state": DeliveryState.PENDING.value,
         "attempts": 0,
-        "next_attempt_at": now,
+        "next_attempt_at": func.statement_timestamp(),
     }
     columns = WebhookDelivery.__table__.columns  # type: ignore[attr-defined]
     subscriptions = (
         select(
             col(WebhookSubscription.id),
-            *(literal(value, columns[name].type) for name, value in values.items()),
+            *(type_coerce(value, columns[name].type) for name, value in values.items()),
         )
         .where(wanted)
         # Keeps them from being deleted meanwhile, which would fail the deliveries of the others.

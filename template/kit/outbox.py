@@ -115,7 +115,8 @@ class OutboxRow(SQLModel):
 
     def queue_again(self) -> None:
         """Make the row due now, as if it had never been attempted; the caller commits."""
-        self.state, self.attempts, self.error, self.due_at = OutboxState.QUEUED, 0, "", _in(0)
+        self.state, self.attempts, self.error = OutboxState.QUEUED, 0, ""
+        self.due_at = datetime.now(UTC)
 
 
 def due_index() -> Index:
@@ -254,7 +255,7 @@ class Outbox(Generic[Row]):
                     row.due_at = began + timedelta(seconds=self.lease)
                     session.commit()
                     return row
-                self._apply(session, row, outcome)
+                self._apply(session, row, outcome, began)
                 self._commit(session, row)
 
     def record(self, claimed: Row, outcome: Outcome) -> None:
@@ -288,7 +289,7 @@ class Outbox(Generic[Row]):
 
     def _record(self, claimed: Row, outcome: Outcome) -> None:
         still_claimed = (
-            select(self.model)
+            select(self.model, func.statement_timestamp())
             .where(
                 col(self.model.id) == claimed.id,
                 col(self.model.state) == OutboxState.SENDING,
@@ -297,15 +298,16 @@ class Outbox(Generic[Row]):
             .with_for_update()
         )
         with service.sync_session_maker() as session:
-            row = session.exec(still_claimed).first()
-            if row is None:  # its lease has ended, or somebody else has ended it
+            found = session.exec(still_claimed).first()
+            if found is None:  # its lease has ended, or somebody else has ended it
                 self._log(logging.INFO, claimed, f"{outcome.state}, but no longer this worker's")
                 return
-            self._apply(session, row, outcome)
+            row, now = found
+            self._apply(session, row, outcome, now)
             self._commit(session, row)
             self._log(logging.INFO, row, f"{row.state} after attempt {row.attempts}")
 
-    def _apply(self, session: Session, row: Row, outcome: Outcome) -> None:
+    def _apply(self, session: Session, row: Row, outcome: Outcome, now: datetime) -> None:
         # PostgreSQL stores neither NUL nor half a surrogate.
         reason = outcome.reason.replace("\0", "").encode(errors="replace").decode()
         reason = mask_secrets(reason)  # a server may repeat what it was sent
@@ -314,7 +316,7 @@ class Outbox(Generic[Row]):
             setattr(row, name, value)
         if row.state == OutboxState.QUEUED:
             if row.attempts < self.max_attempts:
-                row.due_at = _in(self.pause_after(row.attempts))
+                row.due_at = now + timedelta(seconds=self.pause_after(row.attempts))
                 return
             row.state = OutboxState.FAILED
         if row.state == OutboxState.SENT:
@@ -390,7 +392,3 @@ def delete_old(
             break
         following = batch.where(key > rows[-1][0])
     return deleted
-
-
-def _in(seconds: float) -> datetime:
-    return datetime.now(UTC) + timedelta(seconds=seconds)

@@ -322,6 +322,11 @@ class TestLeases:
         assert row.due_at
         assert abs((row.due_at - datetime.now(UTC)).total_seconds() - outbox.lease) < 30
 
+        outbox.record(row, Outcome(OutboxState.QUEUED, "the carrier is away"))
+        session.refresh(row)
+        wait = (row.due_at - datetime.now(UTC)).total_seconds()
+        assert abs(wait - outbox.first_pause) < 30
+
     def test_a_row_that_another_worker_is_claiming_is_passed_over(self, session: Session) -> None:
         first, second = add(session, "book", "lamp")
         session.exec(select(Parcel).where(Parcel.id == first.id).with_for_update()).one()

@@ -63,6 +63,8 @@ async def replay_delivery(session: SessionDep, delivery_id: DeliveryId) -> Webho
             HTTPStatus.CONFLICT, f"Delivery {delivery_id} is pending: it is attempted anyway."
         )
     await publish(session, DELIVERIES_WAITING, {"deliveries": 1})
+    await session.flush()
+    await session.refresh(delivery)  # its next attempt is the database's time
     await session.commit()
     return delivery
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from sqlmodel import Session
 
+from app.extensions.webhooks import attempts
+from app.extensions.webhooks import outbox as webhooks_outbox
 from app.extensions.webhooks.attempts import claim_due, record
 from app.extensions.webhooks.client import Outcome
 from app.extensions.webhooks.models import DeliveryState, WebhookDelivery, WebhookSubscription
@@ -49,6 +51,13 @@ def subscription(sync_db_session: Session, receiver: Receiver) -> WebhookSubscri
 def only_delivery(session: Session) -> WebhookDelivery:
     (delivery,) = deliveries(session)
     return delivery
+
+
+def _seconds_left(session: Session) -> float:
+    session.flush()
+    next_attempt_at = only_delivery(session).next_attempt_at
+    assert next_attempt_at is not None
+    return (next_attempt_at - datetime.now(UTC)).total_seconds()
 
 
 def test_nothing_is_due(sync_db_session: Session) -> None:
@@ -536,6 +545,35 @@ class TestClaims:
         assert deliver_due() == 1
         delivery = only_delivery(sync_db_session)
         assert (delivery.state, delivery.attempts) == (DeliveryState.DELIVERED, 2)
+
+    @pytest.mark.parametrize("hours", [-1, 1])
+    def test_last_as_long_on_a_machine_whose_clock_is_wrong(
+        self,
+        sync_db_session: Session,
+        subscription: WebhookSubscription,
+        monkeypatch: pytest.MonkeyPatch,
+        hours: int,
+    ) -> None:
+        class Wrong(datetime):
+            @classmethod
+            def now(cls, tz: Any = None) -> Any:
+                return datetime.now(tz) + timedelta(hours=hours)
+
+        monkeypatch.setattr(attempts, "datetime", Wrong)
+        monkeypatch.setattr(webhooks_outbox, "datetime", Wrong)
+        send(sync_db_session)
+        (attempt,) = claim_due(sync_db_session, 10)
+        lease = webhooks_settings.TIMEOUT + attempts.LEASE_SECONDS
+        assert abs(_seconds_left(sync_db_session) - lease) < 10
+        assert claim_due(sync_db_session, 10) == []
+
+        record(sync_db_session, attempt, Outcome(status=500, error="answered 500"))
+        assert abs(_seconds_left(sync_db_session) - attempts.FIRST_WAIT) < 10
+        replayed = only_delivery(sync_db_session)
+        replayed.state = DeliveryState.DEAD
+        assert webhooks_outbox.replay(replayed)
+        sync_db_session.commit()
+        assert len(claim_due(sync_db_session, 10)) == 1
 
     def test_of_another_attempt_make_the_one_before_count_no_more(
         self, sync_db_session: Session, subscription: WebhookSubscription
