@@ -441,6 +441,9 @@ MEMORY_WARNING = 0.8
 OLDEST_POSTGRES = 15
 MOST_CLOCK_SECONDS = 30
 LATE_SECONDS = 900
+# By the names that they have in containers and on platforms too.
+BEAT = "beat (celery-beat in docker-compose.yml, or `make dev` in development)"
+WORKER_AND_BEAT = f"a worker (celery-worker) and {BEAT}"
 _LIMITS = """
 SELECT least(
     current_setting('max_connections')::int
@@ -623,7 +626,7 @@ def _outboxes(connection: Connection) -> Iterator[Finding]:
             yield warning(
                 f"{backlog.waiting} rows of {backlog.table} wait, and the first of them has been "
                 f"due for {backlog.overdue_seconds / 60:.0f} minutes",
-                "Run `make worker` and `make beat`, and look at their logs.",
+                f"Start {WORKER_AND_BEAT}, and look at their logs.",
             )
 
 
@@ -714,7 +717,7 @@ def _persistence(status: RedisStatus) -> Iterator[Finding]:
 @check("beat", "beat runs the schedule", "redis")
 def _beat(status: RedisStatus) -> Iterator[Finding]:
     if status.beat_lock_age_seconds is None:
-        yield warning("none is running, no schedule runs", "Run `make beat` or `make dev`.")
+        yield warning("none is running, no schedule runs", f"Start {BEAT}.")
     else:
         yield fine(f"holds its lock, renewed {status.beat_lock_age_seconds:.0f} s ago")
 
@@ -724,7 +727,7 @@ def _heartbeat(status: RedisStatus) -> Iterator[Finding]:
     if status.is_heartbeat_late:
         yield warning(
             "no worker has run beat's task in the last minutes",
-            "Run `make worker` and `make beat`, or `make dev`, and look at their logs.",
+            f"Start {WORKER_AND_BEAT}, and look at their logs.",
         )
     else:
         yield fine(f"a worker ran beat's task {status.heartbeat_age_seconds:.0f} s ago")
