@@ -11,9 +11,10 @@ import pytest
 
 from app.core.config import settings
 from kit.connections import redis_allowance
+from kit.queue._app import WrongLogins
 from kit.queue._tasks import ping
 from kit.redis._pool import redis_client
-from kit.testing import free_port
+from kit.testing import change_settings, free_port
 from kit.testing._processes import QueueProcess, RedisServer
 from kit.tests.connection_sampler import ConnectionSampler, most_by_role
 
@@ -87,6 +88,24 @@ def test_flower_slows_guesses_and_locks_no_known_browser_out() -> None:
         assert httpx.get(f"http://127.0.0.1:{port}/metrics", auth=login).status_code == 429
         assert browser.get("/metrics", auth=login).status_code == 200
         assert browser.get("/metrics", auth=("flower", "wrong")).status_code == 401
+
+
+def test_wrong_logins_of_strangers_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    change_settings(monkeypatch, settings, ADMIN_LOGIN_WINDOW=60, ADMIN_LOGIN_ATTEMPTS=2)
+    now = 1_000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    monkeypatch.setattr(WrongLogins, "MOST", 100)
+    failures = WrongLogins()
+    for number in range(1_000):
+        failures.add("guesser")
+        failures.add(f"stranger {number}")
+    assert len(failures) == 100
+    assert failures.recent("guesser") == [now, now]  # who goes on is not forgotten for others
+
+    now += 61
+    assert failures.recent("guesser") == []
+    failures.add("somebody else")
+    assert [*failures] == ["somebody else"]
 
 
 @pytest.mark.parametrize(("host", "listens"), [(None, "127.0.0.1"), ("0.0.0.0", "0.0.0.0")])  # noqa: S104

@@ -80,11 +80,11 @@ class _Dispatcher(EventDispatcher):
     """Sends events, of which Flower shows the errors, without the settings' secrets."""
 
     def send(self, type: str, *arguments: Any, **fields: Any) -> Any:  # noqa: A002 (Celery's name)
-        """Send an event."""
+        """Send an event, once: a heartbeat that is retried keeps a worker from its end."""
         for name in ("exception", "traceback"):
             if fields.get(name):
                 fields[name] = mask_secrets(str(fields[name]))
-        return super().send(type, *arguments, **fields)
+        return super().send(type, *arguments, **fields | {"retry": False})
 
 
 class _Events(Events):
@@ -367,6 +367,26 @@ KNOWN_BROWSER = "flower_browser"
 """A cookie that is signed with a key of this process: its browser has logged in before."""
 
 
+class WrongLogins(dict[str, list[float]]):
+    """When each network last failed to log in, the latest one at the end: of 10,000 at most."""
+
+    MOST = 10_000
+
+    def recent(self, client: str) -> list[float]:
+        """The failures of a network within `ADMIN_LOGIN_WINDOW`, in seconds of the process."""
+        since = time.monotonic() - settings.ADMIN_LOGIN_WINDOW
+        return [moment for moment in self.get(client, ()) if moment > since]
+
+    def add(self, client: str) -> None:
+        """Add a failure, and drop the networks that are over or too many."""
+        now = time.monotonic()
+        failures = [*self.recent(client), now][-settings.ADMIN_LOGIN_ATTEMPTS :]
+        self.pop(client, None)
+        self[client] = failures
+        while not self.recent(oldest := next(iter(self))) or len(self) > self.MOST:
+            del self[oldest]
+
+
 def protect_pages() -> None:
     """Put `/metrics` behind the log-in, limit wrong guesses, and send the security headers.
 
@@ -379,21 +399,19 @@ def protect_pages() -> None:
 
     logging.getLogger().handlers.clear()  # Tornado's
     configure_logging()
-    failures: dict[str, list[float]] = {}
+    failures = WrongLogins()
     user_of, headers_of = BaseHandler.get_current_user, BaseHandler.set_default_headers
 
     def get_current_user(handler: Any) -> Any:
-        now, client = time.monotonic(), client_network(handler.request.remote_ip)
-        since = now - settings.ADMIN_LOGIN_WINDOW
-        recent = [moment for moment in failures.get(client, ()) if moment > since]
+        client = client_network(handler.request.remote_ip)
         is_known = handler.get_signed_cookie(KNOWN_BROWSER) is not None
-        if len(recent) >= settings.ADMIN_LOGIN_ATTEMPTS and not is_known:
+        if len(failures.recent(client)) >= settings.ADMIN_LOGIN_ATTEMPTS and not is_known:
             raise web.HTTPError(429, "Too many attempts. Try again later.")
         try:
             user = user_of(handler)
         except web.HTTPError:
             if "Authorization" in handler.request.headers:
-                failures[client] = [*recent, now][-settings.ADMIN_LOGIN_ATTEMPTS :]
+                failures.add(client)
             raise
         if not is_known:
             handler.set_secure_cookie(KNOWN_BROWSER, "1")
