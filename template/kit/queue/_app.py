@@ -50,6 +50,7 @@ from kit.redis import (
     UNKNOWN_SINCE,
     WAITING_CHECK_INTERVAL,
     Transport,
+    process_end,
     redis_client,
     refuse_large_payload,
     refuse_long_delay,
@@ -291,6 +292,11 @@ def _children(worker: Any) -> int:
         return int(max(autoscale))
     concurrency = worker.concurrency
     return int(concurrency) if str(concurrency).isdecimal() else os.cpu_count() or 1
+
+
+@signals.worker_shutting_down.connect
+def _begin_end(**_: Any) -> None:
+    process_end.begin()
 
 
 @signals.worker_process_init.connect

@@ -6,6 +6,7 @@ from kit.redis._pool import (
     SOCKET_TIMEOUT,
     RedisPoolBusyError,
     count_event,
+    process_end,
     redis_client,
     run_redis_call,
     tls_options,

@@ -14,9 +14,10 @@ most are closed already, and then the command does nothing.
 import os
 import re
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from queue import Empty, LifoQueue
 from typing import Any, TypeVar
@@ -46,8 +47,48 @@ def closing_abandoned(base: Any) -> Any:
     return type(base.__name__, (_ClosingAbandoned, base), {})
 
 
+class RedisGivenUpError(redis.RedisError):
+    """This process ends, and Redis did not answer.
+
+    Not a `redis.ConnectionError`: kombu and Celery would try again, some of them without end.
+    """
+
+
+class _End:
+    """The end of a process, which a silent Redis must not put off beyond its grace period."""
+
+    PATIENCE = 5.0
+    """Seconds from the first failure to the last attempt; each takes up to `SOCKET_TIMEOUT`."""
+
+    has_begun = False
+    _failed_at: float | None = None
+
+    def begin(self) -> None:
+        self.has_begun = True
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Within, a connection is opened; not any more where none could be since the end began."""
+        if self._failed_at and time.monotonic() - self._failed_at > self.PATIENCE:
+            raise RedisGivenUpError("Redis did not answer, and this process ends")
+        try:
+            yield
+        except (redis.ConnectionError, redis.TimeoutError):
+            if self.has_begun and self._failed_at is None:
+                self._failed_at = time.monotonic()
+            raise
+        self._failed_at = None
+
+
+process_end = _End()
+
+
 class _ClosingAbandoned(_Base):  # type: ignore[misc]
     _identity: Identity | None = None
+
+    def connect(self) -> None:
+        with process_end.attempt():
+            super().connect()
 
     def on_connect_check_health(self, check_health: bool = True) -> None:
         super().on_connect_check_health(check_health)

@@ -43,6 +43,8 @@ EVENTS_ENABLE_SECONDS = 6
 """Within which Flower asks workers for events again."""
 CHILD_CHECK_SECONDS = 5
 """How often Celery looks whether a worker's children are alive."""
+GRACE_SECONDS = 60
+"""What docker-compose.yml gives a worker to end."""
 NOTICE_WAITING_SECONDS = 1 + 2 * WAITING_CHECK_INTERVAL + SLACK_SECONDS
 """Longest time until a worker misses an answer to its waiting."""
 NOTICE_SUBSCRIPTION_SECONDS = 4 * WAITING_CHECK_INTERVAL + SLACK_SECONDS
@@ -178,6 +180,31 @@ class TestDeadLink:
             assert seconds["worker"] < NOTICE_WAITING_SECONDS
             assert seconds["beat"] < BEAT_LOCK_SECONDS + BEAT_LOOP_SECONDS
             assert sent <= service.runs().keys()
+
+    @pytest.mark.parametrize("is_busy", [False, True], ids=["idle", "with a task"])
+    def test_a_worker_that_is_stopped_ends_within_its_grace_period(
+        self, use_redis: Callable[..., RedisServer], tmp_path: Path, is_busy: bool
+    ) -> None:
+        starts, end = tmp_path / "starts", tmp_path / "end"
+        arguments = ("worker", "--task-events", "--include", "kit.tests.queue_tasks")
+        server = use_redis()
+        with (
+            FaultyLink(server.port) as link,
+            QueueProcess(*arguments, REDIS_URL=link.url) as worker,
+        ):
+            worker.wait_for("ready.")
+            if is_busy:
+                celery_app.send_task("tests.note_start_and_wait", [str(starts), str(end)])
+                wait_until(lambda: starts_of(starts) == 1, seconds=START_SECONDS)
+            link.cut()
+            if not is_busy:
+                time.sleep(5)  # for a heartbeat, which is sent every other second
+            os.kill(worker.pid, signal.SIGTERM)
+            began = time.monotonic()
+            end.touch()
+            wait_until(lambda: not worker.is_running(), seconds=GRACE_SECONDS - 3 * SLACK_SECONDS)
+            logger.info("ended after %.1f s", time.monotonic() - began)
+            assert unacknowledged(server) == is_busy  # it is redelivered
 
     def test_a_task_that_ends_meanwhile_runs_once_and_the_worker_goes_on(
         self, use_redis: Callable[..., RedisServer], tmp_path: Path
