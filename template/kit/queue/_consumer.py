@@ -11,6 +11,7 @@ import redis
 from billiard.einfo import ExceptionInfo
 from celery.worker.consumer import Consumer as CeleryConsumer
 from celery.worker.request import Request
+from celery.worker.state import maybe_shutdown
 
 from kit.redis import UNKNOWN_SINCE, RedisPoolBusyError, delivery_count, seconds_until
 from kit.settings import settings
@@ -23,12 +24,35 @@ FIRST_PAUSE, LONGEST_PAUSE = 10, 600
 UNKNOWN_FOR_MOST = 3 * 24 * 3600
 """Seconds after which an unknown task is given up: a weekend."""
 
+LONGEST_RESTART_PAUSE = 10
+"""Seconds between two connections; a Redis that works again is noticed within them."""
+
 REPORT_INTERVAL = 60
 """Seconds between two log lines about unknown tasks of one name."""
 
 
 class TaskGivenUpError(Exception):
     """A task was delivered `CELERY_MAX_DELIVERIES` times, and never ended."""
+
+
+class _Restarts:
+    """Pauses before a new connection that soon follows the one before, longer each time.
+
+    Celery's own allows five a second, without end, on a Redis that refuses a command.
+    """
+
+    _pause = 0.0
+    _restarted_at = float("-inf")
+
+    def step(self) -> None:
+        """Wait; ends early, by `WorkerShutdown`, when the worker is to stop."""
+        is_soon = time.monotonic() - self._restarted_at < LONGEST_RESTART_PAUSE
+        self._pause = min(max(1, 2 * self._pause), LONGEST_RESTART_PAUSE) if is_soon else 0
+        end = time.monotonic() + self._pause
+        while (left := end - time.monotonic()) > 0:
+            maybe_shutdown()
+            time.sleep(min(left, 0.5))
+        self._restarted_at = time.monotonic()
 
 
 class Consumer(CeleryConsumer):
@@ -45,6 +69,7 @@ class Consumer(CeleryConsumer):
     def __init__(self, on_task_request: Callable[[Any], object], **options: Any) -> None:
         super().__init__(partial(self._run_or_give_up, on_task_request), **options)
         self._reported: dict[str, float] = {}
+        self._restart_state = _Restarts()
 
     def _run_or_give_up(self, run: Callable[[Any], object], request: Request) -> None:
         if delivery_count(request.message) < settings.CELERY_MAX_DELIVERIES:

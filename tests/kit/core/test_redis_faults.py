@@ -130,6 +130,26 @@ def test_redis_is_a_replica_for_a_while(tmp_path: Path, environment: dict[str, s
         logger.info("works again after %s", service.seconds_until_works(limit=15))
 
 
+def test_redis_refuses_a_command_for_a_while(use_redis: Callable[..., RedisServer]) -> None:
+    """As it does by its access list: a worker asks ever less often, and ends when it is stopped."""
+    server = use_redis()
+    with QueueProcess("worker", REDIS_URL=server.url) as worker, server.client() as client:
+        worker.wait_for("ready.")
+        client.execute_command("ACL", "SETUSER", "default", "-blmove")
+        time.sleep(8)
+        assert 2 <= worker.output.count("NoPermissionError") <= 5, worker.output
+
+        client.execute_command("ACL", "SETUSER", "default", "+blmove")
+        ping.delay("allowed again")
+        worker.wait_for("pong: allowed again", seconds=15)
+
+        client.execute_command("ACL", "SETUSER", "default", "-blmove")
+        time.sleep(8)
+        began = time.monotonic()
+        worker.stop()
+        assert time.monotonic() - began < SLACK_SECONDS
+
+
 def test_without_redis_remote_control_gives_up_and_flower_ends(
     use_redis: Callable[..., RedisServer],
 ) -> None:
