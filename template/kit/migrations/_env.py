@@ -7,6 +7,7 @@ target; a database is emptied; an extension that left is forgotten, and adopted 
 import asyncio
 import logging
 import re
+import signal
 import sys
 from argparse import Namespace
 from collections.abc import Collection, Iterable
@@ -254,8 +255,19 @@ def confirm_downgrade(
             f"nothing was changed, since this needs a confirmation: {summary}\n"
             f"Run it in a terminal, or as `make db-downgrade to={target} yes=1`."
         )
-    if input(f"Warning: {summary}\nContinue? [y/N] ").strip().lower() not in ("y", "yes"):
+    if not _agrees(f"Warning: {summary}\nContinue? [y/N] "):
         raise StartupError("nothing was changed.")
+
+
+def _agrees(question: str) -> bool:
+    # The event loop, which this is asked in, would keep Ctrl-C until the answer.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return input(question).strip().lower() in ("y", "yes")
+    except (EOFError, KeyboardInterrupt):
+        return False
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _refuse_impossible_step(

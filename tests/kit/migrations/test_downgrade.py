@@ -1,7 +1,13 @@
 """What a downgrade asks before it takes more than was named."""
 
 import io
+import os
+import pty
 import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +18,9 @@ from kit.database import connect
 from kit.migrations import init_db
 from kit.migrations._branches import ALEMBIC_DIR
 from kit.migrations._env import confirm_downgrade
+from kit.settings import BASE_DIR
 from kit.testing._databases import alembic, catalogue
+from kit.testing._processes import own_database
 
 
 def write_revision(folder: Path, *fields: object) -> None:
@@ -169,3 +177,31 @@ async def test_the_command_asks_before_it_takes_everything(fresh_database: str) 
     assert "nothing was changed" in outcome.output
     async with connect() as connection:
         assert await connection.run_sync(catalogue) == before
+
+
+@pytest.mark.slow
+def test_ctrl_c_at_the_question_changes_nothing_and_waits_for_no_answer() -> None:
+    keyboard, terminal = pty.openpty()
+    command = [sys.executable, "-m", "alembic", "downgrade", "base"]
+    with own_database() as environment, os.fdopen(keyboard, "rb", buffering=0) as screen:
+        assert alembic(environment["POSTGRES_DB"], "upgrade", "heads").status == 0
+        process = subprocess.Popen(
+            command,
+            cwd=BASE_DIR,
+            env=os.environ | environment,
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+        )
+        os.close(terminal)
+        shown = b""
+        while b"[y/N]" not in shown:
+            shown += screen.read(4096)
+        time.sleep(1)  # readline shows its prompt before it waits
+        process.send_signal(signal.SIGINT)
+        try:
+            assert process.wait(10) == 1
+        finally:
+            process.kill()
+            process.wait()
+        assert b"nothing was changed" in screen.read(4096)
