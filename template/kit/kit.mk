@@ -2,6 +2,9 @@
 
 .DEFAULT_GOAL := help
 
+# Alembic takes % for the beginning of a variable, and PostgreSQL's initdb does not quote ".
+$(if $(findstring %,$(CURDIR))$(findstring ",$(CURDIR)),$(error move the service to a folder without % or " in its path: $(CURDIR)))
+
 # uv runs everything. Where the machine has none, one is installed into .tools, which git ignores.
 uv := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 own_uv := $(if $(in),,$(filter .tools/bin/uv,$(uv)))

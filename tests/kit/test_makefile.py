@@ -51,6 +51,21 @@ def make(*arguments: str, path: str | None = None) -> "subprocess.CompletedProce
     )
 
 
+@pytest.mark.parametrize(
+    ("folder", "status"), [("an owner's ümlaut & more", 0), ("50% done", 2), ('the "best"', 2)]
+)
+def test_a_path_that_a_tool_cannot_read_is_refused(
+    tmp_path: Path, folder: str, status: int
+) -> None:
+    copy = tmp_path / folder
+    (copy / "kit").mkdir(parents=True)
+    shutil.copy(BASE_DIR / "Makefile", copy)
+    shutil.copy(MAKEFILE, copy / "kit")
+    done = subprocess.run(["make", "help"], cwd=copy, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stderr
+    assert ("move the service" in done.stderr) == bool(status)
+
+
 def commands(*arguments: str) -> list[str]:
     """What `make` would run, uv's own path left out."""
     result = make("--dry-run", *arguments)
