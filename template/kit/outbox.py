@@ -261,20 +261,10 @@ class Outbox(Generic[Row]):
     def record(self, claimed: Row, outcome: Outcome) -> None:
         """Record the outcome of a claimed row's attempt, unless the row is this worker's no more.
 
-        Tried again for some seconds while the database is away: a row that was sent and is not
-        recorded as sent would be sent once more.
+        Tried again for some seconds, see `record_in_any_case`.
         """
-        for pause in (*RECORD_PAUSES_SECONDS, None):
-            try:
-                self._record(claimed, outcome)
-            except Exception as error:
-                if pause is None or not is_outage(error):
-                    raise
-                what = f"cannot be recorded as {outcome.state}: {first_line(error)}"
-                self._log(logging.WARNING, claimed, what)
-                time.sleep(pause)
-            else:
-                return
+        what = f"{self.label(claimed)}, {outcome.state},"
+        record_in_any_case(lambda: self._record(claimed, outcome), what)
 
     def pause_after(self, attempts: int) -> float:
         """Seconds from an attempt to the next."""
@@ -331,6 +321,23 @@ class Outbox(Generic[Row]):
     def _log(self, level: int, row: Row, what: str) -> None:
         # Without the reason, which may hold addresses: more people read logs than the outbox.
         logger.log(level, "%s%s: %s", get_task_id(), self.label(row), what)
+
+
+def record_in_any_case(record: Callable[[], object], what: str) -> None:
+    """Record an outcome, and try again for some seconds while the database is away.
+
+    What was sent and is not recorded as sent would be sent once more.
+    """
+    for pause in (*RECORD_PAUSES_SECONDS, None):
+        try:
+            record()
+        except Exception as error:
+            if pause is None or not is_outage(error):
+                raise
+            logger.warning("%s%s cannot be recorded: %s", get_task_id(), what, first_line(error))
+            time.sleep(pause)
+        else:
+            return
 
 
 FAILURES = "failed:"

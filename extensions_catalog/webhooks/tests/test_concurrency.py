@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 
 import pytest
-from sqlalchemy import delete, event, text
+from sqlalchemy import NullPool, create_engine, delete, event, text
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, col
@@ -105,6 +105,28 @@ def test_no_connection_is_held_while_a_receiver_takes_its_time(
     add(session, a_delivery(subscription))
     assert deliver_due() == 1
     assert held == [0]
+
+
+def test_a_delivery_is_recorded_although_the_database_went_away_meanwhile(
+    session: Session, engine: Engine, receiver: Receiver
+) -> None:
+    pids: set[int] = set()
+    event.listen(engine, "checkout", lambda link, *_: pids.add(link.info.backend_pid))
+
+    def end_connections(request: BaseHTTPRequestHandler) -> None:
+        lone = create_engine(engine.url, poolclass=NullPool)
+        with lone.connect() as connection:
+            for pid in pids:
+                connection.execute(text(f"SELECT pg_terminate_backend({pid}, 5000)"))
+        status(200)(request)
+
+    receiver.answers = [end_connections]
+    subscription = a_subscription(receiver)
+    add(session, subscription)
+    add(session, a_delivery(subscription))
+    assert deliver_due() == 1
+    (delivery,) = deliveries(session)
+    assert (delivery.state, len(receiver.received)) == (DeliveryState.DELIVERED, 1)
 
 
 class TestDeletion:
