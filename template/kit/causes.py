@@ -13,7 +13,7 @@ import redis.exceptions
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from kit.redis import RedisPoolBusyError
+from kit.redis import RedisGivenUpError, RedisPoolBusyError
 
 _OUTAGE_CLASSES = (
     "08",  # connection lost or refused
@@ -57,6 +57,7 @@ _LOST_CONNECTIONS = (
     socket.gaierror,
     asyncpg.exceptions.PostgresConnectionError,
     RedisPoolBusyError,
+    RedisGivenUpError,
     redis.exceptions.ConnectionError,
     redis.exceptions.TimeoutError,
     redis.exceptions.OutOfMemoryError,

@@ -296,7 +296,7 @@ def _children(worker: Any) -> int:
 
 @signals.worker_shutting_down.connect
 def _begin_end(**_: Any) -> None:
-    process_end.begin()
+    process_end.has_begun = True
 
 
 @signals.worker_process_init.connect

@@ -4,6 +4,7 @@ from kit.redis._pool import (
     CONNECT_TIMEOUT,
     COUNTS_KEY,
     SOCKET_TIMEOUT,
+    RedisGivenUpError,
     RedisPoolBusyError,
     count_event,
     process_end,

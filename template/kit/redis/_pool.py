@@ -63,9 +63,6 @@ class _End:
     has_begun = False
     _failed_at: float | None = None
 
-    def begin(self) -> None:
-        self.has_begun = True
-
     @contextmanager
     def attempt(self) -> Iterator[None]:
         """Within, a connection is opened; not any more where none could be since the end began."""

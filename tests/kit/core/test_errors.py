@@ -28,7 +28,7 @@ from kit.causes import first_line, is_conflict, is_outage, is_unstorable
 from kit.database import ReadOnlyViolationError
 from kit.errors import Problem, UnhandledErrorMiddleware, problem_for, setup_errors
 from kit.http._middleware import middleware_stack
-from kit.redis._pool import RedisPoolBusyError
+from kit.redis._pool import RedisGivenUpError, RedisPoolBusyError
 from kit.redis._transport import PayloadTooLargeError
 
 MEMBERS = {"type", "title", "status", "detail", "instance", "request_id"}
@@ -312,6 +312,7 @@ class TestCausesOutsideOfTheDatabase:
             redis.exceptions.OutOfMemoryError(),
             redis.exceptions.NoPermissionError(),
             RedisPoolBusyError(),
+            RedisGivenUpError(),
             kombu.exceptions.OperationalError(),
             asyncpg.exceptions.ConnectionDoesNotExistError(),
         ],

@@ -89,7 +89,7 @@ OVERRIDDEN: list[tuple[type, type, set[str]]] = [
     (
         redis_connection._ClosingAbandoned,
         redis.Connection,
-        {"on_connect_check_health", "disconnect"},
+        {"connect", "on_connect_check_health", "disconnect"},
     ),
     (_tasks.Scheduler, RedBeatScheduler, {"setup_schedule", "tick", "close"}),
 ]
