@@ -10,6 +10,7 @@ https://www.rfc-editor.org/rfc/rfc9457
 
 import asyncio
 import logging
+from contextlib import suppress
 from http import HTTPStatus
 from inspect import iscoroutinefunction
 from typing import Any, Literal, cast
@@ -336,6 +337,9 @@ class UnhandledErrorMiddleware:
             response = await _answer(application, connection, error)
             if not started:
                 await response(scope, receive, send)
+            elif scope["type"] == "websocket":
+                with suppress(Exception):  # where it is closed already
+                    await send({"type": "websocket.close", "code": WS_1011_INTERNAL_ERROR})
             elif not finished:
                 # The answer has begun: only a closed connection shows the caller that it failed.
                 raise

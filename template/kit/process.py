@@ -185,6 +185,14 @@ def configure_logging() -> None:
     # `kit.http._middleware` writes the line instead, with request id and path template. Without
     # handlers uvicorn does not even format its own.
     logging.getLogger("uvicorn.access").propagate = False
+    logging.getLogger("uvicorn.error").addFilter(_without_query)
+
+
+def _without_query(record: logging.LogRecord) -> bool:
+    """Cut the query off the address of a WebSocket, which uvicorn logs: it may hold a token."""
+    if '"WebSocket %s"' in str(record.msg) and isinstance(record.args, tuple):
+        record.args = (record.args[0], str(record.args[1]).partition("?")[0], *record.args[2:])
+    return True
 
 
 class ConsoleFormatter(logging.Formatter):

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.typing import Subprotocol
 
 from kit.testing import own_database, run_api
@@ -49,10 +49,10 @@ class Service:
         assert ready.status_code == 200
         assert (await self.held())["connections"] == 0
 
-    def socket(self, **options: object) -> connect:
+    def socket(self, query: str = "", **options: object) -> connect:
         """A WebSocket to it."""
-        address = self.address.replace("http", "ws", 1)
-        return connect(f"{address}/api/lasting/echo", ping_interval=None, **options)  # type: ignore[arg-type]
+        address = f"{self.address.replace('http', 'ws', 1)}/api/lasting/echo{query}"
+        return connect(address, ping_interval=None, **options)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -191,3 +191,21 @@ async def test_websockets_authenticate_as_routes_do(running: Service) -> None:
             await running.socket(**credentials).__aenter__()
         assert refused.value.response.status_code == 401
         assert refused.value.response.headers["content-type"] == "application/problem+json"
+
+
+async def test_the_log_of_websockets(capfd: pytest.CaptureFixture[str], test_database: str) -> None:
+    """A failure is logged once, and closes with 1011; a query, which may hold a token, never is."""
+    with own_database() as environment, ExitStack() as stack:
+        module = "kit.tests.lasting_service"
+        running = Service(stack.enter_context(run_api(environment, module=module)), stack)
+        with pytest.raises(InvalidStatus):
+            await running.socket("?key=of-one", additional_headers={"Authorization": "No"})
+        async with running.socket("?key=of-another") as client:
+            await client.send(b"no text, which the endpoint reads")
+            with pytest.raises(ConnectionClosedError, match="1011"):
+                await client.recv()
+        await running.http.aclose()
+    log = capfd.readouterr().err
+    assert log.count('"WebSocket /api/lasting/echo"') == 2, log
+    assert "key=" not in log
+    assert log.count("KeyError: 'text'") == 1, log
