@@ -496,28 +496,29 @@ def _user_of_session(session: Session, session_data: dict[str, Any]) -> AdminUse
 ADMINISTRATORS = Kind("administrator")
 
 
-async def require_admin(request: Request) -> Principal:
+async def require_admin(request: HTTPConnection) -> Principal:
     """Open a page only to an administrator who is logged in; a page takes `admin: AdminDep`.
 
     A browser without a session is sent to the log-in, and from there back to the page. The
-    administrator is also stored in `request.state.principal`.
+    administrator is also stored in `request.state.principal`. A WebSocket counts as a change.
 
     Raises:
         HTTPException: 303 to the log-in; 401 where that is no answer, as for a script's request;
             403 for a form of another site, and for a change by a reader.
     """
     authentication = cast("AdminAuthentication", request.app.state.admin.authentication_backend)
-    user = await authentication.user_of_page(request)
+    user = await authentication.user_of_page(cast("Request", request))
+    method = request.scope.get("method", "")
     if user is None:
         log_in = request.url_for("admin:login").include_query_params(
             next=f"{request.url.path}?{request.url.query}".rstrip("?")
         )
-        if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
+        if method == "GET" and "text/html" in request.headers.get("accept", ""):
             raise HTTPException(HTTPStatus.SEE_OTHER, headers={"Location": str(log_in)})
         raise Problem(
             HTTPStatus.UNAUTHORIZED, f"Log in at {log_in.path}: this is for administrators."
         )
-    if request.method not in SAFE_METHODS:
+    if method not in SAFE_METHODS:
         if not is_from_our_pages(request.headers):
             raise Problem(HTTPStatus.FORBIDDEN, "Refused: the request comes from another site.")
         if not may_change(user):

@@ -4,8 +4,11 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from fastapi.routing import APIRoute
+from fastapi import WebSocket
+from fastapi.routing import APIRoute, APIWebSocketRoute
+from fastapi.testclient import TestClient
 from sqlmodel import Session
+from starlette.testclient import WebSocketDenialResponse
 
 from app.main import app
 from kit.admin import AdminDep
@@ -28,9 +31,14 @@ def desk() -> Iterator[None]:
     async def show_desk(admin: AdminDep) -> str:
         return f"{admin.kind} {admin.name}"
 
+    async def greet(socket: WebSocket, admin: AdminDep) -> None:
+        await socket.accept()
+        await socket.send_text(admin.name)
+
     app.router.routes.insert(0, APIRoute("/desk", show_desk, methods=["GET", "POST"]))
+    app.router.routes.insert(0, APIWebSocketRoute("/desk/live", greet))
     yield
-    app.router.routes.pop(0)
+    del app.router.routes[:2]
 
 
 async def test_without_a_session_a_browser_logs_in_and_comes_back(
@@ -87,3 +95,16 @@ async def test_a_form_of_another_site_is_refused(admin_client: httpx.AsyncClient
     assert (await admin_client.post("/desk")).status_code == 200
     answer = await admin_client.post("/desk", headers={"Sec-Fetch-Site": "cross-site"})
     assert answer.status_code == 403
+
+
+async def test_a_websocket_is_for_the_services_own_pages(admin_client: httpx.AsyncClient) -> None:
+    browser = TestClient(app, cookies=dict(admin_client.cookies))
+    stranger = TestClient(app)
+    own = {"Sec-Fetch-Site": "same-origin"}
+    with browser.websocket_connect("/desk/live", headers=own) as socket:
+        assert socket.receive_text() == "tester"
+
+    for client, site, status in ((stranger, "same-origin", 401), (browser, "cross-site", 403)):
+        with pytest.raises(WebSocketDenialResponse) as refused:
+            client.websocket_connect("/desk/live", headers={"Sec-Fetch-Site": site}).__enter__()
+        assert refused.value.status_code == status
