@@ -129,7 +129,7 @@ class Production:
 
     def redis_command(self, *words: str) -> None:
         with closing(self.redis.client()) as client:
-            client.execute_command(*words)  # type: ignore[no-untyped-call]
+            client.execute_command(*words)
 
     def beat_and_worker_run(self) -> None:
         """Leave in Redis what beat and a worker leave there."""

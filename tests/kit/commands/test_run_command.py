@@ -91,7 +91,7 @@ def test_a_redis_that_cannot_be_used_is_one_line_with_the_remedy(
 ) -> None:
     with RedisServer(tmp_path) as server, closing(server.client()) as operator:
         if refusal:
-            operator.execute_command(*refusal.split())  # type: ignore[no-untyped-call]
+            operator.execute_command(*refusal.split())
         else:
             server.kill()
         environment = {"REDIS_URL": server.url.replace("//", f"//{user}"), "REDIS_KEY_PREFIX": ""}
