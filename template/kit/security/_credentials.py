@@ -13,7 +13,9 @@ from collections import OrderedDict
 from collections.abc import Collection
 from datetime import UTC, datetime
 from functools import cache
+from threading import BoundedSemaphore
 
+from anyio import CapacityLimiter
 from pwdlib import PasswordHash
 from pydantic import BaseModel
 from sqlalchemy import ARRAY, ColumnElement, Text, any_, bindparam, func, or_
@@ -249,16 +251,22 @@ def _check_expiry(expires_at: datetime | None) -> None:
         raise ValueError(f"the expiry {expires_at.isoformat()} is in the past")
 
 
+PASSWORDS_AT_ONCE = 2
+"""Of a process: forty threads of log-ins would take 2.5 GB."""
+
 MAXIMUM_PASSWORD_LENGTH = 256
 """Characters; hashing a longer password would only keep the processor busy."""
 
 _hasher = PasswordHash.recommended()
+_hashing = BoundedSemaphore(PASSWORDS_AT_ONCE)
+PASSWORD_THREADS = CapacityLimiter(PASSWORDS_AT_ONCE)
+"""For `anyio.to_thread.run_sync`: those who wait need no thread that others could use."""
 
 
 def hash_password(password: str) -> str:
     """Hash a password with Argon2id; the result includes salt and parameters.
 
-    It takes some 50 ms and 64 MiB by intent: run it in a worker thread.
+    It takes some 50 ms and 64 MiB by intent: run it in `PASSWORD_THREADS`.
 
     Raises:
         ValueError: when the password is empty or longer than `MAXIMUM_PASSWORD_LENGTH`.
@@ -267,19 +275,21 @@ def hash_password(password: str) -> str:
         raise ValueError(
             f"a password has 1 to {MAXIMUM_PASSWORD_LENGTH} characters, this one {len(password)}"
         )
-    return _hasher.hash(password)
+    with _hashing:
+        return _hasher.hash(password)
 
 
 def verify_password(password: str, password_hash: str | None) -> bool:
     """Whether the password matches the hash.
 
     Without a hash the answer is no, after the same work: the duration of a log-in must not reveal
-    whether the username exists. Run it in a worker thread, like `hash_password`.
+    whether the username exists. Run it in `PASSWORD_THREADS`, like `hash_password`.
     """
     # In every case, since the first call makes the hash, which takes as long as a verification.
     dummy_hash = _dummy_hash()
     too_long = len(password) > MAXIMUM_PASSWORD_LENGTH
-    matches = _hasher.verify("" if too_long else password, password_hash or dummy_hash)
+    with _hashing:
+        matches = _hasher.verify("" if too_long else password, password_hash or dummy_hash)
     return matches and not too_long and password_hash is not None
 
 

@@ -1,4 +1,9 @@
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil  # type: ignore[import-untyped]
 import pytest
+from pwdlib import PasswordHash
 
 from kit.security import _credentials as credentials
 from kit.security import generate_password, hash_password, verify_password
@@ -53,3 +58,18 @@ class TestHashPassword:
 def test_generated_passwords_differ_and_are_long() -> None:
     assert len({generate_password() for _ in range(50)}) == 50
     assert len(generate_password()) == 24
+
+
+def test_many_at_once_take_the_memory_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A public log-in must not fill a small server: forty at once would take 2.5 GB."""
+    monkeypatch.setattr(credentials, "_hasher", PasswordHash.recommended())  # else a cheap one
+    megabytes = [0.0]
+    process, hashed = psutil.Process(), hash_password("right")
+    with ThreadPoolExecutor(16) as pool:
+        before = process.memory_info().rss
+        found = [pool.submit(verify_password, "wrong", hashed) for _ in range(32)]
+        while not all(each.done() for each in found):
+            megabytes.append((process.memory_info().rss - before) / 2**20)
+            time.sleep(0.002)
+    assert not any(each.result() for each in found)
+    assert 32 < max(megabytes) < 3 * 64

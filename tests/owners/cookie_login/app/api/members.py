@@ -2,20 +2,25 @@
 
 from typing import Annotated, Any
 
+from anyio import to_thread
 from fastapi import APIRouter, Form, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from itsdangerous import BadSignature, URLSafeTimedSerializer
+from sqlalchemy import bindparam
 from sqlmodel import select
 from starlette.requests import HTTPConnection
 
 from app.core.config import settings
 from app.core.dependencies import PrincipalDep, SessionDep
 from app.models.member import Member
+from kit.context import client_address, client_network
+from kit.database import read_row
 from kit.errors import Problem
 from kit.messages import publish
 from kit.security import (
+    PASSWORD_THREADS,
     Kind,
     Principal,
+    RateLimit,
     hash_password,
     register_principal_provider,
     serves,
@@ -26,6 +31,8 @@ MEMBERS = Kind("member")
 COOKIE = "member"
 SESSION_SECONDS = 14 * 24 * 3600
 LINK_SECONDS = 900
+MEMBER = select(Member).where(Member.email == bindparam("email"))
+attempts = RateLimit(20, settings.API_INSTANCES * settings.API_WORKERS)
 
 router = APIRouter(prefix="/members", dependencies=[serves(MEMBERS)])
 public_router = APIRouter(prefix="/members")
@@ -61,17 +68,19 @@ async def read_me(principal: PrincipalDep) -> dict[str, str]:
 @public_router.post("", status_code=201)
 async def join(session: SessionDep, email: Text, password: Text) -> None:
     """Become a member."""
-    hashed = await run_in_threadpool(hash_password, password)
+    hashed = await to_thread.run_sync(hash_password, password, limiter=PASSWORD_THREADS)
     session.add(Member(email=email, password_hash=hashed))
     await session.commit()
 
 
 @public_router.post("/session", status_code=204)
-async def sign_in(session: SessionDep, email: Text, password: Text, response: Response) -> None:
-    """Sign in."""
-    member = (await session.exec(select(Member).where(Member.email == email))).first()
+async def sign_in(request: Request, email: Text, password: Text, response: Response) -> None:
+    """Sign in; no connection to the database is held while the password is verified."""
+    attempts.admit(f"sign-in:{client_network(client_address(request.scope))}")
+    member = await read_row(MEMBER, Member, email=email)
     hashed = member.password_hash if member else None
-    if not await run_in_threadpool(verify_password, password, hashed) or member is None:
+    matches = await to_thread.run_sync(verify_password, password, hashed, limiter=PASSWORD_THREADS)
+    if not matches or member is None:
         raise Problem(401, "Address or password is wrong.")
     let_in(response, member)
 

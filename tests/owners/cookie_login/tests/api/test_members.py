@@ -3,6 +3,8 @@ from unittest.mock import AsyncMock
 import pytest
 from httpx import AsyncClient
 
+from kit.security import RateLimit
+
 ADA = {"email": "ada@example.com", "password": "a long password"}
 
 
@@ -26,3 +28,10 @@ async def test_the_link_lets_in_and_is_no_cookie(
     client.cookies.clear()
     assert (await client.get(link)).status_code == 200
     assert (await client.get("/api/members/me")).json()["email"] == "ada@example.com"
+
+
+async def test_guesses_are_limited(client: AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.api.members.attempts", RateLimit(2, 1))
+    wrong = ADA | {"password": "a guess"}
+    answers = [await client.post("/api/members/session", data=wrong) for _ in range(3)]
+    assert [each.status_code for each in answers] == [401, 401, 429]
