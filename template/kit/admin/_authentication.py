@@ -456,7 +456,14 @@ class _SessionOfTheService(SessionMiddleware):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         self.path = root_path(scope) or "/"  # the server's, which does not change while it runs
-        await super().__call__(scope, receive, send)
+        outer = scope.get("session", {})  # the service's own, whose middleware reads it as it sends
+
+        async def send_outside(message: Message) -> None:
+            inner, scope["session"] = scope["session"], outer
+            await send(message)
+            scope["session"] = inner
+
+        await super().__call__(scope, receive, send_outside)
 
 
 def may_change(user: AdminUser) -> bool:

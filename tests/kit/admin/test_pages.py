@@ -8,6 +8,7 @@ from fastapi import WebSocket
 from fastapi.routing import APIRoute, APIWebSocketRoute
 from fastapi.testclient import TestClient
 from sqlmodel import Session
+from starlette.middleware.sessions import SessionMiddleware
 from starlette.testclient import WebSocketDenialResponse
 
 from app.main import app
@@ -108,3 +109,15 @@ async def test_a_websocket_is_for_the_services_own_pages(admin_client: httpx.Asy
         with pytest.raises(WebSocketDenialResponse) as refused:
             client.websocket_connect("/desk/live", headers={"Sec-Fetch-Site": site}).__enter__()
         assert refused.value.status_code == status
+
+
+async def test_a_session_of_the_services_own_stays_apart(tester: None) -> None:
+    """Else the cookie of the service's users would have what the admin keeps, such as `user_id`."""
+    transport = httpx.ASGITransport(SessionMiddleware(app, secret_key="a key of the service's own"))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as browser:
+        for method, path in (("POST", "/admin/login"), ("GET", "/admin/logout")):
+            answer = await browser.request(method, path, data=TESTER)
+            assert answer.is_redirect
+            set_here = [each.partition("=")[0] for each in answer.headers.get_list("set-cookie")]
+            assert "admin_session" in set_here
+            assert "session" not in set_here
