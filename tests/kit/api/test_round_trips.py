@@ -1,5 +1,8 @@
 """What a request costs where the database is far away: round trips, counted on the wire."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -15,6 +18,7 @@ from sqlmodel import Session
 from app.core.config import settings
 from kit.security import create_api_token
 from kit.security._credentials import ALL_SCOPES
+from kit.settings import BASE_DIR
 from kit.testing import own_database, run_api
 from kit.tests.counting_link import CountingLink
 from kit.tests.pgbouncer import pgbouncer
@@ -115,3 +119,32 @@ def test_many_callers_share_the_pool(service: Service, note: str) -> None:
         answers = list(callers.map(lambda _: service.client.get(note), range(200)))
     assert {answer.status_code for answer in answers} == {200}
     assert service.link.connections - made_before < POOL_SIZE
+
+
+ROWS_OF_A_TASK = """
+from sqlalchemy.dialects.postgresql import insert
+from sqlmodel import select
+
+from app.core.database import sync_session_maker
+from kit.models import AuditAction, AuditEntry
+
+with sync_session_maker() as session:
+    session.add_all([AuditEntry(action=AuditAction.ACTION, actor="a") for _ in range(500)])
+    session.flush()
+    for entry in session.exec(select(AuditEntry).where(AuditEntry.actor == "a")):
+        entry.actor = "b"
+    session.flush()
+    entries = [{"action": AuditAction.ACTION, "actor": "b"} for _ in range(500)]
+    session.execute(insert(AuditEntry).on_conflict_do_nothing(), entries)
+    assert len(session.exec(select(AuditEntry).where(AuditEntry.actor == "b")).all()) == 1000
+    session.rollback()
+"""
+
+
+def test_many_rows_of_a_task_cost_few_round_trips(service: Service) -> None:
+    """Not one for each row that is changed, or stored with ON CONFLICT."""
+    environment = os.environ | {"DATABASE_URL": service.link.url.render_as_string(False)}
+    before = service.link.round_trips
+    command = [sys.executable, "-c", ROWS_OF_A_TASK]
+    subprocess.run(command, cwd=BASE_DIR, env=environment, check=True)
+    assert service.link.round_trips - before < 40
