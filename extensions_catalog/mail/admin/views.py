@@ -133,9 +133,9 @@ class MailSuppressionAdmin(ModelView, model=MailSuppression):
     async def on_model_change(
         self,
         data: dict[str, Any],
-        model: MailSuppression,  # noqa: ARG002
-        is_created: bool,  # noqa: ARG002 (SQLAdmin's hook)
-        request: Request,  # noqa: ARG002
+        model: MailSuppression,
+        is_created: bool,
+        request: Request,
     ) -> None:
         """Keep the address as mails are compared with it.
 

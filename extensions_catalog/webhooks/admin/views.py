@@ -70,7 +70,7 @@ class WebhookSubscriptionAdmin(ModelView, model=WebhookSubscription):
         data: dict[str, Any],
         model: WebhookSubscription,
         is_created: bool,
-        request: Request,  # noqa: ARG002
+        request: Request,
     ) -> None:
         """Hold a form to the API's rules, and give a new subscription its secret.
 
@@ -89,7 +89,7 @@ class WebhookSubscriptionAdmin(ModelView, model=WebhookSubscription):
 
     async def after_model_change(
         self,
-        data: dict[str, Any],  # noqa: ARG002
+        data: dict[str, Any],
         model: WebhookSubscription,
         is_created: bool,
         request: Request,
