@@ -53,19 +53,19 @@ LocalTime = Annotated[
 
 TABLES_WITHOUT_ROW_SECURITY = """
     SELECT relation.oid::regclass::text AS name,
-      CASE relation.relkind
+      CASE replace(relation.relkind::text, 'f', 'm')
         WHEN 'v' THEN format('ALTER VIEW %s SET (security_invoker = true);', relation.oid::regclass)
         WHEN 'm' THEN format('REVOKE ALL ON %s FROM anon, authenticated;', relation.oid::regclass)
         ELSE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY;', relation.oid::regclass)
       END AS remedy
     FROM pg_class AS relation
     WHERE relation.relnamespace = 'public'::regnamespace
-      AND CASE relation.relkind
+      AND CASE replace(relation.relkind::text, 'f', 'm')
         WHEN 'v' THEN NOT EXISTS (
           SELECT FROM pg_options_to_table(relation.reloptions)
           WHERE option_name = 'security_invoker' AND option_value::boolean
         )
-        WHEN 'm' THEN EXISTS (
+        WHEN 'm' THEN :as_published OR EXISTS (
           SELECT FROM pg_roles WHERE rolname IN ('anon', 'authenticated')
           AND has_any_column_privilege(pg_roles.oid, relation.oid, 'SELECT')
         )
@@ -78,8 +78,8 @@ TABLES_WITHOUT_ROW_SECURITY = """
     ORDER BY 1
 """
 """And views that read past it: one reads as its owner unless it says otherwise, and a materialised
-one has none, so there Supabase's two roles must have no right to read it. Without those of
-PostgreSQL extensions, which this service cannot alter."""
+or foreign one has none, so there Supabase's two roles must have no right to read it. Without those
+of PostgreSQL extensions, which this service cannot alter."""
 
 _ENABLE = DDL("ALTER TABLE %(fullname)s ENABLE ROW LEVEL SECURITY")  # type: ignore[no-untyped-call]
 
@@ -98,9 +98,14 @@ def _create_schemas(
         connection.execute(CreateSchema(schema, if_not_exists=True))
 
 
-def row_security_remedies(connection: Connection) -> dict[str, str]:
-    """The statement that covers each table and view of `public` that Supabase would publish."""
-    rows = connection.execute(text(TABLES_WITHOUT_ROW_SECURITY))
+def row_security_remedies(connection: Connection, *, as_published: bool = False) -> dict[str, str]:
+    """The statement that covers each table and view of `public` that Supabase would publish.
+
+    Args:
+        connection: to the database.
+        as_published: whether Supabase's two roles may read everything, though they are not there.
+    """
+    rows = connection.execute(text(TABLES_WITHOUT_ROW_SECURITY), {"as_published": as_published})
     return {row.name: row.remedy for row in rows}
 
 

@@ -1,7 +1,8 @@
 """Finds what revisions would do to tables in use, and the safe way: `make db-lint`.
 
 It runs the revisions on a scratch database and compares PostgreSQL's catalogue before and after
-each statement. So it knows what is new, and what PostgreSQL rewrites, however it was written.
+each statement. So it knows what is new, and what PostgreSQL rewrites, however it was written. It
+also finds what a revision leaves open to callers of the REST API that Supabase publishes.
 """
 
 import ast
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 from alembic.script import Script, ScriptDirectory
 from sqlalchemy import Connection, event
 
+from kit.database import row_security_remedies
 from kit.migrations._upgrade import missing_revisions, run_revision, scratch_database
 from kit.settings import BASE_DIR, StartupError
 
@@ -60,10 +62,22 @@ RULES = {
         "keeps its locks, and earlier ones, until all rows are changed",
         f"Loop over batches (… WHERE id IN (SELECT id … LIMIT 1000)) {ALONE}",
     ),
+    "published": (
+        "is open to whoever has the public key of Supabase's REST API",
+        "Enable row level security; WITH (security_invoker = true) of a view; else another schema",
+    ),
+    "definer": (
+        "runs with its owner's rights, past row level security",
+        "Omit SECURITY DEFINER; or take a schema other than public, and SET search_path = ''",
+    ),
+    "policy": (
+        "is met by any caller of Supabase's REST API",
+        "Compare with (SELECT auth.uid()), or name a role; users write user_metadata themselves",
+    ),
     "fails": ("cannot be applied", "Correct it; what comes after it was not judged"),
     "waiver": ("waives nothing", "Write `# db-lint: RULE: the reason` above the operation"),
 }
-"""Why each operation is unsafe on a table in use, and what is safe."""
+"""Why each operation is unsafe, most of them on a table in use, and what is safe."""
 
 SNAPSHOT = """
     WITH tables AS (
@@ -92,6 +106,21 @@ SNAPSHOT = """
     FROM pg_constraint JOIN tables ON tables.oid = conrelid
     UNION ALL
     SELECT 'member', enumtypid, oid, enumlabel, '', '' FROM pg_enum
+"""
+
+# After https://github.com/supabase/splinter (lints 11, 15, 24, 28 and 29).
+OPEN = """
+    SELECT 'definer', oid::regprocedure::text FROM pg_proc
+    WHERE prosecdef AND pronamespace::regnamespace::text !~ '^(pg_|information_schema$)'
+      AND oid NOT IN (SELECT objid FROM pg_depend WHERE deptype = 'e')
+      AND (array_to_string(proconfig, ' ') ~ 'search_path=' IS NOT TRUE
+        OR pronamespace = 'public'::regnamespace AND prorettype::regtype::text !~ 'trigger$')
+    UNION ALL
+    SELECT 'policy', format('%I of %s', polname, polrelid::regclass)
+    FROM pg_policy, pg_get_expr(polqual, polrelid) rows, pg_get_expr(polwithcheck, polrelid) written
+    WHERE polpermissive AND (0 = ANY (polroles)
+        OR polroles::regrole[]::text[] && '{anon,authenticated}')
+      AND (polcmd <> 'r' AND 'true' IN (rows, written) OR concat(rows, written) ~ 'user_metadata')
 """
 
 TABLE = r'(?:ONLY\s+)?(?:"?\w+"?\.)?"?(?P<table>\w+)"?(?P<rest>.*)'
@@ -200,7 +229,7 @@ def _run_and_judge(
         run_revision(connection, script, revision)
     finally:
         event.remove(connection, "after_cursor_execute", judge.after_statement)
-    return list(judge.found)
+    return [*judge.found, *(judge.opened[each] for each in judge.opened.keys() & judge.is_open)]
 
 
 class _Judge:
@@ -210,10 +239,15 @@ class _Judge:
         self._is_reading = False
         self._before = self._read()
         self._there = {key[1] for key in self._before}
+        self.opened: dict[tuple[str, str], Finding] = {}
+        """For each rule and subject, the statement: a later one may close what it opens."""
 
     def _read(self) -> Catalogue:
         self._is_reading = True
         rows = self._connection.exec_driver_sql(SNAPSHOT).all()
+        remedies = row_security_remedies(self._connection, as_published=True)
+        self.is_open = {("published", name) for name in remedies}
+        self.is_open |= {*map(tuple, self._connection.exec_driver_sql(OPEN))}
         self._is_reading = False
         return {(kind, table, number): _Thing(*rest) for kind, table, number, *rest in rows}
 
@@ -222,7 +256,7 @@ class _Judge:
         if self._is_reading or "alembic_version" in sql:
             return
         level = self._connection.get_execution_options().get("isolation_level")
-        after = self._read()
+        open_before, after = self.is_open, self._read()
         old, new = (
             {key: thing for key, thing in things.items() if key[1] in self._there}
             for things in (self._before, after)
@@ -231,6 +265,8 @@ class _Judge:
         line = _running_line(self._path)
         for rule, subject in _Statement(sql, level != "AUTOCOMMIT", old, new).judge():
             self.found[Finding(self._path, line, rule, subject, sql)] = None
+        for rule, subject in self.is_open - open_before:
+            self.opened[rule, subject] = Finding(self._path, line, rule, subject, sql)
 
 
 class _Statement(NamedTuple):

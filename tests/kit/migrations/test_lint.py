@@ -32,6 +32,7 @@ TABLE = """
     op.create_index("ix_{name}_code", "{name}", ["code"])
     op.create_index("ux_{name}_total", "{name}", ["total", "id"], unique=True)
     op.execute("ALTER TABLE {name} ADD CONSTRAINT later_{name} CHECK (total >= 0) NOT VALID")
+    op.execute("ALTER TABLE {name} ENABLE ROW LEVEL SECURITY")
 """
 
 # What a revision does to the table {t}, by the rules that it breaks.
@@ -82,7 +83,41 @@ UNSAFE = [
     ("data", 'op.get_bind().execute(sa.text("SELECT * FROM {t}")).all()'),
     ("data", 'op.execute("WITH b AS (SELECT * FROM {t}) UPDATE {t} SET code = b.code FROM b")'),
 ]
-NEW = 'op.create_table("new_{t}", sa.Column("id", sa.Integer(), primary_key=True)); '
+FUNCTION = "op.execute(\"CREATE FUNCTION {0}() RETURNS int LANGUAGE sql {1} AS 'SELECT 1'\")"
+TRIGGER = (
+    'op.execute("CREATE FUNCTION f_{{t}}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER {} '
+    "AS 'BEGIN RETURN NEW; END'\")"
+)
+POLICY = 'op.execute("CREATE POLICY p ON {{t}} {}")'
+TRUE, OWN = "WITH CHECK (true)", "USING (code = current_user)"
+METADATA = "USING (current_setting('jwt')::json -> 'user_metadata' ->> 'team' = code)"
+PUBLISHED = [
+    ("published", 'op.execute("CREATE TABLE open_{t} AS SELECT * FROM {t}")'),
+    ("published", 'op.execute("ALTER TABLE {t} DISABLE ROW LEVEL SECURITY")'),
+    ("published", 'op.execute("CREATE VIEW v_{t} AS SELECT * FROM {t}")'),
+    ("published", '{alone}op.execute("CREATE VIEW v_{t} AS SELECT * FROM {t}")'),
+    ("published", 'op.execute("CREATE MATERIALIZED VIEW v_{t} AS SELECT * FROM {t}")'),
+    ("published", 'op.execute("CREATE FOREIGN TABLE f_{t} (id int) SERVER far")'),
+    ("definer", FUNCTION.format("f_{t}", "SECURITY DEFINER SET search_path = ''")),
+    ("definer", FUNCTION.format("hidden.f_{t}", "SECURITY DEFINER")),
+    ("definer", TRIGGER.format("")),
+    ("policy", POLICY.format("USING (true)")),
+    ("policy", POLICY.format(f"FOR INSERT TO public {TRUE}")),
+    ("policy", POLICY.format(f"FOR UPDATE {OWN} {TRUE}")),
+    ("policy", POLICY.format(f"FOR SELECT {METADATA}")),
+]
+UNSAFE += PUBLISHED
+"""What a revision leaves open to callers of the REST API that Supabase publishes."""
+
+BEFORE = [
+    "CREATE SCHEMA hidden",
+    "CREATE FOREIGN DATA WRAPPER wrapper",
+    "CREATE SERVER far FOREIGN DATA WRAPPER wrapper",
+]
+NEW = (
+    'op.create_table("new_{t}", sa.Column("id", sa.Integer(), primary_key=True)); '
+    'op.execute("ALTER TABLE new_{t} ENABLE ROW LEVEL SECURITY"); '
+)
 SAFE = [
     "pass",
     "{new}",
@@ -91,7 +126,7 @@ SAFE = [
     '{new}op.create_check_constraint("k", "new_{t}", "id > 0")',
     '{new}op.create_foreign_key("k", "new_{t}", "{t}", ["id"], ["id"])',
     '{new}op.execute("DELETE FROM new_{t}")',
-    '{new}op.execute("CREATE TABLE copy_{t} AS SELECT * FROM {t}")',
+    '{new}op.execute("CREATE TABLE hidden.copy_{t} AS SELECT * FROM {t}")',
     '{new}op.drop_table("new_{t}")',
     'op.add_column("{t}", sa.Column("a", sa.Integer()))',
     'op.add_column("{t}", sa.Column("a", sa.Integer(), server_default="1", nullable=False))',
@@ -125,6 +160,16 @@ SAFE = [
     "{alone}op.get_bind().execute(sa.text('SELECT id FROM {t} LIMIT 1000'))",
     'op.create_table_comment("{t}", "A table.")',
     'op.execute("CREATE VIEW v_{t} AS SELECT * FROM {t}"); op.execute("DROP VIEW v_{t}")',
+    'op.execute("CREATE VIEW v_{t} WITH (security_invoker) AS SELECT * FROM {t}")',
+    'op.execute("CREATE MATERIALIZED VIEW hidden.v_{t} AS SELECT * FROM {t}")',
+    'op.execute("CREATE EXTENSION pg_stat_statements")',
+    FUNCTION.format("f_{t}", ""),
+    FUNCTION.format("hidden.f_{t}", "SECURITY DEFINER SET search_path = ''"),
+    TRIGGER.format("SET search_path = ''"),
+    POLICY.format("FOR SELECT USING (true)"),
+    POLICY.format("TO CURRENT_USER USING (true)"),
+    POLICY.format("AS RESTRICTIVE USING (true)"),
+    POLICY.format(OWN),
 ]
 ALONE = "with op.get_context().autocommit_block(): "
 
@@ -170,6 +215,8 @@ async def test_each_unsafe_form_is_found_and_no_safe_one(tmp_path: Path) -> None
     cases = [*UNSAFE, *(("", case) for case in SAFE)]
     names = [f"t{number:02}" for number in range(len(cases))]
     tables = 'op.create_table("other", sa.Column("id", sa.Integer(), primary_key=True))'
+    for statement in BEFORE:
+        tables += f'\n    op.execute("{statement}")'
     tables += "".join(TABLE.format(name=name) for name in names)
     upgrades = [
         case.format(t=name, alone=ALONE, new=NEW.format(t=name))
