@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import Depends
+from pydantic import ValidationError
 
 from app.core.dependencies import PrincipalDep
 from app.extensions.accounts.models import CurrentUser
@@ -19,14 +20,21 @@ async def get_current_user(principal: PrincipalDep) -> CurrentUser:
     """Return the calling user; the route says `serves(USERS)`.
 
     Raises:
-        Problem: 403 when the caller is no user, on a route that serves others too.
+        Problem: 403 when the caller is no user, on a route that serves others too; or one of
+            another provider, whose ids are no UUIDs.
     """
+    refusal = Problem(
+        HTTPStatus.FORBIDDEN,
+        "This is for users: send the access token of a session of Supabase Auth.",
+    )
     if principal.kind != USERS:
-        raise Problem(
-            HTTPStatus.FORBIDDEN,
-            "This is for users: send the access token of a session of Supabase Auth.",
-        )
-    return CurrentUser.model_validate({**principal.claims, "id": principal.id})
+        raise refusal
+    # Users of another provider, or of a test, have no claims of Supabase Auth.
+    claims = {"role": "authenticated", **principal.claims, "id": principal.id}
+    try:
+        return CurrentUser.model_validate(claims)
+    except ValidationError:
+        raise refusal from None
 
 
 CurrentUserDep = Annotated[CurrentUser, Depends(get_current_user)]

@@ -1,5 +1,7 @@
 """Routes below `/api/accounts`."""
 
+from collections.abc import Callable
+
 import httpx
 import pytest
 from sqlmodel import select
@@ -7,6 +9,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.extensions.accounts.models import AccountsProfile
 from app.extensions.accounts.tests.supabase_project import USER_ID, SupabaseProject
+from kit.security import USERS, Principal
 from kit.testing import change_settings
 
 ME = "/api/accounts/me"
@@ -60,6 +63,24 @@ class TestReadProfile:
         other = project.token(sub="00000000-0000-4000-8000-000000000001", email="bob@example.com")
         answer = await ada.get(ME, headers={"Authorization": f"Bearer {other}"})
         assert answer.json()["email"] == "bob@example.com"
+
+    async def test_a_user_without_a_token_has_the_profile_that_a_test_adds(
+        self,
+        client: httpx.AsyncClient,
+        call_as: Callable[[Principal], None],
+        db_session: AsyncSession,
+    ) -> None:
+        call_as(Principal(USERS, str(USER_ID), "ada@example.com"))
+        assert (await client.get(ME)).status_code == 404
+        db_session.add(AccountsProfile(id=USER_ID))
+        await db_session.commit()
+        assert (await client.get(ME)).json()["id"] == str(USER_ID)
+
+    async def test_one_of_another_provider_is_refused_where_ids_are_no_uuids(
+        self, client: httpx.AsyncClient, call_as: Callable[[Principal], None]
+    ) -> None:
+        call_as(Principal(USERS, "ada", "ada@example.com"))
+        assert (await client.get(ME)).status_code == 403
 
 
 class TestUpdateProfile:
