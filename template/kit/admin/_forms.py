@@ -407,20 +407,27 @@ class Changes(dict[str, Any]):
         unchanged: the others. Those of a row are among the values, as the row has them; those of a
             new row, which are left to the column's default, can only be read by name.
         is_edit: whether the form is of a row.
+        chosen: foreign keys of the rows that are chosen in relationships.
     """
 
     def __init__(
-        self, changed: dict[str, Any], unchanged: dict[str, Any], *, is_edit: bool
+        self,
+        changed: dict[str, Any],
+        unchanged: dict[str, Any],
+        *,
+        is_edit: bool,
+        chosen: dict[str, Any],
     ) -> None:
         super().__init__(changed | unchanged if is_edit else changed)
         self._unchanged = unchanged
+        self.chosen = chosen
 
     def __missing__(self, name: str) -> Any:
         return self._unchanged[name]
 
     def copy(self) -> "Changes":
         """A copy that can be changed on its own."""
-        return Changes(self, self._unchanged, is_edit=False)
+        return Changes(self, self._unchanged, is_edit=False, chosen=self.chosen)
 
     def leave_unchanged(self) -> None:
         """Remove what a view's own hooks have not changed either, so that it is not written."""
@@ -475,7 +482,7 @@ class ModelForm(Form):
         unchanged = {name: values.pop(name) for name in self._unchanged}
         for name in unchanged.keys() & self._columns.keys() if self.is_edit else ():
             unchanged[name] = type(self).shown[name].object_data  # type: ignore[index]
-        return Changes(values, unchanged, is_edit=self.is_edit)
+        return Changes(values, unchanged, is_edit=self.is_edit, chosen=self._chosen_keys())
 
     @property
     def _columns(self) -> dict[str, Column[Any]]:
@@ -573,8 +580,16 @@ class ServiceView(BoundedCounts):
     async def on_model_change(
         self, data: dict[str, Any], model: Any, is_created: bool, request: Request
     ) -> None:
-        """Call the view's own hook with all values, and write those that differ from the row's."""
+        """Call the view's own hook with all values, and write those that differ from the row's.
+
+        Raises:
+            ValueError: when they break a rule of the model as a whole, which the form could not
+                check without a column that it does not have.
+        """
+        is_partial = isinstance(data, Changes) and _lacks_values(data, self.model)
         await super().on_model_change(data, model, is_created, request)
+        if is_partial and isinstance(data, Changes):
+            _hold_rules_of_the_whole(data, model)
         is_copy = is_created and "pk" in request.path_params  # saved as new, with all values
         if isinstance(data, Changes) and not is_copy:
             data.leave_unchanged()
@@ -585,6 +600,13 @@ class ServiceView(BoundedCounts):
         Raises:
             HTTPException: 400 when a search or filter does not fit a column.
         """
+        for each in self.get_filters():
+            operation = request.query_params.get(f"{each.parameter_name}_op")
+            if operation and isinstance(each, OperationColumnFilter):
+                known = dict(each.get_operation_options_for_model(self.model))
+                if operation not in known:  # SQLAdmin would look for a text in a number
+                    message = f"The filter {each.parameter_name} takes {', '.join(known)}."
+                    raise HTTPException(HTTPStatus.BAD_REQUEST, message)
         try:
             return await super().list(request)
         except (StatementError, ValueError) as error:
@@ -619,6 +641,24 @@ class ServiceView(BoundedCounts):
             if _is_about_a_value(error):
                 raise HTTPException(HTTPStatus.NOT_FOUND) from error
             raise
+
+
+def _lacks_values(data: Changes, model: type) -> bool:
+    """Whether a form had no field for some value that its model cannot be checked without."""
+    fields = getattr(model, "model_fields", {}).items()
+    return any(field.is_required() and key not in data.chosen | data for key, field in fields)
+
+
+def _hold_rules_of_the_whole(data: Changes, row: BaseModel) -> None:
+    """Check the rules of a model as a whole, with the values that the form did not have."""
+    values = vars(row) | data.chosen | data
+    fields = type(row).model_fields
+    try:
+        type(row).model_validate({key: values[key] for key in values.keys() & fields})
+    except ValidationError as error:
+        for each in error.errors():
+            if not each["loc"]:
+                raise ValueError(message_of(each)) from None
 
 
 def service_view(view: type[ModelView]) -> type[ModelView]:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NamedTuple
 import httpx
 import pytest
 from fastapi import FastAPI
-from pydantic import ConfigDict
+from pydantic import ConfigDict, model_validator
 from pydantic import Field as PydanticField
 from sqladmin import ModelView
 from sqladmin.filters import OperationColumnFilter
@@ -251,7 +251,7 @@ def model_of(kind: Kind, *, nullable: bool) -> Any:
     return metaclass("Sample", (Base,), namespace, table=True)
 
 
-def view_of(model: Any) -> Any:
+def view_of(model: Any, **more: Any) -> Any:
     is_json = isinstance(model.__table__.c.value.type, sql.JSON)
     is_comparable = not is_json or isinstance(model.__table__.c.value.type, pg.JSONB)
     is_filtered = is_comparable and not isinstance(
@@ -267,7 +267,7 @@ def view_of(model: Any) -> Any:
         ],
     }
     metaclass: Any = type(ModelView)
-    return metaclass("SampleAdmin", (ModelView,), options, model=model)
+    return metaclass("SampleAdmin", (ModelView,), options | more, model=model)
 
 
 def said(answer: httpx.Response) -> list[str]:
@@ -305,8 +305,8 @@ class Pages:
 async def pages_of(sync_db_session: Session, as_tester: AdminRequest) -> AsyncIterator[Any]:
     clients: list[httpx.AsyncClient] = []
 
-    def make(kind: Any, extension: str = "", *, nullable: bool = False) -> Pages:
-        """Pages of a model, or of one with such a column."""
+    def make(kind: Any, extension: str = "", *, nullable: bool = False, **more: Any) -> Pages:
+        """Pages of a model, or of one with such a column; with more options of the view."""
         if extension:
             sync_db_session.execute(text(f"CREATE EXTENSION {extension}"))
         model = model_of(kind, nullable=nullable) if isinstance(kind, Kind) else kind
@@ -315,7 +315,7 @@ async def pages_of(sync_db_session: Session, as_tester: AdminRequest) -> AsyncIt
         app = FastAPI()
         guard = [Middleware(AdminRequestGuard)]
         admin = ServiceAdmin(app, session_maker=admin_session_maker, middlewares=guard)
-        admin.add_view(view_of(model))
+        admin.add_view(view_of(model, **more))
         http = httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test")
         clients.append(http)
         return Pages(model, sync_db_session, http)
@@ -399,6 +399,54 @@ async def test_the_model_s_rules_hold_and_malformed_addresses_are_answered(pages
         assert (await pages.http.get(f"/admin/sample/{path}")).status_code == 404, path
     for path in ("edit/%00", "list?search=%00"):
         assert (await pages.http.get(f"/admin/sample/{path}")).status_code == 400, path
+
+
+async def test_a_rule_of_the_whole_model_holds_in_a_form_without_a_column(pages_of: Any) -> None:
+    class Base(SQLModel, registry=registry()):
+        """Keeps the table out of the service's."""
+
+    class Sample(Base, table=True):
+        __tablename__ = "column_sample"
+        id: int | None = Field(default=None, primary_key=True)
+        value: int
+        note: str
+        author: str
+
+        @model_validator(mode="after")
+        def _note_has_its_value(self) -> "Sample":
+            if str(self.value) not in self.note:
+                raise ValueError("The note has to name the value.")
+            return self
+
+    async def sign(_view: Any, data: Any, _row: Any, is_created: bool, _request: Any) -> None:
+        if is_created:
+            data["author"] = "ada"
+
+    pages: Pages = pages_of(Sample, form_excluded_columns=["author"], on_model_change=sign)
+
+    answer = await pages.send("create", value="7", note="six")
+    assert answer.status_code == 400
+    assert any("The note has to name the value." in each for each in said(answer))
+    assert (await pages.send("create", value="7", note="7 it is")).status_code == 302
+    answer = await pages.send("edit/1", value="8")
+    assert answer.status_code == 400
+    assert any("The note has to name the value." in each for each in said(answer))
+    assert (await pages.send("edit/1", value="8", note="8 it is")).status_code == 302
+    assert pages.stored() == [(1, "8", "8 it is")]
+
+
+@pytest.mark.parametrize("type_", [sql.Integer(), sql.Date(), sql.Uuid(), sql.Boolean()])
+async def test_an_operation_that_a_filter_does_not_offer_is_refused(
+    pages_of: Any, type_: Any
+) -> None:
+    pages: Pages = pages_of(Kind(type_, Any, None), nullable=True)
+    value = "2026-01-01" if isinstance(type_, sql.Date) else "1"
+    for operation in ("contains", "starts_with", "ends_with", "greater_than", "nonsense"):
+        asked = {"value": value, "value_op": operation}
+        answer = await pages.http.get("/admin/sample/list", params=asked)
+        assert answer.status_code in (200, 400), operation
+    assert answer.status_code == 400
+    assert "The filter value takes equals" in answer.text
 
 
 async def test_a_text_with_a_rule_can_be_emptied_where_it_may_be_null(pages_of: Any) -> None:
