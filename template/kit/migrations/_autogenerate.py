@@ -13,7 +13,8 @@ from alembic.operations import Operations, ops
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError, rev_id
-from sqlalchemy.dialects.postgresql import ENUM
+from sqlalchemy.dialects.postgresql import DOMAIN, ENUM, CreateDomainType
+from sqlalchemy.schema import CreateSequence
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from kit.extensions import enabled_extensions
@@ -23,10 +24,13 @@ from kit.migrations._branches import (
     SERVICE,
     History,
     Owners,
+    domain_of,
+    domains,
     enumeration_of,
     enumerations,
     explain_fork,
     heads_of,
+    models_apart,
     type_name,
     undecorated,
     version_location,
@@ -116,7 +120,7 @@ def complete_revision(
     if request.branch == SERVICE:
         notices += _mention_extensions(revision, owners) + _mention_kit(revision, owners)
     if request.is_autogenerate and not _operations(revision):
-        notices += [] if left_out else _agreement(connection)
+        notices += [] if left_out else _agreement(connection, metadata)
         directives.clear()
     else:
         _place(revision, request.branch, script)
@@ -132,9 +136,9 @@ def complete_revision(
 def render_item(kind: str, item: object, context: AutogenContext) -> str | Literal[False]:
     """Render a type so that a revision neither imports a model nor makes a type by the way.
 
-    A decorated type is rendered as the type of the database's column. An enumeration has statements
-    of its own: Alembic creates it with a table alone, once for each column, and drops none. For any
-    other type that is not SQLAlchemy's, the revision imports its module.
+    A decorated type is rendered as the type of the database's column. Enumerations and domains have
+    statements of their own: Alembic creates them with a table alone, once for each column, and
+    drops none. For any other type that is not SQLAlchemy's, the revision imports its module.
     """
     if kind != "type":
         return False
@@ -142,6 +146,11 @@ def render_item(kind: str, item: object, context: AutogenContext) -> str | Liter
         context.imports.add("from sqlalchemy.dialects import postgresql")
         enumeration = ENUM(*item.enums, name=item.name, schema=item.schema, create_type=False)
         return f"postgresql.{enumeration!r}"
+    if isinstance(item, DOMAIN):
+        context.imports.add("from sqlalchemy.dialects import postgresql")
+        schema = f", schema={item.schema!r}" if item.schema else ""
+        of = render._repr_type(item.data_type, context)  # noqa: SLF001
+        return f"postgresql.DOMAIN({item.name!r}, {of}{schema}, create_type=False)"
     if type(item).__module__.startswith("sqlalchemy."):
         return False
     if isinstance(item, TypeDecorator):
@@ -228,12 +237,16 @@ def _mention_kit(revision: ops.MigrationScript, owners: Owners) -> list[str]:
     ]
 
 
-def _agreement(connection: sa.Connection | None) -> list[str]:
+def _agreement(connection: sa.Connection | None, metadata: sa.MetaData) -> list[str]:
     objects = sorted(read_objects(connection)) if connection else []
     others = [each for each in objects if each.startswith(NOT_OF_MODELS)]
     return [
         "The models and the migrations agree: no revision is needed.",
         *(f"Not compared, as no model describes it: {each.splitlines()[0]}" for each in others),
+        *(
+            f"Not compared, as its model has a MetaData other than SQLModel's: {each}"
+            for each in models_apart(metadata)
+        ),
     ]
 
 
@@ -364,9 +377,11 @@ def _complete_operations(
     up: ops.UpgradeOps, down: ops.DowngradeOps, metadata: sa.MetaData, connection: sa.Connection
 ) -> None:
     """Add types, schemas and row level security, and what rows that are there need."""
-    stored, declared = _stored_enumerations(connection), enumerations(metadata)
-    new = {name: each for name, each in _enumerations_in(up).items() if name not in stored}
-    unused = [name for name in _enumerations_in(down) if name in stored.keys() - declared.keys()]
+    stored = {*_stored_enumerations(connection), *_stored(connection, "domains")}
+    unneeded = stored - enumerations(metadata).keys() - domains(metadata).keys()
+    new = {name: sql for name, sql in _types_in(up).items() if name not in stored}
+    unused = {name: sql for name, sql in _types_in(down).items() if name in unneeded}
+    sequences = _sequences_in(up).keys() - _stored(connection, "sequence_names")
     named = [_table_in_sql(each) for each in up.ops if isinstance(each, ops.CreateTableOp)]
     schemas = {each.rpartition(".")[0] for each in (*named, *new)} - {""}
     schemas -= {quote(each) for each in sa.inspect(connection).get_schema_names()}
@@ -374,16 +389,18 @@ def _complete_operations(
     up.ops = [
         *(each.reverse() for each in late_back),
         *(_sql(f"CREATE SCHEMA IF NOT EXISTS {each}") for each in sorted(schemas)),
-        *(_sql(_create_enumeration(*each)) for each in new.items()),
+        *map(_sql, new.values()),
+        *(_sql(_sequences_in(up)[each]) for each in sorted(sequences)),
         *(part for each in up.ops for part in _complete(each, up)),
         *late,
         *(_sql(f"DROP TYPE {each}") for each in unused),
     ]
     down.ops = [
-        *(_sql(_create_enumeration(each, stored[each])) for each in unused),
+        *map(_sql, unused.values()),
         *(each.reverse() for each in late),
         *(part for each in down.ops for part in (each, *_row_security(each))),
         *late_back,
+        *(_sql(f"DROP SEQUENCE {each}") for each in sorted(sequences)),
         *(_sql(f"DROP TYPE {each}") for each in new),
         *(_sql(f"DROP SCHEMA {each}") for each in sorted(schemas)),
     ]
@@ -407,17 +424,57 @@ def _late_foreign_keys(container: ops.OpContainer) -> list[ops.CreateForeignKeyO
     return late
 
 
-def _enumerations_in(container: ops.OpContainer) -> dict[str, list[str]]:
-    """The enumerations of the columns that operations create or change."""
-    types: list[Any] = []
+def _columns_in(container: ops.OpContainer) -> Iterator[sa.Column[Any]]:
     for each in _flat(container.ops):
         if isinstance(each, ops.CreateTableOp):
-            types += [column.type for column in each.columns if isinstance(column, sa.Column)]
+            yield from (column for column in each.columns if isinstance(column, sa.Column))
         elif isinstance(each, ops.AddColumnOp):
-            types.append(each.column.type)
-        elif isinstance(each, ops.AlterColumnOp):
-            types.append(each.modify_type)
-    return {type_name(each): each.enums for each in map(enumeration_of, types) if each}
+            yield each.column
+
+
+def _types_in(container: ops.OpContainer) -> dict[str, str]:
+    """What makes the types of the columns that operations create or change, by their names."""
+    changed = [each for each in _flat(container.ops) if isinstance(each, ops.AlterColumnOp)]
+    types: list[Any] = [each.type for each in _columns_in(container)]
+    types += [each.modify_type for each in changed]
+    found = {}
+    for type_ in types:
+        if enumeration := enumeration_of(type_):
+            name = type_name(enumeration)
+            found[name] = _create_enumeration(name, enumeration.enums)
+        elif domain := domain_of(type_):
+            parts: tuple[Any, ...] = (domain, domain.data_type)
+            for part in parts:  # of the database, where both name it
+                if getattr(part, "collation", None) == "default":
+                    part.collation = None
+            found[type_name(domain)] = str(CreateDomainType(domain).compile(dialect=DIALECT))
+    return found
+
+
+def _sequences_in(container: ops.OpContainer) -> dict[str, str]:
+    """What makes the sequences that columns are filled from, by their names."""
+    found = {}
+    for column in _columns_in(container):
+        for default in (column.default, getattr(column.server_default, "arg", None)):
+            sequence = getattr(default, "sequence", default)
+            if isinstance(sequence, sa.Sequence):
+                sql = str(CreateSequence(sequence).compile(dialect=DIALECT))
+                found[DIALECT.identifier_preparer.format_sequence(sequence)] = sql
+    return found
+
+
+def _stored(connection: sa.Connection, kind: Literal["domains", "sequence_names"]) -> set[str]:
+    """Names in SQL of what the database has, in all schemas."""
+    inspector: Any = sa.inspect(connection)
+    if kind == "domains":
+        found = inspector.get_domains("*")
+        return {type_name(DOMAIN(each["name"], sa.Text(), schema=each["schema"])) for each in found}
+    public = inspector.default_schema_name
+    return {
+        ".".join(map(quote, filter(None, (schema if schema != public else None, name))))
+        for schema in inspector.get_schema_names()
+        for name in inspector.get_sequence_names(schema)
+    }
 
 
 # SQLAlchemy's event in kit/conventions.py would do it too; here a reader can see it.

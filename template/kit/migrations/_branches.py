@@ -19,7 +19,9 @@ from alembic.script.revision import RevisionError
 from alembic.util import CommandError
 from sqlalchemy import ARRAY, Column, Connection, Enum, MetaData, inspect, text
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import DOMAIN
 from sqlalchemy.exc import NoReferencedTableError
+from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.schema import sort_tables_and_constraints
 from sqlalchemy.types import TypeDecorator, TypeEngine
 from sqlmodel import SQLModel
@@ -162,6 +164,17 @@ def _open_circles(metadata: MetaData) -> None:
                 key.use_alter = True
 
 
+def models_apart(metadata: MetaData) -> list[str]:
+    """Tables and models that are not in the metadata: of views, and of another declarative base."""
+    models = [*_subclasses(SQLModel), *_subclasses(DeclarativeBase)]
+    tables = [(getattr(each, "__table__", None), each) for each in models]
+    return sorted(
+        f"{table.key} ({model.__module__}.{model.__name__})"
+        for table, model in tables
+        if table is not None and table.metadata is not metadata
+    )
+
+
 class Enumeration(NamedTuple):
     """A type of PostgreSQL, as the models declare it."""
 
@@ -200,17 +213,29 @@ def enumeration_of(type_: TypeEngine[Any]) -> Enum | None:
     return type_ if isinstance(type_, Enum) and type_.native_enum else None
 
 
+def domain_of(type_: TypeEngine[Any]) -> DOMAIN | None:
+    """The domain behind a column's type, an array's too."""
+    type_ = undecorated(type_)
+    if isinstance(type_, ARRAY):
+        return domain_of(type_.item_type)
+    return type_ if isinstance(type_, DOMAIN) else None
+
+
+def domains(metadata: MetaData) -> dict[str, DOMAIN]:
+    """Find the domains of the models' columns, by their names in SQL."""
+    columns = [column for table in metadata.tables.values() for column in table.columns]
+    return {type_name(each): each for each in (domain_of(c.type) for c in columns) if each}
+
+
 def undecorated(type_: TypeEngine[Any]) -> TypeEngine[Any]:
     """The type of the database's column, for one that decorates it, such as SQLModel's strings."""
     return type_.load_dialect_impl(DIALECT) if isinstance(type_, TypeDecorator) else type_
 
 
-def type_name(enumeration: Enum) -> str:
-    """An enumeration's name in SQL, with its schema unless that is `public`."""
-    schema = enumeration.schema if enumeration.schema != "public" else None
-    return ".".join(
-        map(DIALECT.identifier_preparer.quote, filter(None, (schema, enumeration.name)))
-    )
+def type_name(type_: Enum | DOMAIN) -> str:
+    """Name in SQL of an enumeration or a domain, with its schema unless that is `public`."""
+    schema = type_.schema if type_.schema != "public" else None
+    return ".".join(map(DIALECT.identifier_preparer.quote, filter(None, (schema, type_.name))))
 
 
 class History(NamedTuple):

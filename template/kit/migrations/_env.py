@@ -24,7 +24,7 @@ from alembic.script.revision import RevisionError
 from alembic.util import CommandError
 from dotenv import load_dotenv
 from sqlalchemy import Connection, MetaData, inspect, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, NoReferencedTableError
 
 from kit.connections import refuse_more_than_the_plan
 from kit.database import connect
@@ -97,6 +97,12 @@ class AlembicCommand:
             except DBAPIError as error:
                 cause = f"{error.orig}".rpartition("'>: ")[2]
                 raise CommandError(f"{cause}\nin {error.statement}") from None
+            except NoReferencedTableError as error:
+                raise CommandError(
+                    f"{error}. Switch the extension on whose table it is. Supabase's tables are on "
+                    "its servers alone: leave the foreign key out of the model, and add it in a "
+                    "revision where its table exists (docs: Database, Supabase's users)."
+                ) from None
 
     def configure(self, history: History | None = None, **where: Any) -> None:
         """Set up Alembic's context; `where` names the database, if any."""

@@ -31,6 +31,7 @@ from kit.migrations._branches import (
     DIALECT,
     History,
     MigrationState,
+    domains,
     enumerations,
     explain_ahead,
     explain_orphan,
@@ -364,6 +365,15 @@ OBJECTS = {
         SELECT enumtypid::regtype || ': ' || string_agg(enumlabel, ' ' ORDER BY enumsortorder)
         FROM pg_enum WHERE enumtypid NOT IN (TABLE members) GROUP BY enumtypid
     """,
+    "domains": """
+        SELECT format('%s %s%s default %s %s', pg_type.oid::regtype,
+            format_type(typbasetype, typtypmod), CASE WHEN typnotnull THEN ' not null' END,
+            coalesce(typdefault, 'none'), (
+                SELECT string_agg(format('%I %s', conname, pg_get_constraintdef(oid)), ' ')
+                FROM pg_constraint WHERE contypid = pg_type.oid AND contype = 'c'))
+        FROM pg_type JOIN schemas ON schemas.oid = typnamespace
+        WHERE typtype = 'd' AND pg_type.oid NOT IN (TABLE members)
+    """,
     "policies": "SELECT pg_policies::text FROM pg_policies",
     "triggers": """
         SELECT pg_get_triggerdef(pg_trigger.oid)
@@ -537,7 +547,7 @@ def compare_with_models(connection: Connection, metadata: MetaData) -> list[str]
     with kept_defaults(connection, metadata), connection.begin_nested() as transaction:
         for table in metadata.tables.values():
             connection.exec_driver_sql(f"DROP TABLE IF EXISTS {quote.format_table(table)} CASCADE")
-        for name in enumerations(metadata):
+        for name in (*domains(metadata), *enumerations(metadata)):
             connection.exec_driver_sql(f"DROP TYPE IF EXISTS {name} CASCADE")
         metadata.create_all(connection)
         made = read_objects(connection)

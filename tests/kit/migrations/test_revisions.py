@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from alembic.config import CommandLine, Config
 from alembic.script import ScriptDirectory
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.orm import registry
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, registry
 from sqlalchemy.pool import NullPool
 from sqlalchemy.types import TypeDecorator, UserDefinedType
 from sqlmodel import Field, SQLModel
@@ -251,6 +251,69 @@ class TestEnumerations:
             probe(world, table=table, fields={"mood": (mood, Field())})
         said = world.refused("revision", "--autogenerate")
         assert "name one of the enumerations of" in said
+
+
+class TestDomains:
+    def declare(self, world: World, check: str = "VALUE LIKE '%@%'", *, is_added: bool) -> None:
+        mail = postgresql.DOMAIN("mail", sa.Text(), constraint_name="ck_mail", check=check)
+        world.base()
+        added = {"others": (list, Field(sa_type=postgresql.ARRAY(mail), nullable=True))}
+        probe(world, fields={"name": (str, Field()), **(added if is_added else {})})
+        if is_added:
+            probe(world, table="other", fields={"mail": (str, Field(sa_type=mail))})
+
+    def test_one_of_a_new_table_and_of_an_array(self, world: World) -> None:
+        self.declare(world, is_added=False)
+        world.migrate()
+        world.up()
+        self.declare(world, is_added=True)
+        assert world.migrate().count("CREATE DOMAIN mail AS TEXT") == 1
+        world.up_down_up()
+        with pytest.raises(sa.exc.IntegrityError, match="ck_mail"):
+            world.sql("INSERT INTO other (mail) VALUES ('ada')")
+        self.declare(world, is_added=False)
+        assert "DROP TYPE mail" in world.migrate()
+        world.up_down_up()
+
+    def test_another_rule_is_written_by_hand(self, world: World) -> None:
+        self.declare(world, is_added=True)
+        world.migrate()
+        world.up()
+        self.declare(world, "VALUE LIKE '%@%.%'", is_added=True)
+        said = world.refused("revision", "--autogenerate", "-m", "probe")
+        assert "Alembic does not write this: the migrations lack domains: mail text" in said
+
+
+def test_a_sequence_of_a_column(world: World) -> None:
+    world.base()
+    number = sa.Sequence("probe_number", start=1000, metadata=world.metadata)
+    column = sa.Column(sa.Integer, number, server_default=number.next_value(), nullable=False)
+    probe(world, fields={"number": (int, Field(sa_column=column))})
+    assert world.migrate().count("CREATE SEQUENCE probe_number START WITH 1000") == 1
+    world.up_down_up()
+    world.sql("INSERT INTO probe DEFAULT VALUES")
+    assert world.sql("SELECT number FROM probe") == [1000]
+
+
+def test_a_reference_to_a_table_of_supabase_is_explained(world: World) -> None:
+    world.base()
+    probe(world, fields={"user_id": (int, Field(foreign_key="auth.users.id"))})
+    said = world.refused("revision", "--autogenerate", "-m", "probe")
+    assert "could not find table 'auth.users'" in said
+    assert "leave the foreign key out of the model" in said
+
+
+def test_a_model_of_another_metadata_is_named(world: World) -> None:
+    class Other(DeclarativeBase):
+        """A second base."""
+
+    class Plain(Other):
+        __tablename__ = "probe_of_another_base"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    world.base()
+    world.migrate()
+    assert f"SQLModel's: probe_of_another_base ({Plain.__module__}.Plain)" in world.said
 
 
 MOOD = enumeration("Mood", "calm", "it's")
