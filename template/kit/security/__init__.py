@@ -34,6 +34,7 @@ from kit.security._principals import (
     Serves,
     asks_who_calls,
     bearer_token,
+    limit_address,
     register_principal_provider,
     require_principal,
     routes_and_callers,

@@ -364,8 +364,7 @@ class RateLimit:
             and self._report is None
             and now >= self._next_report
         ):
-            key = f"{settings.REDIS_KEY_PREFIX}rate-limit:{caller}:{window}"
-            self._report = asyncio.create_task(self._send(key, count))
+            self._report = asyncio.create_task(self._send(caller, window, count))
 
     def _refusal(self, sent: int, fading: int, left: float) -> Problem:
         wait = left if sent >= self.limit else left - WINDOW * (self.limit - sent) / fading
@@ -383,23 +382,29 @@ class RateLimit:
             **members,
         )
 
-    async def _send(self, key: str, count: _Count) -> None:
-        unknown = count.here - count.reported
+    async def _send(self, caller: str, window: int, count: _Count) -> None:
+        unknown, is_first = count.here - count.reported, not count.reported
+        key = f"{settings.REDIS_KEY_PREFIX}rate-limit:{caller}:"
 
-        def add() -> int:
+        def add() -> list[Any]:
             pipeline = redis_client().pipeline()
-            pipeline.incrby(key, unknown)
-            pipeline.expire(key, 2 * WINDOW)
-            return int(pipeline.execute()[0])
+            pipeline.incrby(f"{key}{window}", unknown)
+            pipeline.expire(f"{key}{window}", 2 * WINDOW)
+            if is_first:  # what other processes let through before
+                pipeline.get(f"{key}{window - 1}")
+            return pipeline.execute()
 
         try:
-            total = await run_redis_call(add)
+            total, _, *fading = await run_redis_call(add)
         except Exception as error:  # noqa: BLE001 (no request needs it)
             self._next_report = time.time() + PAUSE
             logger.warning("each process keeps the rate limit of /api by itself: %s", error)
         else:
             count.reported += unknown
             count.elsewhere = total - count.reported
+            if fading and fading[0] and window == self._window:
+                before = self._before.setdefault(caller, _Count())
+                before.elsewhere = max(before.elsewhere, int(fading[0]) - before.reported)
         finally:
             self._report = None
 

@@ -9,13 +9,14 @@ from types import SimpleNamespace
 import httpx
 import pytest
 import redis
+from fastapi import Depends, FastAPI
 from fastapi.testclient import TestClient
 
 from app.core.config import settings
 from app.main import app
 from kit.errors import Problem
 from kit.redis import redis_client
-from kit.security import Principal
+from kit.security import Principal, limit_address
 from kit.security import _principals as principals
 from kit.security._principals import MOST_CALLERS, PAUSE, WINDOW, RateLimit
 from kit.testing import free_port, own_database, run_api
@@ -133,6 +134,18 @@ class TestProcesses:
         assert limit._report is not None
         await reported(limit)
 
+    async def test_what_one_let_through_a_minute_ago_counts_for_another(self, clock: Clock) -> None:
+        first, second = RateLimit(LIMIT, 2), RateLimit(LIMIT, 2)
+        clock.now += WINDOW - 1
+        assert let_through(first, LIMIT) == LIMIT
+        await reported(first)
+        clock.now += 1
+        total = 0
+        for _ in range(LIMIT):
+            total += let_through(second, 1)
+            await reported(second)
+        assert total <= 0.1 * LIMIT
+
     async def test_counts_expire(self) -> None:
         limit = RateLimit(LIMIT, 2)
         let_through(limit, LIMIT // 2)
@@ -229,6 +242,12 @@ class TestService:
 
     def test_what_is_not_of_the_api_is_not_limited(self, http: TestClient) -> None:
         assert {http.get("/health/live").status_code for _ in range(5)} == {200}
+
+    def test_a_page_is_limited_that_says_so(self, http: TestClient) -> None:
+        pages = FastAPI()
+        pages.get("/", dependencies=[Depends(limit_address)])(lambda: "a page")
+        visitor = TestClient(pages, client=("203.0.113.9", 1))
+        assert [visitor.get("/").status_code for _ in range(4)] == [200, 200, 200, 429]
 
     def test_an_address_has_one_count_in_both_notations(self, http: TestClient) -> None:
         for address in ("203.0.113.9", "::ffff:203.0.113.9", "203.0.113.9"):
