@@ -86,6 +86,17 @@ def _render_outside(context: AutogenContext, block: OutsideTransaction) -> list[
     return ["with op.get_context().autocommit_block():", *lines, ""]
 
 
+@renderers.dispatch_for(ops.AlterColumnOp, replace=True)
+def _render_alteration(context: AutogenContext, operation: ops.AlterColumnOp) -> str:
+    """As Alembic, with the former identity, which it leaves out and needs to change it."""
+    code = render._alter_column(context, operation)  # noqa: SLF001
+    existing = operation.existing_server_default
+    if isinstance(existing, sa.Identity) and operation.modify_server_default is not False:
+        identity = render._render_server_default(existing, context)  # noqa: SLF001
+        code = f"{code.removesuffix(')')}, existing_server_default={identity})"
+    return code
+
+
 def complete_revision(
     request: RevisionRequest,
     script: ScriptDirectory,

@@ -295,6 +295,21 @@ def test_a_sequence_of_a_column(world: World) -> None:
     assert world.sql("SELECT number FROM probe") == [1000]
 
 
+def test_another_identity(world: World) -> None:
+    def declare(*identity: sa.Identity) -> None:
+        world.base()
+        column = sa.Column(sa.Integer, *identity, nullable=False)
+        probe(world, fields={"number": (int, Field(sa_column=column))})
+
+    declare(sa.Identity(start=1000))
+    world.migrate()
+    world.up()
+    for identity in ([sa.Identity(always=True, start=1000)], []):
+        declare(*identity)
+        assert "Fails" not in world.migrate()
+        world.up_down_up()
+
+
 def test_a_reference_to_a_table_of_supabase_is_explained(world: World) -> None:
     world.base()
     probe(world, fields={"user_id": (int, Field(foreign_key="auth.users.id"))})
