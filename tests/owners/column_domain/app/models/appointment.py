@@ -24,5 +24,5 @@ class Appointment(SQLModel, table=True):
     number: int | None = Field(
         default=None, nullable=False, sa_column_kwargs={"server_default": NUMBER.next_value()}
     )
-    mail: str = Field(sa_type=MAIL)
+    mail: str = Field(sa_type=MAIL, sa_column_kwargs={"info": {"sample": "n || '@example.com'"}})
     during: Range[datetime] = Field(sa_type=TSTZRANGE)
