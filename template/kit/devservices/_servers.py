@@ -435,7 +435,8 @@ def _kept_cluster(programs: PostgresPrograms, identity: Identity) -> Path:
 
     It holds no password. Another build of PostgreSQL has one of its own.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    home = os.environ.get("HOME", os.devnull)  # below that, none can be kept
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or f"{home}/.cache")
     program = (programs.directory / "postgres").stat()
     build = _digest(f"{program.st_size} {program.st_mtime_ns}")
     place = STATE_DIRECTORY if identity else cache / "devservices"

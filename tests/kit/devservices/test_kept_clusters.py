@@ -126,3 +126,14 @@ def test_where_none_can_be_kept_initdb_runs_each_time(
         assert (make() / "global" / "pg_control").exists()
     assert len(runs) == 2
     assert cache.is_file() or [*cache.iterdir()] == []
+
+
+def test_a_user_without_a_home_keeps_none(
+    programs: PostgresPrograms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    kept = servers._kept_cluster(programs, {})
+    assert not servers._copy(kept, Path("/never"))
+    servers._keep(programs.directory, kept)
+    assert not kept.exists()
