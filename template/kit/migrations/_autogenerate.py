@@ -681,7 +681,8 @@ def _run(container: ops.OpContainer, context: MigrationContext, connection: sa.C
             exec(code, {"op": Operations(trial)})  # noqa: S102 (the revision that is written)
     except Exception as error:  # noqa: BLE001 (whatever it is, it will be in the revision)
         connection.rollback()
-        return str(getattr(error, "orig", error)).rpartition("'>: ")[2].splitlines()[0]
+        reason = str(getattr(error, "orig", error)).rpartition("'>: ")[2] or repr(error)
+        return reason.splitlines()[0]
     return ""
 
 
