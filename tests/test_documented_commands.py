@@ -59,7 +59,7 @@ RUN_BY = {
     "make setup": WALK,
     "make dev": WALK,
     "make test": WALK,
-    "make test-all": "tests/test_service.py::test_all_tests",
+    "make test-all": "tests/test_service.py::test_all_slow_tests",
     "make doctor": WALK,
     'make doctor args="--production --env-file .env.production --skip migrations"': DOCTORS_FILE,
     'make doctor args="--production" in=compose': OPERATED,

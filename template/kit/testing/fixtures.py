@@ -33,6 +33,7 @@ from kit.testing._processes import (
 
 # Making the application binds session makers, which fixtures then point at the test's transaction.
 service.module("main")
+gc.enable()
 gc.freeze()  # what was imported stays; at its end pytest collects ten times, 30 ms each otherwise
 
 
