@@ -8,7 +8,7 @@ from tests.rendered import files
 FILES = 196  # 6 of them are the rehearsal, which came later than the goal of 190
 PYTHON_OF_THE_OWNER = 5_000
 """Lines outside of `kit/`, the skeleton of an extension and the tests included."""
-PYTHON_OF_THE_KIT = 25_300
+PYTHON_OF_THE_KIT = 25_310
 """Lines in `kit/`: the rehearsal has 1,370 of them, what writes resources and lists 2,530, and
 `kit.testing` and `kit.architecture`, for tests alone, 1,950."""
 
