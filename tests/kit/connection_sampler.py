@@ -22,9 +22,12 @@ class ConnectionSampler:
 
     def __init__(self, server: RedisServer) -> None:
         self.samples: list[Sample] = []
+        self.fullest: dict[str, str] = {}
+        """For each role, the connections of its process when it first held the most."""
         # It waits for a server that stands still, as some tests make it.
         self._client = server.client(single_connection_client=True, socket_timeout=60)
         self._own_id = self._client.client_id()
+        self._most: Sample = Counter()
         self._end = threading.Event()
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._sample_until_the_end, daemon=True)
@@ -55,10 +58,21 @@ class ConnectionSampler:
             self._error = error
 
     def _sample(self) -> Sample:
-        clients = self._client.client_list()
-        return Counter(
-            parse_process_name(each["name"]) for each in clients if int(each["id"]) != self._own_id
-        )
+        clients = [
+            (parse_process_name(each["name"]), each)
+            for each in self._client.client_list()
+            if int(each["id"]) != self._own_id
+        ]
+        sample = Counter(process for process, _ in clients)
+        for process in sample - self._most:
+            role = process.role if process else "nameless"
+            self.fullest[role] = ", ".join(
+                f"{each['id']} {each['age']} s old, {each['cmd']} {each['idle']} s ago"
+                for holder, each in clients
+                if holder == process
+            )
+        self._most |= sample
+        return sample
 
 
 def peak(samples: list[Sample]) -> int:

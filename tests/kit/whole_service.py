@@ -97,6 +97,8 @@ class Outcome:
     """How many of each role held connections under load."""
     most_by_role: dict[str, int]
     """Most that one process of each role held, from its start to the end."""
+    fullest: dict[str, str]
+    """For each role, what its process held then."""
     samples: int
     """How many were taken under load."""
     rejected: int
@@ -144,6 +146,7 @@ def run_under_load(profile: Profile, directory: Path, *paths: str, tasks: int) -
         peak=peak(sampler.samples),
         processes=_processes(most_by_process(under_load)),
         most_by_role=most_by_role(sampler.samples),
+        fullest=sampler.fullest,
         samples=len(under_load),
         rejected=rejected,
         runs={task_id: int(count) for task_id, count in runs.items()},

@@ -42,7 +42,7 @@ def check_budget(outcome: Outcome, profile: Profile) -> None:
     """No process held more than it may, nor all together, and nobody was turned away."""
     assert outcome.processes == profile.processes, outcome
     for role, most in outcome.most_by_role.items():
-        assert role == "nameless" or most <= profile.allowance(role), outcome
+        assert role == "nameless" or most <= profile.allowance(role), outcome.fullest[role]
     assert outcome.peak < profile.budget.total, outcome  # the last one is the sampler's
     assert outcome.rejected == 0, outcome
     # What is not looked at cannot be over: several times a second, on a busy machine too.
