@@ -381,6 +381,10 @@ class Channel(_KombuChannel):  # type: ignore[misc]
             self._acknowledges = False
         return super().basic_consume(queue, no_ack, *args, **kwargs)
 
+    def _delete(self, *args: Any, **kwargs: Any) -> None:
+        # kombu's `close` names the client that waits for messages, which would open one more.
+        super()._delete(*args, **kwargs | {"client": None})
+
     def close(self) -> None:
         """Close the channel; messages that it waits for stay in their queue."""
         self._in_poll = None  # kombu would wait for the answer, on a dead link for ever

@@ -66,7 +66,7 @@ OVERRIDDEN: list[tuple[type, type, set[str]]] = [
         kombu_redis.Channel,
         {"_get_pool", "_connparams", "_create_client", "_disconnect_pools", "keyprefix_fanout"}
         | {"connection_class", "connection_class_ssl", "QoS", "_queue_bind"}
-        | {"_brpop_start", "_brpop_read", "basic_consume", "close", "_do_restore_message"},
+        | {"_brpop_start", "_brpop_read", "_delete", "basic_consume", "close", "_do_restore_message"},
     ),
     (
         redis_transport.QoS,

@@ -392,6 +392,16 @@ class TestDeadLink:
         worker.channel.close()
         assert time.monotonic() - began < 0.5
 
+    def test_a_channel_that_closes_opens_no_connection(self, sender: Connection) -> None:
+        """Not even for the binding of remote control, which a worker that ends removes."""
+        channel = sender.channel()
+        Queue("listener", Exchange("news", type="fanout"), auto_delete=True)(channel).declare()
+        channel.basic_consume("listener", True, print, "tag")
+        assert channel.client  # a worker's, which waits for messages
+        clients = redis_client().info("stats")["total_connections_received"]
+        channel.close()
+        assert redis_client().info("stats")["total_connections_received"] == clients
+
     @pytest.mark.slow
     def test_a_subscription_without_an_event_loop_is_renewed(
         self,
