@@ -1,3 +1,5 @@
+import gc
+
 import pytest
 from sqlalchemy.engine import make_url
 
@@ -33,3 +35,7 @@ def test_name_of_test_database(database: str, worker: str | None, expected: str)
 def test_this_run_uses_a_test_database_and_keys_of_its_own() -> None:
     refuse_other_databases(make_url(settings.DATABASE_URL).database or "")
     assert settings.REDIS_KEY_PREFIX.startswith("test-")
+
+
+def test_garbage_is_collected_once_the_service_is_imported() -> None:
+    assert gc.isenabled()

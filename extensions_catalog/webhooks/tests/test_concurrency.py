@@ -17,7 +17,7 @@ from app.extensions.webhooks.models import DeliveryState, WebhookSubscription
 from app.extensions.webhooks.outbox import write_deliveries
 from app.extensions.webhooks.settings import webhooks_settings
 from app.extensions.webhooks.tasks import deliver_due
-from app.extensions.webhooks.tests.receiver import Receiver, status
+from app.extensions.webhooks.tests.receiver import Answer, Receiver, status
 from app.extensions.webhooks.tests.rows import a_delivery, a_subscription, add, deliveries
 from kit.testing import change_settings, committing_workers
 
@@ -90,6 +90,14 @@ def test_a_delivery_that_was_claimed_while_another_worker_looked_is_not_claimed_
         assert slow.result(timeout=10) == []
 
 
+def deliver_one(session: Session, receiver: Receiver, answer: Answer) -> None:
+    receiver.answers = [answer]
+    subscription = a_subscription(receiver)
+    add(session, subscription)
+    add(session, a_delivery(subscription))
+    assert deliver_due() == 1
+
+
 def test_no_connection_is_held_while_a_receiver_takes_its_time(
     session: Session, engine: Engine, receiver: Receiver
 ) -> None:
@@ -99,11 +107,7 @@ def test_no_connection_is_held_while_a_receiver_takes_its_time(
         held.append(engine.pool.checkedout())  # type: ignore[attr-defined]
         status(200)(request)
 
-    receiver.answers = [look]
-    subscription = a_subscription(receiver)
-    add(session, subscription)
-    add(session, a_delivery(subscription))
-    assert deliver_due() == 1
+    deliver_one(session, receiver, look)
     assert held == [0]
 
 
@@ -120,11 +124,7 @@ def test_a_delivery_is_recorded_although_the_database_went_away_meanwhile(
                 connection.execute(text(f"SELECT pg_terminate_backend({pid}, 5000)"))
         status(200)(request)
 
-    receiver.answers = [end_connections]
-    subscription = a_subscription(receiver)
-    add(session, subscription)
-    add(session, a_delivery(subscription))
-    assert deliver_due() == 1
+    deliver_one(session, receiver, end_connections)
     (delivery,) = deliveries(session)
     assert (delivery.state, len(receiver.received)) == (DeliveryState.DELIVERED, 1)
 
