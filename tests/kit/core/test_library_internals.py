@@ -65,8 +65,8 @@ OVERRIDDEN: list[tuple[type, type, set[str]]] = [
         redis_transport.Channel,
         kombu_redis.Channel,
         {"_get_pool", "_connparams", "_create_client", "_disconnect_pools", "keyprefix_fanout"}
-        | {"connection_class", "connection_class_ssl", "QoS", "_queue_bind"}
-        | {"_brpop_start", "_brpop_read", "_delete", "basic_consume", "close", "_do_restore_message"},
+        | {"connection_class", "connection_class_ssl", "QoS", "_queue_bind", "_delete"}
+        | {"_brpop_start", "_brpop_read", "basic_consume", "close", "_do_restore_message"},
     ),
     (
         redis_transport.QoS,

@@ -394,7 +394,7 @@ class TestDeadLink:
 
     def test_a_channel_that_closes_opens_no_connection(self, sender: Connection) -> None:
         """Not even for the binding of remote control, which a worker that ends removes."""
-        channel = sender.channel()
+        channel: Any = sender.channel()
         Queue("listener", Exchange("news", type="fanout"), auto_delete=True)(channel).declare()
         channel.basic_consume("listener", True, print, "tag")
         assert channel.client  # a worker's, which waits for messages
