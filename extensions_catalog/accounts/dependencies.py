@@ -4,6 +4,7 @@ Other parts of the service take core's `PrincipalDep`, whose `kind` is `user` fo
 not import the extension for it.
 """
 
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Annotated
 
@@ -23,18 +24,15 @@ async def get_current_user(principal: PrincipalDep) -> CurrentUser:
         Problem: 403 when the caller is no user, on a route that serves others too; or one of
             another provider, whose ids are no UUIDs.
     """
-    refusal = Problem(
+    if principal.kind == USERS:
+        # Users of another provider, or of a test, have no claims of Supabase Auth.
+        claims = {"role": "authenticated", **principal.claims, "id": principal.id}
+        with suppress(ValidationError):
+            return CurrentUser.model_validate(claims)
+    raise Problem(
         HTTPStatus.FORBIDDEN,
         "This is for users: send the access token of a session of Supabase Auth.",
     )
-    if principal.kind != USERS:
-        raise refusal
-    # Users of another provider, or of a test, have no claims of Supabase Auth.
-    claims = {"role": "authenticated", **principal.claims, "id": principal.id}
-    try:
-        return CurrentUser.model_validate(claims)
-    except ValidationError:
-        raise refusal from None
 
 
 CurrentUserDep = Annotated[CurrentUser, Depends(get_current_user)]
